@@ -1,0 +1,47 @@
+# Two commands from a fresh clone:  make demo   make test
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test lint format train mutants notebooks doctor clean
+
+demo: $(VENV)/.installed
+	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(VENV)/.installed
+	$(BIN)/minittt train -o runs/talker
+
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants.run
+
+doctor: $(VENV)/.installed
+	$(BIN)/minittt doctor
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: a range would take a build with gigabytes of CUDA packages where there is no GPU
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) "$(TORCH)"
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) -e ".[data,dev]"
+	touch $@

@@ -1,0 +1,286 @@
+"""Who may see whom: attention masks from one generation group per token.
+
+Text-to-Talk writes text token by token and audio block by block (arXiv 2509.20072, section 3: a partial order
+of the sequence). That order is a number: every token has a generation *group*, groups count upwards, and
+
+    a query sees a key  if and only if  group[key] <= group[query]
+
+within one document. A text token is a group of its own, a source span (audio listened to) is one group, a
+target span (audio spoken) is one group, or one per block: block size 1 is causal attention, None the paper's
+full span.
+
+The rule is written once, from small predicates joined with & and |, and read in two ways: as a dense boolean
+mask for `scaled_dot_product_attention`, and as a `mask_mod` for FlexAttention (`create_block_mask(mask_mod,
+B, None, L, L)`).
+
+The file needs torch and nothing else. Copied alone into a folder, it works like this:
+
+```python
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from attention import TARGET, TEXT, assign_groups, explain, group_mask
+
+kinds = torch.tensor([[TEXT] * 3 + [TARGET] * 4])  # (B, L): three words, then a spoken span
+groups = assign_groups(kinds, block_size=2)
+assert groups.tolist() == [[0, 1, 2, 3, 3, 4, 4]]
+x = torch.randn(1, 1, 7, 16)  # (B, heads, L, d)
+y = scaled_dot_product_attention(x, x, x, attn_mask=group_mask(groups)[:, None])  # (B, heads, L, d)
+print(explain(groups[0], kinds[0], query=5))
+# token 5, audio block 2, sees: text (0-2), audio block 1 (3-4), audio block 2 (5-6, its own)
+```
+"""
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PAD_KIND, TEXT, SOURCE, TARGET = -1, 0, 1, 2  # what a token is
+PAD_GROUP = -1  # the group of batch padding
+
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, q_idx, kv_idx) -> bool
+
+
+# ---- groups from kinds
+
+
+def assign_groups(
+    kinds: Tensor, block_size: int | Tensor | None, first_block: int | Tensor | None = None
+) -> Tensor:
+    """Number the generation groups of each row from 0; padding gets -1 (paper section 3, the partial order).
+
+    A text token is a group; a run of SOURCE is a group; a run of TARGET is cut into blocks of `block_size`
+    tokens, the first of them `first_block` long. A run is a longest stretch of equal kinds; its last block
+    may be short.
+
+    Args:
+        kinds: (B, L) or (L,) integers, each PAD_KIND, TEXT, SOURCE or TARGET.
+        block_size: tokens per block; None leaves a target run whole. A tensor (B,): one per row, 0 for None.
+        first_block: tokens in the first block of each target run; None: `block_size`. A tensor (B,) as above.
+
+    Returns: groups, of the shape of `kinds`, long.
+    Raises: ValueError for an unknown kind, or for a size that is no number of tokens or not one per row.
+    """
+    if kinds.dim() not in (1, 2) or kinds.is_floating_point():
+        raise ValueError(f"kinds must be integers (B, L) or (L,), not {kinds.dtype} {tuple(kinds.shape)}")
+    if unknown := set(kinds.unique().tolist()) - {PAD_KIND, TEXT, SOURCE, TARGET}:
+        raise ValueError(
+            f"kinds are {PAD_KIND} (padding) to {TARGET} (target audio); found {sorted(unknown)}"
+        )
+    block = _sizes_per_row("block_size", block_size, kinds)
+    first = _sizes_per_row("first_block", first_block, kinds)
+    block = torch.where(block == 0, max(kinds.shape[-1], 1), block)  # (B, 1) or (1,): None covers any run
+    first = torch.where(first == 0, block, first)
+    position = torch.arange(kinds.shape[-1], device=kinds.device)  # (L,)
+    run_opens = torch.ones_like(kinds, dtype=torch.bool)
+    run_opens[..., 1:] = kinds[..., 1:] != kinds[..., :-1]
+    run_start = torch.where(run_opens, position, 0).cummax(-1).values  # (B, L) where the token's run began
+    past_first = position - run_start - first  # (B, L) tokens beyond the first block
+    block_opens = (kinds == TARGET) & (past_first >= 0) & (past_first % block == 0)
+    opens = (run_opens | block_opens | (kinds == TEXT)) & (kinds != PAD_KIND)
+    return (opens.cumsum(-1) - 1).masked_fill(kinds == PAD_KIND, PAD_GROUP)
+
+
+def _sizes_per_row(name: str, size: int | Tensor | None, kinds: Tensor) -> Tensor:
+    """`size` as (B, 1) or (1,), to broadcast against `kinds`; 0 stands for None."""
+    if isinstance(size, Tensor):
+        if size.shape != kinds.shape[:-1] or size.is_floating_point() or bool((size < 0).any()):
+            wanted = f"integers of shape {tuple(kinds.shape[:-1])}, one per row of kinds, 0 or more"
+            raise ValueError(f"{name} must be {wanted}; it is {size.tolist()}")
+        return size.to(kinds.device, torch.long).unsqueeze(-1)
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ValueError(f"{name} must be a whole number of tokens, 1 or more, or None; it is {size!r}")
+    return torch.tensor([size or 0], device=kinds.device)
+
+
+# ---- the rules: what a query token may see
+
+
+class Tokens(NamedTuple):
+    """What the rules ask of a token; tensors of one shape (B, L)."""
+
+    group: Tensor
+    document: Tensor
+    noisy: Tensor
+
+    def at(self, *index) -> "Tokens":
+        return Tokens(*(values[index] for values in self))
+
+    def as_queries(self) -> "Tokens":
+        return self.at(..., None)  # (B, L, 1)
+
+    def as_keys(self) -> "Tokens":
+        return self.at(..., None, slice(None))  # (B, 1, L)
+
+
+Rule = Callable[[Tokens, Tokens], Tensor]
+
+
+def is_real(q: Tokens, k: Tokens) -> Tensor:
+    return k.group > PAD_GROUP
+
+
+def same_document(q: Tokens, k: Tokens) -> Tensor:
+    return k.document == q.document
+
+
+def not_later(q: Tokens, k: Tokens) -> Tensor:
+    return k.group <= q.group
+
+
+def earlier(q: Tokens, k: Tokens) -> Tensor:
+    return k.group < q.group
+
+
+def same_group(q: Tokens, k: Tokens) -> Tensor:
+    return k.group == q.group
+
+
+def one_stream(q: Tokens, k: Tokens) -> Tensor:
+    """The rule of one sequence: a real key, of the same document, of no later group."""
+    return is_real(q, k) & same_document(q, k) & not_later(q, k)
+
+
+def two_streams(q: Tokens, k: Tokens) -> Tensor:
+    """The rule of a clean stream C and a noisy stream N, which carries the target audio a second time.
+
+    C sees C as one stream does, and never N: noise reaches neither text nor later blocks. N sees what was
+    there before its own group was begun, and that group: just what a decoder sees while it fills the group
+    in.
+    """
+    clean_sees_clean = ~q.noisy & ~k.noisy & not_later(q, k)
+    noisy_sees_clean = q.noisy & ~k.noisy & earlier(q, k)
+    noisy_sees_noisy = q.noisy & k.noisy & same_group(q, k)
+    return is_real(q, k) & same_document(q, k) & (clean_sees_clean | noisy_sees_clean | noisy_sees_noisy)
+
+
+# ---- dense masks
+
+
+def visible(
+    q_groups: Tensor, k_groups: Tensor, q_documents: Tensor | None = None, k_documents: Tensor | None = None
+) -> Tensor:
+    """Which cached keys each new query sees: (B, Q) and (B, K) -> bool (B, Q, K), for decoding with a cache.
+
+    Group -1 marks an absent slot: hidden as a key; as a query its row is empty (softmax gives NaN there, SDPA
+    0). Raises: ValueError if the shapes do not fit, or documents are given on one side only.
+    """
+    if len(q_groups) != len(k_groups) or (q_documents is None) != (k_documents is None):
+        raise ValueError("queries and keys must have equally many rows, and both documents or neither")
+    return one_stream(_tokens(q_groups, q_documents).as_queries(), _tokens(k_groups, k_documents).as_keys())
+
+
+def group_mask(groups: Tensor, documents: Tensor | None = None) -> Tensor:
+    """The square mask of a batch, (B, L) -> bool (B, L, L), [b, q, k] True where q may attend to k.
+
+    Every query sees itself besides, so that rows of padding are not empty. `documents` (B, L) numbers the
+    sequences packed into one row; they are blind to each other. Raises: ValueError if the shapes do not fit.
+    """
+    return _square(one_stream, _tokens(groups, documents))
+
+
+def two_stream_mask(groups: Tensor, noisy: Tensor, documents: Tensor | None = None) -> Tensor:
+    """The square mask of rows that hold both streams, bool (B, L, L); the rule is `two_streams`.
+
+    A noisy token (`noisy` (B, L) bool) has the group of its clean twin; the streams may lie in any order in
+    the row. Every query sees itself besides. Raises: ValueError if the shapes do not fit or `noisy` is not
+    boolean.
+    """
+    return _square(two_streams, _tokens(groups, documents, noisy))
+
+
+def _square(rule: Rule, tokens: Tokens) -> Tensor:
+    itself = torch.eye(tokens.group.shape[1], dtype=torch.bool, device=tokens.group.device)  # (L, L)
+    return rule(tokens.as_queries(), tokens.as_keys()) | itself
+
+
+def _tokens(groups: Tensor, documents: Tensor | None, noisy: Tensor | None = None) -> Tokens:
+    if groups.dim() != 2 or groups.is_floating_point():
+        raise ValueError(f"groups must be integers (B, L), not {groups.dtype} {tuple(groups.shape)}")
+    for name, values in (("documents", documents), ("noisy", noisy)):
+        if values is not None and values.shape != groups.shape:
+            shapes = f"{tuple(values.shape)}, groups {tuple(groups.shape)}"
+            raise ValueError(f"{name} have shape {shapes}; they must agree")
+    if noisy is not None and noisy.dtype != torch.bool:
+        raise ValueError(f"noisy must be boolean, not {noisy.dtype}")
+    nothing = torch.zeros_like(groups)
+    return Tokens(
+        groups, nothing if documents is None else documents, nothing.bool() if noisy is None else noisy
+    )
+
+
+# ---- the same rules for FlexAttention
+
+
+def group_mask_mod(groups: Tensor, documents: Tensor | None = None) -> MaskMod:
+    """`group_mask` as a FlexAttention mask_mod(b, h, q_idx, kv_idx): same arguments and errors."""
+    return _mask_mod(one_stream, _tokens(groups, documents))
+
+
+def two_stream_mask_mod(groups: Tensor, noisy: Tensor, documents: Tensor | None = None) -> MaskMod:
+    """`two_stream_mask` as a FlexAttention mask_mod(b, h, q_idx, kv_idx): same arguments and errors."""
+    return _mask_mod(two_streams, _tokens(groups, documents, noisy))
+
+
+def _mask_mod(rule: Rule, tokens: Tokens) -> MaskMod:
+    def mask_mod(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        return rule(tokens.at(b, q_idx), tokens.at(b, kv_idx)) | (q_idx == kv_idx)
+
+    return mask_mod
+
+
+# ---- a mask in words
+
+
+def explain(
+    groups: Tensor, kinds: Tensor, query: int, documents: Tensor | None = None, noisy: Tensor | None = None
+) -> str:
+    """Say in words what one query of one row sees, what it does not, and why; all tensors are (L,).
+
+    Positions count from 0; audio blocks and source spans count from 1 within their document. With `noisy` the
+    row holds two streams. Raises: ValueError if `query` is no position of the row or the shapes do not fit.
+    """
+    if kinds.shape != groups.shape or not 0 <= query < len(groups):
+        shapes = f"groups {tuple(groups.shape)}, kinds {tuple(kinds.shape)}"
+        raise ValueError(f"{shapes} must be of one length L, and query in 0..L-1; it is {query}")
+    row = _tokens(groups[None], *(None if x is None else x[None] for x in (documents, noisy)))
+    seen = _square(one_stream if noisy is None else two_streams, row)[0, query].tolist()  # L booleans
+    tokens = [Tokens(*values) for values in zip(*(values[0].tolist() for values in row), strict=True)]
+    names = [_name(tokens, kinds.tolist(), i) for i in range(len(tokens))]
+    remarks = [_remark(tokens[query], k, sees) for k, sees in zip(tokens, seen, strict=True)]
+    parts = {True: [], False: []}
+    for (sees, name, remark), run in groupby(range(len(tokens)), lambda i: (seen[i], names[i], remarks[i])):
+        first, *rest = run
+        parts[sees].append(f"{name} ({first}" + (f"-{rest[-1]}" if rest else "") + f"{remark})")
+    where = "" if documents is None else f" of document {tokens[query].document}"
+    hidden = "; does not see: " + ", ".join(parts[False]) if parts[False] else ""
+    return f"token {query}, {names[query]}{where}, sees: {', '.join(parts[True])}{hidden}"
+
+
+def _name(tokens: list[Tokens], kinds: list[int], i: int) -> str:
+    """What token i is: "text", "source span 1", "noisy audio block 2", "padding"."""
+    group, document, noisy = tokens[i]
+    if group == PAD_GROUP or kinds[i] == TEXT:
+        return "padding" if group == PAD_GROUP else "text"
+    alike = [
+        t.group for t, kind in zip(tokens, kinds, strict=True) if (kind, t.document) == (kinds[i], document)
+    ]
+    number = len({other for other in alike if other <= group})
+    return (
+        "source span" if kinds[i] == SOURCE else "noisy audio block" if noisy else "audio block"
+    ) + f" {number}"
+
+
+def _remark(q: Tokens, k: Tokens, sees: bool) -> str:
+    """Why a key is hidden, or that it is the query's own group; empty where the name says it all."""
+    own_group = (k.group, k.document) == (q.group, q.document)
+    if sees or PAD_GROUP in (q.group, k.group):
+        return ", its own" if sees and own_group else ""
+    if k.document != q.document:
+        return f", document {k.document}"
+    if k.noisy:
+        return ", another noisy block" if q.noisy else ", noise"
+    return ", its clean twin" if own_group else ", later"

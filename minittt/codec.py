@@ -1,0 +1,299 @@
+"""The codec: waveform to audio tokens and back, on the network classes of the `encodec` package.
+
+An encoder shortens the waveform to a few latents per second (frames), a residual vector quantiser names each
+of them by K codebook entries, a decoder turns the named entries into a waveform again (EnCodec, arXiv
+2210.13438; the audio tokens of Text-to-Talk, arXiv 2509.20072, come from such a codec). One class serves the
+tiny codecs trained here and Meta's pretrained 24 kHz model.
+
+```python
+import torch
+from codec import Codec, CodecConfig, flatten, unflatten
+
+torch.manual_seed(0)
+codec = Codec(CodecConfig(ratios=(8, 8, 5), n_filters=4, dimension=16, n_codebooks=2)).eval()  # untrained
+wave = torch.sin(torch.arange(4000) * 0.3)[None]  # half a second of a tone, (B, samples)
+codes = codec.encode(wave)  # (B, K, T): 13 frames of 320 samples cover 4000 samples
+assert codes.shape == (1, 2, 13) and codec.decode(codes).shape == (1, 13 * 320)
+tokens = flatten(codes[0], codec.config.codebook_size)  # one row of tokens, frame by frame
+assert torch.equal(unflatten(tokens, 2, codec.config.codebook_size), codes[0])
+print(f"{codec.frame_rate:g} frames a second, tokens {tokens[:4].tolist()}... of codec {codec.fingerprint()}")
+```
+"""
+
+import hashlib
+import json
+import math
+import os
+import sys
+import types
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FORMAT = "minittt-codec-1"  # written into the header of a codec file
+SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale) is taken for silent
+
+
+class CodecError(ValueError):
+    """A recording, a codec file or a row of codes that cannot be used, and what would be right."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise CodecError(message)
+
+
+def import_encodec() -> types.ModuleType:
+    """The `encodec` package, also where torchaudio cannot load. Raises CodecError if it is not installed.
+
+    encodec imports torchaudio for resampling and file access alone, which soxr and soundfile do here. One
+    built for another torch fails with OSError and leaves half of itself in `sys.modules`: an empty stand-in
+    takes its place while encodec is imported, and is removed after, lest others take it for the real one.
+    """
+    stand_in = None
+    try:
+        import torchaudio  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        stand_in = sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+    try:
+        import encodec
+    except ImportError as error:
+        raise CodecError(f"the codec needs the encodec package ({error}): pip install encodec") from error
+    finally:
+        if stand_in is not None:
+            del sys.modules["torchaudio"]
+    return encodec
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Shape of a codec. The hop, in samples per frame, is the product of `ratios`."""
+
+    sample_rate: int = 8000  # Hz
+    ratios: tuple[int, ...] = (8, 8, 5)  # of the decoder's upsampling stages; the encoder has them in reverse
+    n_filters: int = 20  # channels of the first convolution, doubled at each stage
+    dimension: int = 64  # of a latent
+    lstm_layers: int = 1
+    n_codebooks: int = 1
+    codebook_size: int = 512
+    causal: bool = False
+    true_skip: bool = True
+    pad_mode: str = "constant"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratios", tuple(self.ratios))
+        sizes = (self.sample_rate, *self.ratios, self.n_filters, self.dimension, self.n_codebooks)
+        sound = bool(self.ratios) and min(*sizes, self.codebook_size, self.lstm_layers + 1) >= 1
+        _require(sound, f"every size of a codec must be 1 or more (lstm_layers 0 or more), not {self}")
+
+
+class Codec(nn.Module):
+    """EnCodec's encoder, residual vector quantiser and decoder. `hop` is in samples, `frame_rate` in Hz."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.hop = math.prod(config.ratios)
+        self.frame_rate = config.sample_rate / self.hop
+        encodec = import_encodec()
+        shape = dict(dimension=config.dimension, n_filters=config.n_filters, ratios=list(config.ratios))
+        shape |= dict(lstm=config.lstm_layers, causal=config.causal, true_skip=config.true_skip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # encodec uses torch's older weight_norm: deprecated, but there
+            self.encoder = encodec.modules.SEANetEncoder(**shape, pad_mode=config.pad_mode)
+            self.decoder = encodec.modules.SEANetDecoder(**shape, pad_mode=config.pad_mode)
+        # threshold 0: encodec's expiry writes a codebook entry which its next moving average takes back
+        sizes = dict(dimension=config.dimension, n_q=config.n_codebooks, bins=config.codebook_size)
+        quantizer = encodec.quantization.ResidualVectorQuantizer
+        self.quantizer = quantizer(**sizes, kmeans_init=False, threshold_ema_dead_code=0)
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For training: wave (B, samples) -> reconstruction (B, samples), codes (B, K, T), commitment ()."""
+        quantised, codes, penalty = self.quantizer.vq(self.latents(wave))
+        return self.decoder(quantised)[:, 0, : wave.shape[-1]], codes.transpose(0, 1), penalty.mean()
+
+    def latents(self, wave: Tensor) -> Tensor:
+        """wave (B, samples) -> latents (B, dimension, T), T = ceil(samples / hop): zeros fill the end."""
+        sound = wave.dim() == 2 and wave.numel() > 0
+        _require(sound, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
+        return self.encoder(F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop)))
+
+    @torch.no_grad()
+    def encode(self, wave: Tensor) -> Tensor:
+        """wave (B, samples) float, at config.sample_rate -> codes (B, K, T) long, T = ceil(samples / hop)."""
+        return self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes (B, K, T) long -> wave (B, T * hop) float. Raises CodecError for a wrong shape or code."""
+        n_codebooks, size = self.config.n_codebooks, self.config.codebook_size
+        sound = codes.dim() == 3 and codes.shape[1] == n_codebooks and codes.numel() > 0
+        _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
+        low, high = int(codes.min()), int(codes.max())
+        _require(low >= 0 and high < size, f"codes lie in 0..{size - 1}, but these go from {low} to {high}")
+        return self.decoder(self.quantizer.vq.decode(codes.transpose(0, 1)))[:, 0]  # (B, T * hop)
+
+    def encode_many(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Tensor]:
+        """Encode waves (samples_i,) of any lengths fast. Returns codes (K, T_i) for each, in their order.
+
+        Only waves of equal frame count share a batch, each padded as it would be alone: the codes are those
+        of `encode` one by one, up to ties within rounding.
+        """
+        buckets = defaultdict(list)
+        for i, wave in enumerate(waves):
+            buckets[math.ceil(len(wave) / self.hop)].append(i)
+        codes = {}
+        device = next(self.parameters()).device
+        for frames, members in sorted(buckets.items()):
+            for start in range(0, len(members), batch_size):
+                chosen = members[start : start + batch_size]
+                batch = np.zeros((len(chosen), frames * self.hop), np.float32)
+                for row, i in zip(batch, chosen, strict=True):
+                    row[: len(waves[i])] = waves[i]
+                encoded = self.encode(torch.from_numpy(batch).to(device)).cpu()  # (B, K, T)
+                codes |= dict(zip(chosen, encoded, strict=True))
+        return [codes[i] for i in range(len(waves))]
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that name this codec: a hash of its configuration and its weights.
+
+        Weights count in half precision: a codec written in half precision keeps its name.
+        """
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, value in self.state_dict().items():
+            digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
+
+    def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write a safetensors file with the configuration in its header: the whole file, or none."""
+        header = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
+        tensors = {name: value.cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}
+        with whole_file(path) as unfinished:
+            save_file(tensors, unfinished, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Codec":
+        """Read what `save` wrote, in evaluation mode. Raises CodecError for a missing or foreign file."""
+        _require(Path(path).is_file(), f"{path}: there is no such codec; `minittt codec train` writes one")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CodecError(f"{path}: not a codec, nor any safetensors file ({error})") from error
+        found = header.get("format")
+        _require(found == FORMAT, f"{path}: not a codec of format {FORMAT!r}; its header says {found!r}")
+        try:
+            codec = cls(CodecConfig(**json.loads(header["config"])))
+            codec.load_state_dict(tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CodecError(f"{path}: its weights do not fit its configuration ({error})") from error
+        return codec.eval()
+
+
+def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] | None = None) -> Codec:
+    """Meta's EnCodec for 24 kHz: 75 frames per second, bandwidth / 0.75 codebooks of 1024 entries.
+
+    bandwidth: 1.5, 3, 6, 12 or 24 kbit/s. weights: the state of an `encodec.EncodecModel`; None downloads the
+    published one (licence CC-BY-NC). Raises CodecError for another bandwidth, and where the download fails.
+    """
+    known = (1.5, 3, 6, 12, 24)
+    _require(bandwidth in known, f"EnCodec at 24 kHz has bandwidths of {known} kbit/s, not {bandwidth}")
+    shape = dict(sample_rate=24000, ratios=(8, 5, 4, 2), n_filters=32, dimension=128, lstm_layers=2)
+    shape |= dict(codebook_size=1024, causal=True, true_skip=False, pad_mode="reflect")
+    codec = Codec(CodecConfig(**shape, n_codebooks=int(bandwidth / 0.75)))
+    if weights is None:
+        try:
+            weights = import_encodec().EncodecModel.encodec_model_24khz().state_dict()
+        except (OSError, RuntimeError) as error:
+            raise CodecError(f"EnCodec's weights did not download ({error}); is there a network?") from error
+    wanted = codec.state_dict().keys()  # a lower bandwidth leaves out the last residual codebooks
+    codec.load_state_dict({name: value for name, value in weights.items() if name in wanted})
+    return codec.eval()
+
+
+def flatten(codes: Tensor, codebook_size: int) -> Tensor:
+    """codes (K, T) -> tokens (K * T,), frame by frame; code c of codebook k becomes k * codebook_size + c.
+
+    Every codebook has an id range of its own: a token alone tells which codebook it belongs to.
+    """
+    sound = codes.dim() == 2 and bool(((codes >= 0) & (codes < codebook_size)).all())
+    _require(sound, f"codes have the shape (codebooks, frames) and lie in 0..{codebook_size - 1}")
+    offsets = torch.arange(len(codes), device=codes.device) * codebook_size  # (K,)
+    return (codes + offsets[:, None]).T.flatten()  # (K * T,)
+
+
+def unflatten(tokens: Tensor, n_codebooks: int, codebook_size: int) -> Tensor:
+    """tokens (K * T,) -> codes (K, T): undoes `flatten`. Raises CodecError for a token out of place."""
+    sound = tokens.dim() == 1 and len(tokens) % n_codebooks == 0
+    _require(sound, f"tokens are one row of frames of {n_codebooks}, not {tuple(tokens.shape)}")
+    k = torch.arange(len(tokens), device=tokens.device) % n_codebooks  # (K * T,) whose turn it is
+    codes = tokens - k * codebook_size
+    for i in torch.nonzero((codes < 0) | (codes >= codebook_size))[:1, 0].tolist():
+        low = int(k[i]) * codebook_size
+        place = f"codebook {int(k[i])} ({low}..{low + codebook_size - 1})"
+        raise CodecError(f"token {int(tokens[i])} at position {i} does not belong to {place}")
+    return codes.view(-1, n_codebooks).T
+
+
+def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
+    """Read a recording of any rate, channel count and format that libsndfile knows (WAV, FLAC, OGG, MP3).
+
+    Returns (samples,) float32 at sample_rate Hz: channels averaged, scaled down where the peak exceeds 1.
+    Raises CodecError for a file missing, empty, unreadable, silent (peak under `SILENCE`) or not finite.
+    """
+    _require(Path(path).is_file(), f"{path}: there is no such file; give a recording, as WAV or FLAC")
+    try:
+        channels, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (samples, channels)
+    except (RuntimeError, TypeError) as error:
+        raise CodecError(f"{path}: not a readable recording ({error}); give a WAV or FLAC file") from error
+    wave = soxr.resample(channels.mean(axis=1), rate, sample_rate)  # (samples,)
+    _require(len(wave) > 0, f"{path}: is empty; give a recording with sound in it")
+    peak = np.abs(wave).max()
+    _require(np.isfinite(wave).all(), f"{path}: holds values that are no numbers (NaN); convert it again")
+    _require(peak >= SILENCE, f"{path}: is silent (its peak is {peak:.1g}); give one above {SILENCE:g}")
+    return (wave / max(1.0, peak)).astype(np.float32)
+
+
+def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -> None:
+    """Write wave (samples,) as 16-bit mono, the whole file or none; the name tells the format (.wav, .flac).
+
+    What exceeds [-1, 1] is clipped. Raises CodecError for an empty or non-finite wave or an unknown format.
+    """
+    wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave, dtype=np.float32)
+    sound = wave.ndim == 1 and wave.size > 0 and np.isfinite(wave).all()
+    _require(sound, f"{path}: only one row of finite samples can be written, not {wave.shape} or NaN")
+    known = Path(path).suffix[1:].upper() in ("WAV", "FLAC")
+    _require(known, f"{path}: the name of a recording to write ends in .wav or .flac")
+    with whole_file(path) as unfinished:
+        soundfile.write(unfinished, np.clip(wave, -1, 1), sample_rate, subtype="PCM_16")
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """`with whole_file(path) as unfinished:` write to `unfinished`; it becomes `path` if all goes well."""
+    path = Path(path)
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except (OSError, SafetensorError, soundfile.LibsndfileError) as error:
+        raise CodecError(f"{path}: cannot be written ({error})") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)

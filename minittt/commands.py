@@ -1,0 +1,206 @@
+"""What each command of the command line does."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minittt.cli import AUDIO_SUFFIXES, overrides
+from minittt.codec import Codec, read_audio, write_audio
+from minittt.decoding import Settings
+from minittt.errors import MinitttError
+from minittt.talker import Reply, Talker
+from minittt.unmasking import Sampling, policy_named
+
+
+def _settings(args, **more) -> Settings:
+    try:
+        values = {"block_size": args.block, "steps": args.steps, "policy": policy_named(args.policy)}
+        values |= {"text_sampling": Sampling(0.0), "audio_sampling": Sampling(args.temperature), "max_text": 64, "max_span": 192}
+        return Settings(**{**values, **more})
+    except ValueError as error:
+        raise MinitttError(str(error)) from error
+
+
+def _load(args) -> tuple[Talker, Codec]:
+    talker, codec = Talker.load(args.talker), Codec.load(args.codec)
+    talker.check_codec(codec)
+    return talker, codec
+
+
+def _is_audio(question: str) -> bool:
+    return Path(question).suffix.lower() in AUDIO_SUFFIXES or Path(question).is_file()
+
+
+def talk(args) -> None:
+    """Answer each question in text and speech; write WAVs and, if asked, a page."""
+    if args.compare and not args.page:
+        raise MinitttError("--compare shows its replies on a page: add --page reply.html")
+    talker, codec = _load(args)
+    heard = [read_audio(q, codec.config.sample_rate) if _is_audio(q) else None for q in args.questions]
+    entries = []
+    for question, wave in zip(args.questions, heard, strict=True):
+        part = question if wave is None else talker.listen(codec, wave)
+        for steps in args.compare or [args.steps]:
+            settings = dataclasses.replace(_settings(args), steps=steps, full_span=_full_span(talker))
+            [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, args.seed)
+            answer = _wave(talker, codec, reply)
+            entries.append((question, wave, reply, answer, steps))
+            print(f"{question}: {reply.text}  ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)")
+    _write_answers(args, codec, entries)
+    if args.page:
+        _write_page(args, talker, codec, entries)
+
+
+def _full_span(talker: Talker) -> bool:
+    return talker.info["training"]["preset"] != "exact"
+
+
+def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:
+    waves = [talker.sound(codec, span) for span in reply.spans]
+    return np.concatenate(waves) if waves else np.zeros(0, np.float32)
+
+
+def _write_answers(args, codec: Codec, entries: list) -> None:
+    if args.output is None:
+        return
+    single = len(entries) == 1 and args.output.suffix.lower() == ".wav"
+    if not single and args.output.suffix.lower() == ".wav":
+        raise MinitttError(f"{len(entries)} answers do not fit one file: give -o a folder")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    for i, (question, _, _, answer, steps) in enumerate(entries):
+        name = Path(question).stem if _is_audio(question) else f"question_{i + 1}"
+        path = args.output if single else args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
+        if len(answer):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(path, answer, codec.config.sample_rate)
+            print(f"wrote {path}")
+
+
+def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
+    from minittt.page import Entry, write_page
+
+    coherence = _coherence()
+    made = [
+        Entry(
+            title=question if len(args.compare or []) < 2 else f"{question}, {steps} steps per block",
+            question_wave=wave,
+            question_text=None if wave is not None else question,
+            reply=reply,
+            reply_wave=answer,
+            sample_rate=codec.config.sample_rate,
+            coherence=coherence(answer) if coherence and len(answer) else None,
+            steps=steps,
+        )
+        for question, wave, reply, answer, steps in entries
+    ]
+    args.page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(args.page, made, talker)
+    print(f"wrote {args.page}")
+
+
+def _coherence():
+    from minittt.cli import SAMPLES
+
+    path = SAMPLES / "referee.safetensors"
+    if not path.is_file():
+        return None
+    from minittt.referee import Referee
+
+    return Referee.load(path).voice_coherence
+
+
+def _listen_and_write(args, instruction: str) -> None:
+    talker, codec = _load(args)
+    waves = [read_audio(path, codec.config.sample_rate) for path in args.files]
+    conversations = [[["system", instruction], ["user", talker.listen(codec, wave)]] for wave in waves]
+    settings = Settings(text_sampling=Sampling(0.0), max_text=64, max_span=16, max_spans=0, block_size=8)
+    for path, reply in zip(args.files, talker.converse(conversations, settings), strict=True):
+        print(f"{path}: {reply.text}")
+
+
+def transcribe(args) -> None:
+    """Print the words of each recording."""
+    _listen_and_write(args, "transcribe")
+
+
+def caption(args) -> None:
+    """Print what each recording is."""
+    _listen_and_write(args, "describe")
+
+
+def speak(args) -> None:
+    """Write a text as speech."""
+    talker, codec = _load(args)
+    settings = dataclasses.replace(_settings(args), full_span=_full_span(talker))
+    [reply] = talker.converse([[["system", "speak"], ["user", args.text]]], settings, args.seed)
+    if not any(reply.spans):
+        raise MinitttError("the talker said nothing to this text: it knows number words, plus, minus, equals")
+    write_audio(args.output, _wave(talker, codec, reply), codec.config.sample_rate)
+    print(f"wrote {args.output} ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)")
+
+
+def train(args) -> None:
+    """Train a talker and draw its curves."""
+    import torch
+
+    from minittt.corpus import load_corpus
+    from minittt.plotting import draw_curves
+    from minittt.training import Trainer, TrainingSettings
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    names = {name: name for name in ("preset", "steps", "records", "row_length", "learning_rate", "seed")}
+    settings = overrides(TrainingSettings(), args, **names)
+    sizes = {"d_model": args.width, "n_layers": args.layers}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    settings = dataclasses.replace(settings, model={**settings.model, **sizes})
+    trainer = Trainer(load_corpus(args.data), args.output, settings, resume=args.resume)
+    if trainer.loader.left_out:
+        print(f"{trainer.loader.left_out} records are longer than {settings.row_length} tokens and are left out")
+    trainer.train()
+    lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
+    draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
+    print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
+
+
+def evaluate(args) -> None:
+    """Print the table of scores for one split."""
+    from minittt.corpus import load_corpus
+    from minittt.evaluation import Evaluation, coherence, family
+    from minittt.referee import Referee
+
+    talker, codec = _load(args)
+    corpus = load_corpus(args.data)
+    settings = dataclasses.replace(_settings(args), full_span=_full_span(talker))
+    evaluation = Evaluation(talker, corpus, codec, Referee.load(args.referee), args.split, settings)
+    families = {record["family"] for record in corpus.split(args.split)}
+    if "asr" in families:
+        evaluation.text(args.limit)
+    evaluation.questions(args.limit)
+    if "tts" in families:
+        evaluation.speech(args.limit)
+    if args.coherence:
+        records = family(corpus, args.split, "qa", args.limit)
+        evaluation.scores += [coherence(evaluation, records, steps) for steps in (1, 4, 16)]
+    for score in evaluation.scores:
+        print(score)
+    if args.json:
+        args.json.write_text(json.dumps([dataclasses.asdict(score) for score in evaluation.scores], indent=1) + "\n")
+
+
+def data(args) -> None:
+    """Make a corpus folder: the spoken world, or someone's own recordings."""
+    codec = Codec.load(args.codec)
+    if args.action == "build":
+        from minittt.spoken_world import build
+
+        build(args.output, codec, args.seed)
+    else:
+        from minittt.recordings import import_recordings
+
+        if args.recordings is None:
+            raise MinitttError("say which folder to import: minittt data import DIR -o OUT")
+        import_recordings(args.recordings, args.output, codec, args.seed)
+    print(f"wrote {args.output}")

@@ -1,0 +1,165 @@
+"""The Transformer: RMSNorm, rotary positions, grouped-query attention with QKV bias, SwiGLU (the shape of Qwen2.5).
+
+It knows nothing of audio or diffusion: who sees whom comes in as a mask, and nothing tells it how noisy its input is
+(absorbing diffusion needs no time: the number of MASKs says it all). Parameter names are those of Hugging Face's
+Qwen2, less the leading `model.`, so that a Qwen2 checkpoint loads by name.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minittt.errors import MinitttError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a Transformer. `max_length` bounds positions; `n_kv_heads` keys and values are shared by `n_heads`."""
+
+    vocab_size: int
+    d_model: int = 160
+    n_layers: int = 5
+    n_heads: int = 4
+    n_kv_heads: int = 2
+    d_ff: int = 432
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6
+    tie_embeddings: bool = True
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
+            raise MinitttError(f"d_model {self.d_model} must be an even number of channels for each of {self.n_heads} heads")
+        if self.n_heads % self.n_kv_heads:
+            raise MinitttError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}")
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary angles. positions (B, L) -> two of (B, 1, L, head_dim / 2)."""
+    precise = torch.promote_types(dtype, torch.float32)
+    frequency = theta ** -(torch.arange(0, head_dim, 2, device=positions.device, dtype=precise) / head_dim)
+    angle = positions[:, None, :, None].to(precise) * frequency  # (B, 1, L, head_dim / 2)
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + head_dim / 2) of x (B, heads, L, head_dim) by its angle."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention under a boolean mask; a cache, if given, extends its keys and values."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = config.n_heads, config.n_kv_heads
+        self.head_dim = config.d_model // config.n_heads
+        kv_width = self.kv_heads * self.head_dim
+        self.q_proj = nn.Linear(config.d_model, config.d_model)
+        self.k_proj = nn.Linear(config.d_model, kv_width)
+        self.v_proj = nn.Linear(config.d_model, kv_width)
+        self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+        B, L, _ = x.shape
+        q = self.q_proj(x).view(B, L, self.heads, self.head_dim).transpose(1, 2)  # (B, heads, L, head_dim)
+        k = self.k_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
+        v = self.v_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            k, v = cache.extend(k, v)  # (B, kv_heads, K, head_dim)
+        shared = self.heads // self.kv_heads
+        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # (B, heads, K, head_dim)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])  # (B, heads, L, head_dim)
+        return self.o_proj(y.transpose(1, 2).reshape(B, L, -1))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.up_proj = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """Attention, then SwiGLU, each on a normalised copy and added back."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), mask, angles, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Transformer(nn.Module):
+    """Token ids and a mask in, logits out; one network for reading, writing and denoising."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self._initialise()
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                # what is added to the residual stream starts smaller, the more layers add to it (as in GPT-2)
+                added = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layers) if added else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None, caches: list | None = None) -> Tensor:
+        """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, K) bool, True = may see.
+
+        positions (B, L): default 0, 1, 2, ... With `caches` (one a layer) K counts the kept keys too, else K = L.
+        """
+        B, L = ids.shape
+        if positions is None:
+            positions = torch.arange(L, device=ids.device).expand(B, L)
+        head_dim = self.config.d_model // self.config.n_heads
+        x = self.embed_tokens(ids)  # (B, L, d)
+        angles = rotary(positions, head_dim, self.config.rope_theta, x.dtype)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, mask, angles, caches[i] if caches is not None else None)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
+        """hidden (..., d) -> logits (..., V); with `choices` (n,) long only those of these ids, (..., n)."""
+        weight = self.lm_head.weight if choices is None else self.lm_head.weight[choices]
+        return hidden @ weight.T
+
+    def forward(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """ids (B, L), mask (B, L, L) bool -> logits (B, L, V)."""
+        return self.logits(self.hidden(ids, mask, positions))

@@ -1,0 +1,133 @@
+"""Sounds of the spoken world: a speech synthesiser in process, and a few sounds that are not speech.
+
+Speech comes from espeak-ng through `espeakng-loader` (extra `[data]`): the library and its voices ship in one wheel.
+All waveforms are float32 mono in [-1, 1] at `SAMPLE_RATE` Hz.
+"""
+
+import ctypes
+from functools import cache
+
+import numpy as np
+import soxr
+
+from minittt.errors import MinitttError
+
+SAMPLE_RATE = 8000  # Hz: enough for words and voices, and cheap to learn from
+_ESPEAK_SYNCHRONOUS, _ESPEAK_UTF8 = 2, 1
+_RATE, _PITCH = 1, 3  # espeak_PARAMETER numbers
+_SILENCE = 0.004  # amplitude under which the ends of an utterance are cut away
+
+
+class _Espeak:
+    """libespeak-ng behind ctypes. One engine per process: espeak-ng keeps global state."""
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise MinitttError("speech synthesis needs espeakng-loader: pip install 'minittt[data]'") from error
+        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.chunks: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._callback = callback(self._collect)  # kept: ctypes would free it under the library's feet
+        data = espeakng_loader.get_data_path().encode()
+        self.sample_rate = self.library.espeak_Initialize(_ESPEAK_SYNCHRONOUS, 0, data, 0)
+        self.library.espeak_SetSynthCallback(self._callback)
+        self.library.espeak_Synth.argtypes = [
+            *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
+            *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
+        ]
+
+    def _collect(self, samples, count, _events) -> int:
+        if count > 0 and samples:
+            self.chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    def speak(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
+        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise MinitttError(f"espeak-ng has no voice {voice!r}; a voice is a language and a variant, as en-us+f2")
+        self.library.espeak_SetParameter(_RATE, rate, 0)
+        self.library.espeak_SetParameter(_PITCH, pitch, 0)
+        self.chunks.clear()
+        data = text.encode() + b"\0"
+        self.library.espeak_Synth(data, len(data), 0, 0, 0, _ESPEAK_UTF8, None, None)
+        self.library.espeak_Synchronize()
+        if not self.chunks:
+            raise MinitttError(f"espeak-ng said nothing for {text!r}: give it words")
+        return np.concatenate(self.chunks).astype(np.float32) / 32768
+
+
+@cache
+def _engine() -> _Espeak:
+    return _Espeak()
+
+
+def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> np.ndarray:
+    """Speak `text`. rate in words per minute, pitch from 0 to 99 (50 is the voice's own). Returns (samples,) float32.
+
+    Silence at both ends is cut to a few hundredths of a second, the peak is 0.7.
+    """
+    engine = _engine()
+    wave = soxr.resample(engine.speak(text, voice, rate, pitch), engine.sample_rate, SAMPLE_RATE)
+    loud = np.flatnonzero(np.abs(wave) > _SILENCE)
+    if len(loud):
+        wave = wave[max(0, loud[0] - SAMPLE_RATE // 50) : loud[-1] + SAMPLE_RATE // 25]
+    return (wave / (np.abs(wave).max() + 1e-6) * 0.7).astype(np.float32)
+
+
+def vary(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A rendition as a cheap microphone hears it: gain between -6 and +2 dB, white noise 30 to 50 dB under the peak."""
+    noise = rng.normal(size=len(wave)) * 0.7 * 10 ** (-rng.uniform(30, 50) / 20)
+    return np.clip((wave + noise) * 10 ** (rng.uniform(-6, 2) / 20), -1, 1).astype(np.float32)
+
+
+def _fade(wave: np.ndarray) -> np.ndarray:
+    """Ramp both ends over 10 ms, so that no sound begins or ends with a click."""
+    edge = min(SAMPLE_RATE // 100, len(wave) // 2)
+    ramp = np.ones(len(wave))
+    ramp[:edge] = np.linspace(0, 1, edge)
+    ramp[len(wave) - edge :] = np.linspace(1, 0, edge)
+    return wave * ramp
+
+
+def _seconds(duration: float) -> np.ndarray:
+    return np.arange(int(duration * SAMPLE_RATE)) / SAMPLE_RATE
+
+
+def _beeps(rng: np.random.Generator, rising: bool) -> np.ndarray:
+    """Three or four tones, each higher (or lower) than the last, with short gaps."""
+    pitches = 350 * 1.25 ** rng.uniform(0, 2) * rng.uniform(1.25, 1.5) ** np.arange(rng.integers(3, 5))
+    tone, gap = _seconds(rng.uniform(0.12, 0.2)), np.zeros(int(rng.uniform(0.03, 0.08) * SAMPLE_RATE))
+    parts = [_fade(np.sin(2 * np.pi * f * tone)) for f in (pitches if rising else pitches[::-1])]
+    return np.concatenate([piece for part in parts for piece in (part, gap)][:-1])
+
+
+def _noise_bursts(rng: np.random.Generator) -> np.ndarray:
+    parts = []
+    for _ in range(rng.integers(2, 5)):
+        parts.append(_fade(0.5 * rng.normal(size=int(rng.uniform(0.08, 0.2) * SAMPLE_RATE))))
+        parts.append(np.zeros(int(rng.uniform(0.06, 0.15) * SAMPLE_RATE)))
+    return np.concatenate(parts[:-1])
+
+
+def _hum(rng: np.random.Generator, low: bool) -> np.ndarray:
+    """A steady tone with a few harmonics."""
+    f, time = rng.uniform(80, 140) if low else rng.uniform(500, 900), _seconds(rng.uniform(0.6, 1.2))
+    return _fade(sum(np.sin(2 * np.pi * f * k * time + rng.uniform(0, 6.3)) / k for k in (1, 2, 3)))
+
+
+SOUNDS = {
+    "rising beeps": lambda rng: _beeps(rng, rising=True),
+    "falling beeps": lambda rng: _beeps(rng, rising=False),
+    "noise bursts": _noise_bursts,
+    "a low hum": lambda rng: _hum(rng, low=True),
+    "a high hum": lambda rng: _hum(rng, low=False),
+}
+
+
+def sound(name: str, rng: np.random.Generator) -> np.ndarray:
+    """A new rendition of a sound that is not speech; names are the keys of `SOUNDS`. Returns (samples,) float32."""
+    if name not in SOUNDS:
+        raise MinitttError(f"no sound is called {name!r}; there are: {', '.join(SOUNDS)}")
+    wave = np.clip(SOUNDS[name](rng), -3, 3)
+    return (wave / (np.abs(wave).max() + 1e-6) * 0.6).astype(np.float32)

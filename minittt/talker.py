@@ -1,0 +1,174 @@
+"""A talker in one file: weights, sizes, tokeniser, and the name of the codec it speaks through.
+
+`Talker.converse` takes messages as `conversation.render` does and returns replies: text, codes, and every event of their
+making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
+"""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from minittt.attention import TARGET, assign_groups
+from minittt.codec import Codec, flatten, unflatten, whole_file
+from minittt.context import CachedContext
+from minittt.conversation import render
+from minittt.decoding import BlockClosed, End, Event, Settings, SpanClosed, TextToken, generate
+from minittt.errors import MinitttError
+from minittt.model import ModelConfig, Transformer
+from minittt.vocabulary import TextTokeniser, Vocabulary
+
+FORMAT = "minittt talker 1"
+
+
+@dataclass
+class Reply:
+    """One reply and how it came about."""
+
+    text: str = ""
+    spans: list[list[int]] = field(default_factory=list)  # flattened codes, counted from 0, of each audio span
+    prompt: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)  # all that was generated
+    groups: list[int] = field(default_factory=list)  # of prompt and reply
+    kinds: list[int] = field(default_factory=list)  # of prompt and reply
+    events: list[Event] = field(default_factory=list)
+    nfe: int = 0  # forwards this reply took part in
+    reason: str = ""  # 'end', or 'limit' where max_text was reached
+    overwritten: int = 0  # slots after a first EOA that held something else
+
+
+class Talker:
+    """Model, vocabulary and tokeniser, and the fingerprint of the codec whose codes they were trained on."""
+
+    def __init__(self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict) -> None:
+        self.model, self.vocabulary, self.tokeniser, self.info = model, vocabulary, tokeniser, info
+
+    def converse(
+        self, conversations: list[list], settings: Settings, seed: int = 0, max_length: int | None = None
+    ) -> list[Reply]:
+        """Reply to each conversation (a list of messages that ends where a reply is due). One forward serves all rows."""
+        replies = [Reply() for _ in conversations]
+        for event in self.stream(conversations, settings, seed, replies, max_length):
+            replies[event.row].events.append(event)
+        return replies
+
+    def stream(self, conversations: list[list], settings: Settings, seed: int, replies: list[Reply], max_length=None):
+        """Yield events as they happen, filling in `replies` (one empty Reply a conversation)."""
+        for reply, messages in zip(replies, conversations, strict=True):
+            self._prompt(reply, messages, settings)
+        limit = max_length or self.model.config.max_length
+        longest = max(len(r.prompt) for r in replies)
+        if longest + 64 > limit:
+            raise MinitttError(f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter")
+        device = self.model.embed_tokens.weight.device
+        context = _OnDevice(CachedContext(self.model, len(replies), self.vocabulary.pad, limit), device)
+        generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
+        prompts, groups = [r.prompt for r in replies], [r.groups for r in replies]
+        for event in generate(context, prompts, groups, self.vocabulary.classes(), settings, generators):
+            self._note(replies[event.row], event)
+            yield event
+
+    def _prompt(self, reply: Reply, messages: list, settings: Settings) -> None:
+        record = {"messages": [*messages, ["assistant"]]}
+        size = None if settings.full_span else settings.block_size
+        sequence = render(record, self, size, settings.first_block, reply=False)
+        reply.prompt, reply.kinds = sequence.ids, list(sequence.kinds)
+        kinds = torch.tensor(sequence.kinds)
+        reply.groups = assign_groups(kinds, size, settings.first_block if size else None).tolist()
+
+    def _note(self, reply: Reply, event: Event) -> None:
+        v = self.vocabulary
+        if isinstance(event, SpanClosed):
+            reply.spans.append([code - v.first_code for code in event.ids])
+        elif isinstance(event, BlockClosed):
+            reply.overwritten += event.changed
+        elif isinstance(event, End):
+            reply.ids, reply.nfe, reply.reason = list(event.ids), event.nfe, event.reason
+            reply.groups = reply.groups + list(event.groups)
+            reply.kinds += [TARGET if v.first_code <= i <= v.eoa else 0 for i in event.ids]
+        elif isinstance(event, TextToken) and event.id < v.text_size:
+            pieces = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size] + [event.id]
+            reply.text = self.tokeniser.decode(pieces)
+
+    def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
+        """A waveform (samples,) at the codec's rate -> flattened codes, as a message part."""
+        self.check_codec(codec)
+        codes = codec.encode(torch.from_numpy(wave)[None])[0]  # (K, T)
+        return flatten(codes, codec.config.codebook_size).tolist()
+
+    def sound(self, codec: Codec, span: list[int]) -> np.ndarray:
+        """Flattened codes -> waveform (samples,). Codes of an unfinished or disordered last frame are left out."""
+        n_codebooks, size = codec.config.n_codebooks, codec.config.codebook_size
+        whole = [s for i in range(0, len(span), n_codebooks) if _is_frame(s := span[i : i + n_codebooks], n_codebooks, size)]
+        codes = [code for frame in whole for code in frame]
+        if not codes:
+            return np.zeros(codec.hop, np.float32)
+        return codec.decode(unflatten(torch.tensor(codes), n_codebooks, size)[None])[0].numpy()
+
+    def check_codec(self, codec: Codec) -> None:
+        """Raise MinitttError if this talker was trained on another codec's codes."""
+        if codec.fingerprint() != self.info["codec"]:
+            raise MinitttError(
+                f"this talker speaks through codec {self.info['codec']}, but the codec given is {codec.fingerprint()}: "
+                "use the codec it was trained with, or train a talker on this one"
+            )
+
+    def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write one safetensors file, whole or not at all."""
+        tensors = {n: t.detach().cpu().to(dtype).contiguous() for n, t in self.model.state_dict().items()}
+        if self.model.config.tie_embeddings:
+            del tensors["lm_head.weight"]
+        proto = self.tokeniser.pieces.serialized_model_proto()
+        tensors["tokeniser"] = torch.frombuffer(bytearray(proto), dtype=torch.uint8)
+        header = {"format": FORMAT, "model": json.dumps(asdict(self.model.config)), "info": json.dumps(self.info)}
+        header["vocabulary"] = json.dumps(asdict(self.vocabulary))
+        with whole_file(path) as unfinished:
+            save_file(tensors, unfinished, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Talker":
+        """Read what `save` wrote, in evaluation mode. Raises MinitttError for a missing or foreign file."""
+        if not Path(path).is_file():
+            raise MinitttError(f"{path}: there is no such talker; `minittt train` writes one")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise MinitttError(f"{path}: not a talker, nor any safetensors file ({error})") from error
+        if header.get("format") != FORMAT:
+            raise MinitttError(f"{path}: not a talker of format {FORMAT!r}; its header says {header.get('format')!r}")
+        tokeniser = _tokeniser(bytes(tensors.pop("tokeniser").numpy()))
+        model = Transformer(ModelConfig(**json.loads(header["model"])))
+        if model.config.tie_embeddings:
+            tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        vocabulary = Vocabulary(**json.loads(header["vocabulary"]))
+        return cls(model.eval(), vocabulary, tokeniser, json.loads(header["info"]))
+
+
+def _is_frame(codes: list[int], n_codebooks: int, size: int) -> bool:
+    return len(codes) == n_codebooks and all(k * size <= code < (k + 1) * size for k, code in enumerate(codes))
+
+
+def _tokeniser(proto: bytes) -> TextTokeniser:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{hashlib.sha256(proto).hexdigest()[:8]}.model"
+        path.write_bytes(proto)
+        return TextTokeniser(path)
+
+
+class _OnDevice:
+    """A context whose tensors arrive on the CPU, wherever its model lives."""
+
+    def __init__(self, context, device: torch.device) -> None:
+        self.context, self.device = context, device
+
+    def step(self, commit, commit_groups, draft):
+        return self.context.step(*(t.to(self.device) for t in (commit, commit_groups, draft)))

@@ -1,0 +1,120 @@
+"""One id line for both modalities:  text pieces | control | audio codes | EOA | MASK.
+
+Text is SentencePiece's business; this file says which id means what, which ids a text step may write, and which an
+audio slot may hold.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from minittt.decoding import TokenClasses
+from minittt.errors import MinitttError
+
+CONTROL = ("PAD", "BOS", "USER", "ASSISTANT", "OPEN", "END")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one behind the other, then EOA and MASK.
+
+    PAD fills batches only; BOS begins a document; USER and ASSISTANT begin a turn; OPEN opens an audio span; END ends a
+    reply or a document; EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
+    """
+
+    text_size: int
+    codebook_size: int
+    n_codebooks: int = 1
+
+    def __post_init__(self) -> None:
+        for offset, name in enumerate(CONTROL):
+            object.__setattr__(self, name.lower(), self.text_size + offset)
+
+    @property
+    def first_code(self) -> int:
+        return self.text_size + len(CONTROL)
+
+    @property
+    def eoa(self) -> int:
+        return self.first_code + self.n_codebooks * self.codebook_size
+
+    @property
+    def mask(self) -> int:
+        return self.eoa + 1
+
+    @property
+    def size(self) -> int:
+        return self.mask + 1
+
+    def text_choices(self) -> Tensor:
+        """Ids that a text step may write, (n,): every text piece, OPEN and END."""
+        return torch.tensor([*range(1, self.text_size), self.open, self.end])  # piece 0 is SentencePiece's <unk>
+
+    def audio_choices(self) -> Tensor:
+        """Ids that an audio slot may hold, (n,): every code, and EOA."""
+        return torch.arange(self.first_code, self.eoa + 1)
+
+    def classes(self) -> TokenClasses:
+        """What the decoder must know of the id line."""
+        text, audio = torch.zeros(self.size, dtype=torch.bool), torch.zeros(self.size, dtype=torch.bool)
+        text[self.text_choices()], audio[self.audio_choices()] = True, True
+        return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad)
+
+    def name(self, token: int) -> str:
+        """A short name for one id that is not a text piece: 'OPEN', '#17' (an audio code), 'EOA', 'MASK'."""
+        if token < self.first_code:
+            return CONTROL[token - self.text_size] if token >= self.text_size else f"text {token}"
+        return {self.eoa: "EOA", self.mask: "MASK"}.get(token, f"#{token - self.first_code}")
+
+
+class TextTokeniser:
+    """A SentencePiece model that refuses what it does not know instead of writing <unk>."""
+
+    def __init__(self, path: str | Path) -> None:
+        if not Path(path).is_file():
+            raise MinitttError(f"no SentencePiece model at {path}; `minittt data build` or `data import` makes one")
+        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Text to piece ids. Raises MinitttError on characters that the tokeniser has never seen."""
+        if text in self._known:
+            return self._known[text]
+        ids = self.pieces.encode(text)
+        if self.pieces.unk_id() in ids:
+            unknown = sorted({c for c in text if not c.isspace() and self.pieces.unk_id() in self.pieces.encode(c)})
+            raise MinitttError(f"the tokeniser has never seen {' '.join(unknown)!r}: write with the letters it was trained on")
+        self._known[text] = ids
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Piece ids to text."""
+        return self.pieces.decode(ids)
+
+
+def train_tokeniser(sentences: list[str], path: str | Path, size: int = 400) -> TextTokeniser:
+    """Train a byte-pair SentencePiece model of at most `size` pieces, every letter and digit always among them.
+
+    Byte-pair rather than unigram: it goes on merging until the few words of a small corpus are a piece each.
+    """
+    with Path(path).open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=file,
+            model_type="bpe",
+            vocab_size=size,
+            hard_vocab_limit=False,
+            normalization_rule_name="nmt_nfkc_cf",  # lower case
+            required_chars="abcdefghijklmnopqrstuvwxyz0123456789.,?!'-",
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    return TextTokeniser(path)

@@ -1,0 +1,16 @@
+"""Settings every test file shares: one thread, and Hypothesis without clocks or chance."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+settings.register_profile(
+    "minittt",
+    deadline=None,
+    derandomize=True,
+    print_blob=False,
+    max_examples=int(os.environ.get("MINITTT_EXAMPLES", "30")),
+)
+settings.load_profile("minittt")
+torch.set_num_threads(1)

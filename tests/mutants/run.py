@@ -1,0 +1,108 @@
+"""Show that each law can fail: break the code in a listed way and ask the law to notice.
+
+    python -m tests.mutants.run [module ...]        # all listed modules when none is named
+
+`tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a copy
+of `minittt` and `tests` in a temporary folder, each mutant in turn replaces `old` (which must occur exactly once in
+`minittt/<module>.py`) by `new`, and the tests of its law alone are run. The exit code is 1 unless all are caught.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT = 300.0  # seconds for one law; a law that no longer ends has noticed the mutant too
+LISTS_OF_MUTANTS = sorted(
+    p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "run")
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break a module: `old` (found exactly once) becomes `new`; law number `law` must then fail."""
+
+    law: int
+    old: str
+    new: str
+
+
+def copy_of_the_project(folder: Path) -> None:
+    for part in ("minittt", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)  # pytest's settings
+
+
+def run_laws(folder: Path, module: str, laws: str) -> str:
+    """Run the tests of `module` whose names match `laws`: "failed", "passed", or why they did not run."""
+    command = [sys.executable, "-m", "pytest", f"tests/test_{module}.py", "-k", laws, "-x", "-q"]
+    command += ["-p", "no:cacheprovider", "--no-header"]
+    # Bytecode is keyed by whole seconds and file size: a mutant could be served the code of the last one.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "failed"
+    outcome = {0: "passed", 1: "failed", 5: f"no test is named {laws}"}
+    return outcome.get(done.returncode, f"did not run: {(done.stdout + done.stderr).strip()[-400:]}")
+
+
+def try_mutant(folder: Path, mutant: Mutant, module: str, source: str) -> str:
+    """What became of one mutant: "caught", "SURVIVED", or the reason why it could not be tried."""
+    if (times := source.count(mutant.old)) != 1:
+        return f"NOT TRIED: its `old` occurs {times} times in minittt/{module}.py, not once"
+    (folder / "minittt" / f"{module}.py").write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    outcome = run_laws(folder, module, f"law_{mutant.law:02d}")
+    return {"failed": "caught", "passed": "SURVIVED"}.get(outcome, f"NOT TRIED: {outcome}")
+
+
+def try_module(module: str) -> bool:
+    """Try every mutant of one module and print a line for each. True if all were caught."""
+    mutants = import_module(f"tests.mutants.{module}").MUTANTS
+    source = (ROOT / "minittt" / f"{module}.py").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        folder = Path(name)
+        copy_of_the_project(folder)
+        laws = " or ".join(f"law_{number:02d}" for number in sorted({m.law for m in mutants}))
+        # A law that fails on the sound code would "catch" anything.
+        if (outcome := run_laws(folder, module, laws)) != "passed":
+            print(f"{module}: the laws do not hold before any mutant: {outcome}", flush=True)
+            return False
+        sound = True
+        for mutant in mutants:
+            begin = time.perf_counter()
+            fate = try_mutant(folder, mutant, module, source)
+            sound &= fate == "caught"
+            change = f"{mutant.old!r} -> {mutant.new!r}"
+            seconds = time.perf_counter() - begin
+            print(f"{module} law {mutant.law:2d} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
+    return sound
+
+
+def main(names: list[str]) -> int:
+    if unknown := set(names) - set(LISTS_OF_MUTANTS):
+        known = ", ".join(LISTS_OF_MUTANTS)
+        print(f"no list of mutants for {', '.join(sorted(unknown))}; there are lists for: {known}")
+        return 2
+    results = {name: try_module(name) for name in names or LISTS_OF_MUTANTS}
+    failed = [name for name, sound in results.items() if not sound]
+    print(f"not every mutant was caught in: {', '.join(failed)}" if failed else "every mutant was caught")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
