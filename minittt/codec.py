@@ -96,9 +96,9 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", tuple(self.ratios))
-        sizes = (self.sample_rate, *self.ratios, self.n_filters, self.dimension, self.n_codebooks)
-        sound = bool(self.ratios) and min(*sizes, self.codebook_size, self.lstm_layers + 1) >= 1
-        _require(sound, f"every size of a codec must be 1 or more (lstm_layers 0 or more), not {self}")
+        sizes = (self.sample_rate, *self.ratios, self.dimension, self.n_codebooks, self.codebook_size)
+        sound = bool(self.ratios) and min(*sizes, self.n_filters - 1, self.lstm_layers + 1) >= 1
+        _require(sound, f"sizes of a codec are 1 or more (n_filters 2, lstm_layers 0), not as in {self}")
 
 
 class Codec(nn.Module):

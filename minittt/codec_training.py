@@ -65,9 +65,10 @@ def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) 
 
     speakers: voices to draw from evenly; None: those of training, the reply voices 35 % of the time.
     """
-    rng = np.random.default_rng(seed)
     waves = []
-    for _ in tqdm(range(n), "corpus", unit=" waves", leave=False):
+    for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
+        # One generator per wave: the lengths of the synthesiser vary, and must not shift later draws.
+        rng = np.random.default_rng([seed, i])
         if rng.random() < 0.1:
             waves.append(synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng))
             continue
@@ -79,7 +80,7 @@ def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) 
 
 
 def read_corpus(folder: str | Path, sample_rate: int) -> list[np.ndarray]:
-    """Every WAV and FLAC file under `folder` as (samples,) at sample_rate Hz; MinitttError if there is none."""
+    """Every WAV and FLAC file under `folder` as (samples,) at sample_rate Hz; an error if there is none."""
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".wav", ".flac"))
     if not paths:
         raise MinitttError(f"{folder}: no recordings there; give a folder with WAV or FLAC files")
@@ -128,7 +129,7 @@ class SpectralDistance(nn.Module):
 
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
-    """Centres (k, d) and sizes (k,) of k clusters of points (n, d), in n * k floats (encodec's: n * k * d)."""
+    """Centres (k, d) and sizes (k,) of k clusters of points (n, d), by n * k floats (encodec: n * k * d)."""
     first = torch.randint(len(points), (k,)) if len(points) < k else torch.randperm(len(points))[:k]
     centres = points[first]
     for _ in range(rounds):

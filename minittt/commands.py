@@ -204,3 +204,39 @@ def data(args) -> None:
             raise MinitttError("say which folder to import: minittt data import DIR -o OUT")
         import_recordings(args.recordings, args.output, codec, args.seed)
     print(f"wrote {args.output}")
+
+
+def codec(args) -> None:
+    """Train a codec, or hear what one keeps of a recording."""
+    if args.action == "roundtrip":
+        codec = Codec.load(args.codec)
+        if args.input is None:
+            raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
+        import torch
+
+        wave = read_audio(args.input, codec.config.sample_rate)
+        codes = codec.encode(torch.from_numpy(wave)[None])
+        write_audio(args.output, codec.decode(codes)[0].numpy(), codec.config.sample_rate)
+        print(f"wrote {args.output}: {codes[0].numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s")
+        return
+    from minittt.codec_training import train_from
+
+    train_from(args.input, args.output, args.minutes, args.seed)
+
+
+def referee(args) -> None:
+    """Train the recogniser and the voice judge."""
+    from minittt.referee_training import RefereeSettings, train_referee
+
+    train_referee(RefereeSettings(), args.output, args.output.with_suffix(".jsonl"))
+
+
+def doctor(_args) -> int:
+    """Print one line a part; exit code 2 if something needed is missing."""
+    from minittt.cli import SAMPLES
+    from minittt.doctor import check
+
+    lines = check(SAMPLES)
+    for works, needed, part, what in lines:
+        print(f"{'ok ' if works else 'NO ' if needed else ' - '} {part:<34} {what}")
+    return 0 if all(works or not needed for works, needed, *_ in lines) else 2

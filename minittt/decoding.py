@@ -9,12 +9,11 @@ The network hides behind one method, `Context.step`. Each row of a batch is a li
     closing a block     commit the finished block,  draft the next one, or nothing: text follows
 
 So a reply costs one forward per text token and one per denoising step, none for opening or closing. Which
-slots a step reveals is a policy: `random_order` here, more in `unmasking.py`, as are temperature, top-k, top-p.
+slots a step reveals is a policy: `random_order` here, more in `unmasking.py`, beside temperature and top-k.
 
 ```python
 import torch
 from decoding import Settings, TokenClasses, collect, generate
-
 class Babbler:  # ids: 0..2 letters, 3 open_audio, 4 end, 5..7 audio codes, 8 end_audio, 9 mask, 10 pad
     def step(self, commit, commit_groups, draft):
         return torch.zeros(len(commit), 1 + draft.shape[1], 11)  # (B, 1 + D, V): everything equally likely
@@ -24,6 +23,7 @@ classes = TokenClasses(ids < 5, (ids >= 5) & (ids < 9), open_audio=3, end_audio=
 settings, generator = Settings(block_size=4, steps=2, max_text=20, max_span=12), torch.Generator()
 [reply] = collect(generate(Babbler(), [[0, 3]], [[0, 1]], classes, settings, [generator.manual_seed(0)]))
 print(reply.text, reply.spans, reply.reason, reply.nfe)
+# (2, 1, 3, 4) ((7, 6, 6), ()) end 8
 ```
 """
 
@@ -93,7 +93,7 @@ class Settings:
     block_size: int | None = 8  # slots denoised together; None: the whole span, on a canvas of max_span
     first_block: int | None = None  # another size for the first block of a span (sound starts sooner)
     full_span: bool = False  # the paper's mode: a span is one group, redrafted whole, committed when closed
-    steps: int = 8  # per block, clamped to its slots; policies with a threshold take as many as they need
+    steps: int = 8  # per block, one slot or more each; policies with a threshold take as many as they need
     policy: Callable[[Draft], Tensor] = random_order  # -> (D,) bool: the slots to reveal
     text_sampling: Callable[[Tensor], Tensor] = lambda logits: logits  # (N, A) -> what to draw from, (N, A)
     audio_sampling: Callable[[Tensor], Tensor] = lambda logits: logits
@@ -222,7 +222,7 @@ class _Row:
         yield SpanClosed(self.row, tuple(codes))
 
     def denoise(self, shown: list[int], n: int, number: int) -> Generator[Event | list, Tensor, list[int]]:
-        """A block of n slots: draw candidates for all, keep those the policy reveals, until none is masked."""
+        """A block of n slots: draw candidates for all, keep what the policy reveals, until none is masked."""
         c, s, span = self.classes, self.settings, len(self.spans)
         audio = c.audio.nonzero()[:, 0]  # (A,)
         block, masked = torch.full((n,), c.mask), torch.ones(n, dtype=torch.bool)  # (D,), (D,)
@@ -230,7 +230,7 @@ class _Row:
             logits = yield self.ask(shown + block.tolist())
             logits = _restrict(logits[1 + len(shown) :], c.audio)  # (D, A)
             p, candidates = logits.softmax(-1), draw(s.audio_sampling(logits), self.uniform(n))
-            reveal = s.policy(Draft(masked, p, candidates, self.uniform(n), max(1, min(s.steps, n) - step)))
+            reveal = s.policy(Draft(masked, p, candidates, self.uniform(n), max(1, s.steps - step)))
             if not reveal.any() or (reveal & ~masked).any():
                 raise ValueError("an unmasking policy must reveal at least one slot, and only masked ones")
             block, masked = torch.where(reveal, audio[candidates], block), masked & ~reveal

@@ -3,7 +3,7 @@
     guided = un + (1 + s) (cond - un)      s = 0: the conditional logits; paper section 3.4
 
 The two halves are rows of one context, so a guided forward is one forward. The half without the condition has
-a prompt of its own, with groups of its own: text stays causal there, and no shared prompt has to be masked out.
+a prompt of its own, with groups of its own: text stays causal there, and nothing of it has to be masked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class GuidedContext:
     """Guides B rows through `context`, which has 2B: rows 0..B-1 know the condition, rows B..2B-1 do not.
 
     prompts, prompt_groups: what each of the B rows starts from in the half without the condition (for example
-    the same conversation without its question), in the form that `decoding.generate` takes for the other half.
+    the same conversation without its question), in the form `decoding.generate` takes for the other half.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class ModelConfig:
 
     vocab_size: int
     d_model: int = 160
-    n_layers: int = 5
+    n_layers: int = 4
     n_heads: int = 4
     n_kv_heads: int = 2
     d_ff: int = 432

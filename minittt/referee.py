@@ -100,10 +100,9 @@ class TwoWayGRU(nn.Module):
         self.ahead, self.back = (nn.GRU(inputs, width, batch_first=True) for _ in range(2))
 
     def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        back = turn(
-            self.back(turn(rows, lengths))[0], lengths
-        )  # padding never comes before sound, either way
-        return torch.cat((self.ahead(rows)[0], back), -1)
+        # turned, so that padding comes after the sound in both directions
+        back = self.back(turn(rows, lengths))[0]
+        return torch.cat((self.ahead(rows)[0], turn(back, lengths)), -1)
 
 
 class Recogniser(nn.Module):

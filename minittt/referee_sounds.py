@@ -57,24 +57,33 @@ def disturb_wave(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return wave.astype(np.float32)
 
 
-def smear(power: Tensor) -> Tensor:
-    """Blur powers (B, T, bands) over neighbouring frames and bands, by an amount of its own in each row."""
-    padded = nn.functional.pad(power[:, None], (1, 1, 1, 1), "replicate")  # (B, 1, T + 2, bands + 2)
-    blurred = nn.functional.avg_pool2d(padded, 3, 1)[:, 0]  # (B, T, bands)
+def smear(power: Tensor, frames: int = 3) -> Tensor:
+    """Blur powers (B, T, bands) over `frames` frames and three bands, by an amount of its own in each row."""
+    padded = nn.functional.pad(power[:, None], (1, 1, frames // 2, frames // 2), "replicate")
+    blurred = nn.functional.avg_pool2d(padded, (frames, 3), 1)[:, 0]  # (B, T, bands)
     amount = (torch.rand(len(power), 1, 1) * 1.6 - 0.6).clamp(min=0)  # a third or more of the rows stay sharp
     return power + amount * (blurred - power)
 
 
+def patches(rows: int, frames: int, bands: int) -> Tensor:
+    """Noise that hangs together, (B, T, bands): grains of four frames (40 ms) and two bands, smoothly joined.
+
+    Codecs err so: a token is wrong for its whole length. White noise of that size is far less trouble.
+    """
+    grains = torch.randn(rows, 1, frames // 4 + 2, bands // 2)
+    return nn.functional.interpolate(grains, (frames, bands), mode="bilinear", align_corners=True)[:, 0]
+
+
 def disturb_features(features: Tensor) -> Tensor:
-    """Tilt and jitter log powers (B, T, bands); hide two stretches of bands and two of frames in each row."""
+    """Tilt log powers (B, T, bands), add noise in patches and points, hide a few bands and frames."""
     rows, frames, bands = features.shape
-    ramp = torch.linspace(-1, 1, bands)
+    ramp, size = torch.linspace(-1, 1, bands), torch.rand(2, rows, 1, 1)
     tilt = torch.randn(rows, 1, 1) * 0.25 * ramp + torch.randn(rows, 1, 1) * 0.15 * torch.cos(torch.pi * ramp)
-    jitter = torch.randn_like(features) * 0.3 * torch.rand(rows, 1, 1)
+    jitter = 0.3 * size[0] * torch.randn_like(features) + 1.5 * size[1] * patches(rows, frames, bands)
     features = features + tilt + jitter
-    for axis, size, widest in ((1, frames, 6), (2, bands, 6)):
+    for axis, size in ((1, frames), (2, bands)):
         for _ in range(2):
-            width, start = torch.randint(0, widest, (rows, 1)), torch.randint(0, size, (rows, 1))
+            width, start = torch.randint(0, 6, (rows, 1)), torch.randint(0, size, (rows, 1))
             hidden = (torch.arange(size) >= start) & (torch.arange(size) < start + width)  # (B, size)
             features = features.masked_fill(hidden.unsqueeze(3 - axis), -1.0)
     return features

@@ -40,11 +40,11 @@ class RefereeSettings:
     """How long and on how much to train. The defaults take about a quarter of an hour on one CPU core."""
 
     utterances: int = 12000  # of the referee's own voices, synthesised once, disturbed anew each time
-    steps: int = 5000
+    steps: int = 3600
     batch: int = 32
     learning_rate: float = 2e-3
-    voice_sentences: int = 400  # each said by all four reply voices; twice the sound with a codec
-    voice_steps: int = 3000
+    voice_sentences: int = 200  # each said by all four reply voices; twice the sound with a codec
+    voice_steps: int = 1500
     voice_batch: int = 256  # windows
     test_utterances: int = 400
     seed: int = 0
@@ -73,7 +73,7 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
     """Nats per word of a disturbed batch."""
     samples = torch.tensor([len(wave) for wave in waves])
     rows = pad_sequence([level_one(torch.from_numpy(wave)) for wave in waves], batch_first=True)
-    features = disturb_features(log_power(smear(recogniser.mel(rows))))  # (B, T, bands)
+    features = disturb_features(log_power(smear(recogniser.mel(rows), frames=5)))  # (B, T, bands)
     logits, frames = recogniser(features, recogniser.frames(samples))
     words = [[1 + WORDS.index(word) for word in text.split()] for text in texts]
     counts = torch.tensor([len(row) for row in words])
@@ -199,35 +199,49 @@ def voice_scores(referee: Referee, settings: RefereeSettings, codec: Codec | Non
             yield line
 
 
+def load_codec(path: str | Path) -> Codec:
+    """The talker's codec. MinitttError unless it has the referee's sample rate and one codebook."""
+    codec = Codec.load(path).eval()
+    if (codec.config.sample_rate, codec.config.n_codebooks) != (SAMPLE_RATE, 1):
+        raise MinitttError(
+            f"{path}: wanted a codec at {SAMPLE_RATE} Hz with one codebook, not {codec.config}"
+        )
+    return codec
+
+
 def train_referee(
-    settings: RefereeSettings, out: str | Path, log: str | Path, codec: str | Path | None = None
+    settings: RefereeSettings,
+    out: str | Path,
+    log: str | Path,
+    codec: str | Path | None = None,
+    keep: str | Path | None = None,
 ) -> Referee:
     """Train both networks, write them to `out`, and a line of JSON per event to `log`, the test scores last.
 
-    codec: path of a trained codec at 8 kHz with one codebook; without it the judge knows original sound only.
+    codec: path of a trained codec; without it the voice judge knows original sound only.
+    keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
     The same waves, settings and codec give the same file, but espeak-ng never speaks quite the same twice.
     """
-    heard = None if codec is None else Codec.load(codec)
-    if heard is not None and (heard.config.sample_rate, heard.config.n_codebooks) != (SAMPLE_RATE, 1):
-        raise MinitttError(
-            f"{codec}: the referee needs a codec at {SAMPLE_RATE} Hz with one codebook, not {heard.config}"
-        )
-    for path in (Path(out), Path(log)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    through = None if codec is None else load_codec(codec)
     torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)
     referee = Referee()
+    if keep is not None:
+        referee.recogniser = Referee.load(keep).recogniser
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
     with Path(log).open("w") as file:
 
         def note(line: dict) -> None:
             file.write(json.dumps(line) + "\n")
             file.flush()
 
-        note({"settings": asdict(settings), "codec": None if heard is None else heard.fingerprint()})
-        train_recogniser(referee.recogniser, settings, note)
-        train_judge(referee.judge, settings, heard, note)
+        fingerprint = None if through is None else through.fingerprint()
+        note({"settings": asdict(settings), "codec": fingerprint, "recogniser kept": keep is not None})
+        if keep is None:
+            train_recogniser(referee.recogniser, settings, note)
+        train_judge(referee.judge, settings, through, note)
         referee.save(out)
         referee = Referee.load(out)  # what is tested is what was written, in half precision
-        for line in (*word_scores(referee, settings, heard), *voice_scores(referee, settings, heard)):
+        for line in (*word_scores(referee, settings, through), *voice_scores(referee, settings, through)):
             note(line)
     return referee

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minittt import sentences, synthesis, voices
-from minittt.codec import flatten
+from minittt.codec import flatten, write_audio
 from minittt.corpus import save_corpus
 from minittt.vocabulary import train_tokeniser
 
@@ -193,3 +193,31 @@ def codec_info(codec) -> dict:
         "codebook_size": config.codebook_size,
         "n_codebooks": config.n_codebooks,
     }
+
+
+SAMPLES = (  # file, what is said, an unseen voice, and the reply
+    ("question_1", "what is two plus three", "en-us+m7", "two plus three equals five"),
+    ("question_2", "count from three to eight", "en-us+f3", "three four five six seven eight"),
+    ("question_3", "what is nine minus four", "en-us+aunty", "nine minus four equals five"),
+    ("question_4", "say seven two nine", "en-us+Alex", "seven two nine"),
+    ("question_5", "what is eight plus six", "en-us+linda", "eight plus six equals fourteen"),
+    ("question_6", "count from nine to twelve", "en-us+travis", "nine ten eleven twelve"),
+    ("speech_1", "four eleven nineteen six", "en-us+adam", ""),
+    ("speech_2", "six minus one equals five", "en-us+f3", ""),
+    ("speech_3", "twenty three zero", "en-us+m7", ""),
+)
+
+
+def write_samples(folder: str | Path) -> None:
+    """Write a dozen WAVs: spoken ones with a metadata.csv (so `minittt data import` takes the folder), and sounds."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["file_name,transcript,speaker,reply"]
+    for i, (name, text, voice, reply) in enumerate(SAMPLES):
+        wave = synthesis.vary(synthesis.say(text, voice, 170, 50), np.random.default_rng(i))
+        write_audio(folder / f"{name}.wav", wave, synthesis.SAMPLE_RATE)
+        rows.append(f"{name}.wav,{text},{voice},{reply}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    for i, name in enumerate(synthesis.SOUNDS):
+        file = folder / f"sound_{name.removeprefix('a ').replace(' ', '_')}.wav"
+        write_audio(file, synthesis.sound(name, np.random.default_rng(100 + i)), synthesis.SAMPLE_RATE)

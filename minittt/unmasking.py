@@ -56,7 +56,7 @@ def entropy_order(draft) -> Tensor:
 
 def confidence_released(draft) -> Tensor:
     """The slots whose *drawn* token is likeliest, as in the released code: a lucky draw is kept, an unlucky
-    one drawn again, so likely tokens come out too often (two independent bits, p = .9: P(11) is .891, not .81)."""
+    one drawn again: likely tokens are too frequent (two independent bits, p = .9: P(11) = .891, not .81)."""
     return lowest(draft, -draft.p.gather(-1, draft.candidates[:, None])[:, 0])
 
 

@@ -32,7 +32,9 @@ class Oracle:
         for i, x in enumerate(state):
             marginal = seen.movedim(i, 0).flatten(1).sum(1) if self.L > 1 else seen  # (A,) or (1,)
             one_hot = torch.eye(self.A, dtype=torch.float64)[x]
-            rows.append(marginal / marginal.sum() if x == MASKED else one_hot)
+            total = marginal.sum()  # 0 in a state that the joint rules out, where any answer will do
+            p = marginal / total if total > 0 else torch.full_like(marginal, 1 / self.A)
+            rows.append(p if x == MASKED else one_hot)
         return torch.stack(rows)
 
 
@@ -72,6 +74,8 @@ def propagate(network, policy, make_draft, steps: int) -> tuple[dict[tuple[int, 
                     candidates = torch.zeros(L, dtype=torch.long)
                     candidates[hidden] = torch.tensor(drawn)
                     chance = math.prod(float(p[i, x]) for i, x in zip(hidden, drawn, strict=True))
+                    if chance == 0:
+                        continue
                     reveal = policy(make_draft(masked, p, candidates, noise, max(1, steps - step)))
                     new = tuple(int(candidates[i]) if reveal[i] else state[i] for i in range(L))
                     assert reveal.any()
@@ -125,7 +129,9 @@ class GroupContext:
             torch.zeros(0, 5, dtype=torch.float64) for _ in range(rows)
         ]  # layer 1 of what is committed
         self.last = [torch.zeros(network.V, dtype=torch.float64) for _ in range(rows)]
-        self.calls: list[list[tuple[list[int], list[int], list[int]]]] = []
+        self.calls: list[
+            list[tuple]
+        ] = []  # per forward and row: commit, its groups, draft, logits of the draft
 
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         assert commit.shape == commit_groups.shape
@@ -138,12 +144,12 @@ class GroupContext:
             assert drafted.tolist() == sorted(drafted.tolist(), reverse=True), "real slots come first"
             assert (commit[row][~present] == self.pad).all()
             new, groups = commit[row][present].tolist(), commit_groups[row][present].tolist()
-            self.calls[-1].append((new, groups, draft[row][drafted].tolist()))
             assert self.mask not in new, "MASK may never be committed"
             assert groups == sorted(groups)
             assert not groups or not self.groups[row] or groups[0] > self.groups[row][-1]
             logits[row, 0], shown = self._row(row, new, groups, draft[row][drafted].tolist())
             logits[row, 1 : 1 + len(shown)] = shown
+            self.calls[-1].append((new, groups, draft[row][drafted].tolist(), shown))
         return logits.to(self.dtype)
 
     def _row(self, row: int, new: list[int], groups: list[int], draft: list[int]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Laws of the codec: what holds for every configuration, trained or not. Hypothesis draws shapes and seeds."""
+"""Laws of the codec: what holds for every configuration, trained or not."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -51,7 +51,7 @@ def tiny(seed: int = 0, **changes) -> Codec:
 
 
 def spread(layer: torch.nn.Module) -> None:
-    """Codebook entries as far apart as untrained latents are: otherwise a few entries would name everything."""
+    """Codebook entries as far apart as untrained latents are: else a few of them would name everything."""
     if hasattr(layer, "embed"):
         layer.embed.normal_(std=0.05)
 
@@ -145,7 +145,7 @@ def test_law_05_frames_are_the_ceiling_and_decoding_fills_them(ratios, samples, 
     codes = codec.encode(noise(seed, batch, samples))
     assert codec.hop == hop and codec.frame_rate == 8000 / hop
     assert codes.shape == (batch, 2, frames) and codes.dtype == torch.long
-    assert 0 <= codes.min() and codes.max() < 16
+    assert codes.min() >= 0 and codes.max() < 16
     wave = codec.decode(codes)
     assert wave.shape == (batch, frames * hop) and wave.is_floating_point() and wave.isfinite().all()
 
@@ -178,9 +178,9 @@ def test_law_07_many_waves_of_any_length_are_encoded_as_each_alone(lengths, batc
 def test_law_08_encoding_and_decoding_use_no_chance_and_change_nothing(samples, seed):
     codec, wave = tiny(seed), noise(seed, 1, samples)
     name, state = codec.fingerprint(), torch.random.get_rng_state()
-    for mode in (True, False):
-        codec.train(mode)
-        codes, decoded = codec.encode(wave), None
+    for training in (True, False):
+        codec.train(training)
+        codes = codec.encode(wave)
         decoded = codec.decode(codes)
         torch.manual_seed(seed + 1)
         assert torch.equal(codec.encode(wave), codes) and torch.equal(codec.decode(codes), decoded)
@@ -226,6 +226,7 @@ def test_law_10_training_sees_what_encoding_and_decoding_do(samples, seed):
 # 11 to 13: files of codecs
 
 
+@settings(max_examples=6)
 @given(SEEDS, st.integers(1, 3), st.sampled_from([torch.float32, torch.float16]))
 def test_law_11_a_saved_codec_comes_back_with_its_name(tmp_path_factory, seed, n_codebooks, dtype):
     path = tmp_path_factory.mktemp("codec") / "folder" / "codec.safetensors"
@@ -242,6 +243,7 @@ def test_law_11_a_saved_codec_comes_back_with_its_name(tmp_path_factory, seed, n
     assert [p.name for p in path.parent.iterdir()] == ["codec.safetensors"]
 
 
+@settings(max_examples=6)
 @given(SEEDS)
 def test_law_12_another_codec_has_another_name(seed):
     codec = tiny(seed)
@@ -404,16 +406,17 @@ def test_law_18_an_interrupted_save_leaves_the_old_file(tmp_path):
 # 19 to 21: where it comes from
 
 
-@pytest.mark.parametrize("error", ["OSError('libc10_cuda.so is not there')", "ImportError('none')"])
-def test_law_19_torchaudio_is_not_needed(tmp_path, error):
+def test_law_19_torchaudio_is_not_needed(tmp_path):
     """A torchaudio that fails half-way, as the one built for another torch does."""
     (tmp_path / "torchaudio").mkdir()
     (tmp_path / "torchaudio" / "part.py").write_text("")
-    (tmp_path / "torchaudio" / "__init__.py").write_text(f"import torchaudio.part\nraise {error}")
+    (tmp_path / "torchaudio" / "__init__.py").write_text(
+        "import torchaudio.part\nraise OSError('libc10_cuda.so: cannot open shared object file')"
+    )
     program = (
         "import sys, torch\nfrom minittt.codec import Codec, CodecConfig\n"
         "assert 'encodec' not in sys.modules, 'encodec is imported only when a codec is made'\n"
-        "codec = Codec(CodecConfig(n_filters=1, dimension=2)).eval()\n"
+        "codec = Codec(CodecConfig(n_filters=2, dimension=2)).eval()\n"
         "assert codec.decode(codec.encode(torch.ones(1, 400))).shape == (1, 640)\n"
         "assert not [name for name in sys.modules if name.startswith('torchaudio')]\n"
         "print('spoke')"
@@ -422,6 +425,15 @@ def test_law_19_torchaudio_is_not_needed(tmp_path, error):
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "spoke", done.stderr
+
+
+def test_law_19_nor_is_a_missing_torchaudio_needed():
+    with patch.dict(sys.modules):
+        for name in [name for name in sys.modules if name.split(".")[0] in ("encodec", "torchaudio")]:
+            del sys.modules[name]
+        with patch.dict(sys.modules, {"torchaudio": None}):  # Python's way to say: not installed
+            assert hasattr(import_encodec(), "EncodecModel")
+            assert "torchaudio" not in sys.modules
 
 
 def test_law_19_without_encodec_it_says_what_to_install():
@@ -453,11 +465,9 @@ def test_law_20_metas_codec_without_a_network_or_of_another_bandwidth_is_refused
         pretrained_encodec_24khz()
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"ratios": ()}, {"ratios": (2, 0)}, {"codebook_size": 0}, {"lstm_layers": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"ratios": ()}, {"ratios": (2, 0)}, {"n_filters": 1}, {"lstm_layers": -1}])
 def test_law_21_a_codec_of_no_size_is_refused(wrong):
-    with pytest.raises(CodecError, match="1 or more"):
+    with pytest.raises(CodecError, match="are 1 or more"):
         CodecConfig(**wrong)
 
 

@@ -4,10 +4,6 @@ The policies beyond random order have their own file, test_unmasking.py."""
 
 import itertools
 import math
-import re
-import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -17,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minittt.decoding as decoding
 from minittt import unmasking
 from minittt.decoding import (
     BlockClosed,
@@ -83,7 +78,7 @@ def test_law_16_every_order_is_as_likely_because_noise_alone_decides(seed, L, st
 
 
 class OracleContext:
-    """The first block of a span comes from a joint over codes, what follows it is all end_audio, then the end."""
+    """A span's first block comes from a joint over codes, what follows is all end_audio, then the end."""
 
     def __init__(self, joint: torch.Tensor, rows: int) -> None:
         self.oracle, self.memory, self.begun = Oracle(joint), {}, [False] * rows
@@ -150,8 +145,8 @@ def test_law_16_draw_inverts_the_distribution_function(seed, N, A):
     g = torch.Generator().manual_seed(seed)
     logits = torch.randn(N, A, generator=g, dtype=torch.float64) * 3
     logits[:, torch.randint(A, (1,), generator=g)] = -math.inf if A > 1 else 0.0
-    u = torch.rand(N, generator=g, dtype=torch.float64)
-    for u in (u, torch.zeros_like(u), torch.full_like(u, 1 - 2.0**-53)):
+    some = torch.rand(N, generator=g, dtype=torch.float64)
+    for u in (some, torch.zeros_like(some), torch.full_like(some, 1 - 2.0**-53)):
         for row, index in enumerate(draw(logits, u).tolist()):
             p = (logits[row].exp() / logits[row].exp().sum()).tolist()
             assert p[index] > 0
@@ -273,6 +268,18 @@ def test_law_18_cached_decoding_is_recomputed_decoding(case):
 
 
 @settings(max_examples=40)
+@given(cases())
+def test_law_18_every_step_reads_the_logits_of_its_own_slots(case):
+    context, events = decode(case, cached=False)
+    for row in range(len(case[1])):
+        steps = [e for e in events if e.row == row and isinstance(e, DenoisingStep)]
+        drafted = [call[row][3] for call in context.calls if call[row][2]]  # (closed slots + D, V) each
+        for e, logits in zip(steps, drafted, strict=True):
+            p = logits[len(logits) - len(e.ids) :, CODES[0] : EOA + 1].softmax(-1)  # (D, A)
+            assert e.entropies == pytest.approx((-p * p.clamp(min=1e-300).log()).sum(-1).tolist(), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=40)
 @given(SEEDS, st.data())
 def test_law_18_any_split_into_steps_gives_the_same_logits(seed, data):
     """Of the two mock contexts: what the first test of this law rests on."""
@@ -354,22 +361,28 @@ def test_law_19_batched_is_one_by_one(case):
 @settings(max_examples=60)
 @given(cases())
 def test_law_19_one_forward_per_text_token_and_denoising_step_and_none_besides(case):
+    """And each is given exactly what it must be: opening and closing ride along with the next step."""
     context, events = decode(case, cached=True)
-    needed = [
-        sum(isinstance(e, TextToken | DenoisingStep) and e.row == row for e in events)
-        for row in range(len(case[1]))
-    ]
-    assert [end.nfe for end in collect(events)] == needed
-    assert len(context.calls) == max(needed)
-    for row in range(len(case[1])):
-        for commit, _, draft in [call[row] for call in context.calls][: needed[row]]:
-            assert commit or MASK in draft  # each forward does something
-            if commit and commit[-1] == OPEN:
-                assert draft
-                assert set(draft) == {MASK}
-            elif draft and set(draft) == {MASK} and not case[0].full_span:
-                assert commit
-                assert EOA not in commit[-len(draft) :]
+    one_group = case[0].full_span or case[0].block_size is None
+    for row, prompt in enumerate(case[1]):
+        expected, commit, closed, block = [], prompt, [], None
+        for e in events:
+            if e.row == row and isinstance(e, TextToken):
+                expected.append((commit, []))
+                commit = [e.id]
+            elif e.row == row and isinstance(e, DenoisingStep):
+                expected.append((commit, closed + list(block or [MASK] * len(e.ids))))
+                commit, block = [], e.ids
+            elif e.row == row and isinstance(e, BlockClosed):
+                commit, closed, block = (
+                    ([], closed + list(e.ids), None) if one_group else (list(e.ids), [], None)
+                )
+            elif e.row == row and isinstance(e, SpanClosed):
+                commit, closed = [*e.ids, EOA] if one_group else commit, []
+        asked = [(call[row][0], call[row][2]) for call in context.calls]
+        assert asked == expected + [([], [])] * (len(context.calls) - len(expected))
+        assert [e.nfe for e in collect(events) if e.row == row] == [len(expected)]
+    assert len(context.calls) == max(e.nfe for e in collect(events))
 
 
 @settings(max_examples=60)
@@ -502,14 +515,3 @@ def test_bad_classes_policies_and_logits_are_named():
             collect(generate(Constant(), [[OPEN]], [[0]], c, settings, generators([0])))
     with pytest.raises(ValueError, match="nan"):
         collect(generate(Constant(OPEN=math.nan), [[0]], [[0]], c, Settings(), generators([0])))
-
-
-def test_the_docstring_example_runs_where_there_is_nothing_else(tmp_path):
-    example = re.search(r"```python\n(.*?)```", decoding.__doc__, re.DOTALL)[1]
-    shutil.copy(decoding.__file__, tmp_path)
-    hide = "import sys; sys.modules['minittt'] = None\n"
-    done = subprocess.run(
-        [sys.executable, "-c", hide + example], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout

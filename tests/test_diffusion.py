@@ -63,7 +63,8 @@ def test_law_01_kernel_rows_are_the_rule_and_sum_to_one(V, data, alphas):
     rule = [[q_step(a, b, stays, mask_id) for b in range(V)] for a in range(V)]
     torch.testing.assert_close(kernel, torch.tensor(rule, dtype=torch.float64), rtol=1e-12, atol=1e-15)
     assert torch.allclose(kernel.sum(1), torch.ones(V, dtype=torch.float64), rtol=1e-12)
-    assert kernel[mask_id, mask_id] == 1 and (kernel >= 0).all()
+    assert kernel[mask_id, mask_id] == 1
+    assert (kernel >= 0).all()
 
 
 @given(st.integers(2, 6), st.data(), st.sampled_from(SCHEDULES), shares, shares)
@@ -164,7 +165,8 @@ def test_law_03_revealed_positions_give_no_gradient(seed):
     log_p = subs(logits, x_t, 3)
     log_p.gather(1, torch.tensor([[0], [2], [1], [0]])).sum().backward()
     assert logits.grad.isfinite().all()
-    assert (logits.grad[[0, 2]] == 0).all() and (logits.grad[[1, 3], :3] != 0).all()
+    assert (logits.grad[[0, 2]] == 0).all()
+    assert (logits.grad[[1, 3], :3] != 0).all()
 
 
 # Law 4, the schedules' part (the integrals themselves: test_bounds.py)
@@ -213,20 +215,24 @@ def groups_in(segments: torch.Tensor) -> list[tuple[int, list[int]]]:
 @given(segment_rows(), seeds, st.booleans())
 def test_law_06_each_group_masks_k_of_n_and_weighs_n_over_k(segments, seed, stratified):
     masked, weight = random_k_subset(segments, rng(seed), stratified, dtype=torch.float64)
-    assert masked.shape == weight.shape == segments.shape and masked.dtype == torch.bool
-    assert not masked[segments < 0].any() and (weight[~masked] == 0).all()
+    assert masked.shape == weight.shape == segments.shape
+    assert masked.dtype == torch.bool
+    assert not masked[segments < 0].any()
+    assert (weight[~masked] == 0).all()
     for b, columns in groups_in(segments):
         chosen = [i for i in columns if masked[b, i]]
         assert 1 <= len(chosen) <= len(columns)
         assert weight[b, chosen].tolist() == [len(columns) / len(chosen)] * len(chosen)
     again = random_k_subset(segments, rng(seed), stratified, dtype=torch.float64)
-    assert torch.equal(again[0], masked) and torch.equal(again[1], weight)
+    assert torch.equal(again[0], masked)
+    assert torch.equal(again[1], weight)
 
 
 @given(segment_rows(), seeds, st.booleans(), st.sampled_from(["inverse_p", "by_count"]))
 def test_law_06_independent_masks_stay_inside_groups_with_one_weight_each(segments, seed, stratified, name):
     masked, weight = independent_masks(segments, rng(seed), 0.3, stratified, name, torch.float64)
-    assert not masked[segments < 0].any() and (weight[~masked] == 0).all()
+    assert not masked[segments < 0].any()
+    assert (weight[~masked] == 0).all()
     for b, columns in groups_in(segments):
         values = {weight[b, i].item() for i in columns if masked[b, i]}
         assert len(values) <= 1
@@ -283,7 +289,8 @@ def test_law_06_stratified_k_are_spread_evenly(n, G, seed):
     """Of G groups of n tokens each k falls to G/n, rounded down or up."""
     masked, _ = random_k_subset(torch.arange(G).unsqueeze(1).expand(G, n).contiguous(), rng(seed))
     counts = torch.bincount(masked.sum(1), minlength=n + 1).tolist()
-    assert counts[0] == 0 and set(counts[1:]) <= {G // n, -(-G // n)}
+    assert counts[0] == 0
+    assert set(counts[1:]) <= {G // n, -(-G // n)}
 
 
 def test_law_06_stratified_k_of_every_single_group_is_uniform():
@@ -317,7 +324,8 @@ def weight_of_set(masked: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     row = (masked * 2 ** torch.arange(N)).sum(1)
     found = torch.zeros(2**N, dtype=torch.float64)
     found[row] = weight.amax(1)
-    assert torch.allclose(found[row], weight.amax(1), rtol=1e-14) and len(row.unique()) >= 2**N - 1
+    assert torch.allclose(found[row], weight.amax(1), rtol=1e-14)
+    assert len(row.unique()) >= 2**N - 1
     return found
 
 
@@ -375,17 +383,16 @@ def test_law_06_variance_k_subset_below_inverse_p_stratified_below_both(name):
     k_even = variance_of_batch_sums(table, lambda s: random_k_subset(s, generator, True, torch.float64))
     t_plain = variance_of_batch_sums(table, lambda s: independent_masks(s, generator, 1e-3))
     t_even = variance_of_batch_sums(table, lambda s: independent_masks(s, generator, 1e-3, True))
-    assert k_plain <= t_plain and k_even <= t_even
+    assert k_plain <= t_plain
+    assert k_even <= t_even
     assert k_plain == pytest.approx(8 * k_subset_moments(table)[1].item(), rel=0.15, abs=1e-9)  # 4 sigma
     k, m = torch.arange(1, N + 1), mean_by_count(table)[1:]
     square = torch.stack([table.sum(1)[masked_sets(N).sum(1) == j].square().mean() for j in k.tolist()])
     within = (
         (8 / N * (N / k) ** 2 * (square - m**2)).sum().item()
     )  # 8 groups, 4 values of k: each exactly twice
-    assert (
-        k_even == pytest.approx(within, rel=0.15, abs=1e-9)
-        and within <= 8 * k_subset_moments(table)[1] + 1e-9
-    )
+    assert k_even == pytest.approx(within, rel=0.15, abs=1e-9)
+    assert within <= 8 * k_subset_moments(table)[1] + 1e-9
 
 
 # Law 7: the released probability, and its exact weights
@@ -395,7 +402,8 @@ def test_law_07_released_p_is_reproduced():
     """Recorded float32 draws of the released code, bit for bit; and p is the Linear(eps) schedule's share."""
     golden = np.load(GOLDEN / "p_mask.npz", allow_pickle=False)
     p = mask_probability(torch.from_numpy(golden["u_t"]), 1e-3)
-    assert torch.equal(p, torch.from_numpy(golden["p_mask"])) and len(p) > 30
+    assert torch.equal(p, torch.from_numpy(golden["p_mask"]))
+    assert len(p) > 30
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     torch.testing.assert_close(mask_probability(t, 0.2), 1 - Linear(0.2).alpha(t), rtol=1e-14, atol=0)
 
@@ -421,7 +429,9 @@ def test_empty_batches_draw_nothing():
     for segments in (torch.full((2, 3), -1), torch.zeros(0, 3, dtype=torch.long)):
         for draw in (random_k_subset, independent_masks):
             masked, weight = draw(segments, rng(0))
-            assert not masked.any() and (weight == 0).all() and weight.shape == segments.shape
+            assert not masked.any()
+            assert (weight == 0).all()
+            assert weight.shape == segments.shape
     assert independent_masks(torch.full((1, 2), -1), rng(0), weighting="by_count")[1].tolist() == [[0.0, 0.0]]
 
 

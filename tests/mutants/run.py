@@ -2,9 +2,10 @@
 
     python -m tests.mutants.run [module ...]        # all listed modules when none is named
 
-`tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a copy
-of `minittt` and `tests` in a temporary folder, each mutant in turn replaces `old` (which must occur exactly once in
-`minittt/<module>.py`) by `new`, and the tests of its law alone are run. The exit code is 1 unless all are caught.
+`tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a
+copy of `minittt` and `tests` in a temporary folder, each mutant in turn replaces `old` (found exactly once in
+`minittt/<module>.py`) by `new`, and the tests of its law alone are run. The exit code is 1 unless all are
+caught.
 """
 
 import os
@@ -26,7 +27,7 @@ LISTS_OF_MUTANTS = sorted(
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break a module: `old` (found exactly once) becomes `new`; law number `law` must then fail."""
+    """One way to break a module: `old` (found exactly once) becomes `new`, and law `law` must fail."""
 
     law: int
     old: str

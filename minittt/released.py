@@ -1,0 +1,276 @@
+"""What the released TtT code does otherwise: kept for parity and comparison, used nowhere else.
+
+Four things differ from this project's own way; each is written here once, plainly, with nothing cached:
+
+weights     Hugging Face's Qwen2 files, untied, with four more keys in `config.json`
+classes     a token is audio if its id is `first_audio` or more, MASK and what ends a span included; what
+            opens a span is text. Who speaks is not known, nor needed: every run of audio is one group
+training    one masking probability for a whole row, two normalisers, one softmax over all ids
+decoding    a span has no class restriction; the likeliest candidates are committed; guidance forgets the past
+            by writing MASK over it, which makes all of it one span that sees itself in both directions
+
+All is checked against recordings of the original (law 13): masks, noise and greedy ids exactly, logits,
+losses and gradients to float32 rounding.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from minittt.attention import visible
+from minittt.diffusion import corrupt, mask_probability
+from minittt.errors import MinitttError
+from minittt.model import ModelConfig, Transformer
+
+# ---- weights
+
+_SIZES = {  # ours: theirs
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "d_ff": "intermediate_size",
+    "rope_theta": "rope_theta",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+    "max_length": "max_position_embeddings",
+}
+_FIXED = {"model_type": "qwen2", "hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False}
+_EXTRA = ("audio_token_id_start", "mask_token", "unmasked_audio_prob", "prefix_preservation_ratio")
+
+
+def load_qwen2(folder: str | Path) -> tuple[Transformer, dict]:
+    """A Transformer in float32 from Hugging Face's `config.json` and `*.safetensors` of a Qwen2 model.
+
+    Returns it with what TtT adds to the configuration: of `audio_token_id_start`, `mask_token`,
+    `unmasked_audio_prob` (BANOM) and `prefix_preservation_ratio` (PPM), those that are there.
+    Raises MinitttError if a file, a setting or a weight is missing, unknown, or of another shape.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not (folder / "config.json").is_file():
+        raise MinitttError(f"{folder} is no Hugging Face model: it needs config.json and *.safetensors files")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = Transformer(_sizes(config))
+    wanted = dict(model.named_parameters())  # tied embeddings are listed once, as embed_tokens.weight
+    found = {key.removeprefix("model."): value for file in files for key, value in load_file(file).items()}
+    if wanted.keys() != found.keys():
+        missing, odd = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        raise MinitttError(f"the weights in {folder} are not those of Qwen2: missing {missing}, odd {odd}")
+    for name, parameter in wanted.items():
+        if parameter.shape != found[name].shape:
+            shapes = f"{tuple(found[name].shape)}, not {tuple(parameter.shape)} as config.json says"
+            raise MinitttError(f"{name} in {folder} has the shape {shapes}")
+        parameter.data.copy_(found[name])
+    return model, {key: config[key] for key in _EXTRA if key in config}
+
+
+def _sizes(config: dict) -> ModelConfig:
+    if missing := [theirs for theirs in _SIZES.values() if theirs not in config]:
+        raise MinitttError(f"config.json lacks {', '.join(missing)}")
+    for key, only in _FIXED.items():
+        if config.get(key, only) != only:
+            raise MinitttError(f"config.json has {key} {config[key]!r}; only {only!r} can be loaded")
+    return ModelConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
+
+
+# ---- classes, groups, mask
+
+
+@dataclass(frozen=True)
+class ReleasedIds:
+    """The ids that the released code tells apart."""
+
+    first_audio: int  # from here on audio: codes, MASK and `enders`; below it text: everything else
+    mask: int
+    end_of_turn: int
+    openers: tuple[int, ...]  # a text token that starts a span
+    enders: tuple[int, ...]  # an audio token that ends one
+
+
+def released_groups(ids: Tensor, first_audio: int) -> Tensor:
+    """Group numbers from ids alone, (B, L) -> (B, L), from 0 up: the released rule, said as a number.
+
+    Released: a query sees what is not after it, and among audio also what has as many text tokens before it.
+    So a run of audio is one group, and so is a text token. It does not matter which audio is MASK.
+    """
+    text = ids < first_audio
+    count = 2 * text.cumsum(1) - text.long()  # (B, L): never falls; odd at text, even and equal in a run
+    return (count.diff(dim=1, prepend=torch.full_like(count[:, :1], -1)) > 0).cumsum(1) - 1
+
+
+def released_mask(ids: Tensor, real: Tensor, first_audio: int) -> Tensor:
+    """Who sees whom, (B, L, L) bool, of ids (B, L) of which `real` (B, L) bool are no padding.
+
+    Padding is at the right, and as a query it sees all real tokens, which nobody reads.
+    """
+    groups = released_groups(ids, first_audio)
+    return visible(groups, groups) & real[:, None]
+
+
+# ---- noise
+
+
+class Draws(NamedTuple):
+    """The random numbers of one noised batch, in the order in which the released code draws them."""
+
+    u_prefix: Tensor  # (B,) uniform: does the row keep a prefix clean?
+    split_draw: Tensor  # (n,) long: for each row that does and has a maskable span, where one of them starts
+    u_t: Tensor  # (B,) uniform: the row's time
+    u_mask: Tensor  # (B, L) uniform: is the token masked?
+
+
+class Noise(NamedTuple):
+    """What the draws amount to."""
+
+    masked: Tensor  # (B, L) bool
+    ids: Tensor  # (B, L): MASK where masked
+    p_mask: Tensor  # (B,): the row's masking probability
+    answer_lengths: Tensor  # (B,): how many tokens of the row could have been masked, at least 1
+
+
+def released_noise(
+    ids: Tensor, real: Tensor, prompt_lengths: Tensor, draws: Draws, prefix_ratio: float, layout: ReleasedIds
+) -> Noise:
+    """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (paper section 3.3, PPM).
+
+    Audio behind the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
+    Several turns have the lengths of all their prompts summed into one, so part of the first reply stays
+    clean and a later question may be masked: kept as it is. Raises MinitttError for a wrong `split_draw`.
+    """
+    position = torch.arange(ids.shape[1], device=ids.device)  # (L,)
+    audio = ids >= layout.first_audio
+    maskable = audio & real & (position >= prompt_lengths[:, None])  # (B, L)
+    starts = maskable & ~F.pad(audio[:, :-1], (1, 0))  # (B, L): a span that began in the prompt has none
+    keeps_prefix = (draws.u_prefix < prefix_ratio) & starts.any(1)  # (B,)
+    rows = keeps_prefix.nonzero()[:, 0]  # (n,)
+    if draws.split_draw.shape != rows.shape or not starts[rows, draws.split_draw].all():
+        found = draws.split_draw.tolist()
+        raise MinitttError(
+            f"split_draw is {found}; it must be a maskable span's start in rows {rows.tolist()}"
+        )
+    split = torch.zeros_like(prompt_lengths).index_copy(0, rows, draws.split_draw)  # (B,)
+    maskable = maskable & (position >= split[:, None])
+    p_mask = mask_probability(draws.u_t, 1e-3)  # (B,)
+    masked = maskable & (draws.u_mask < p_mask[:, None])
+    return Noise(masked, corrupt(ids, masked, layout.mask), p_mask, maskable.sum(1).clamp(min=1))
+
+
+# ---- losses
+
+
+def released_ar_loss(logits: Tensor, labels: Tensor, first_audio: int) -> Tensor:
+    """Next-token cross-entropy of text: a mean per row, then over all rows, also those without any.
+
+    logits (B, L, V) over all ids, labels (B, L), -100 where there is nothing to learn -> a scalar in nats. A
+    short reply weighs as much as a long one.
+    """
+    target = labels[:, 1:]  # (B, L - 1)
+    text = (target >= 0) & (target < first_audio)
+    losses = F.cross_entropy(logits[:, :-1].transpose(1, 2), target.where(text, -100), reduction="none")
+    return (losses.sum(1) / text.sum(1).clamp(min=1)).mean()
+
+
+def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+    """Cross-entropy at the masked positions themselves, over p_mask, over how many could have been masked.
+
+    logits (B, L, V), labels (B, L) -> a scalar in nats, the mean of all B rows, added to the text loss; a
+    batch left clean (BANOM) goes without. A masked question has label -100 and costs nothing.
+    """
+    losses = F.cross_entropy(logits.transpose(1, 2), labels.where(noise.masked, -100), reduction="none")
+    return (losses.sum(1) / noise.p_mask / noise.answer_lengths).mean()
+
+
+# ---- greedy generation
+
+
+@dataclass(frozen=True)
+class ReleasedSettings:
+    """How to decode: `steps` for each block; `guidance` s for un + (1 + s)(cond - un), no second row at 0."""
+
+    block_size: int = 26
+    steps: int = 2
+    guidance: float = 0.0
+    max_new: int = 512  # generated tokens in all
+    min_text_after_audio: int = 0  # tokens that have to follow a span before the turn may end
+
+
+class Forward(NamedTuple):
+    """One call of the network: what it was for and what it was given, (1 or 2, L)."""
+
+    diffusion: bool
+    ids: Tensor
+
+
+class ReleasedReply(NamedTuple):
+    """The prompt with all that was generated, and every forward it took."""
+
+    ids: list[int]
+    forwards: list[Forward]
+
+    def cost(self) -> tuple[int, int, int]:
+        """AR forwards, diffusion forwards (two rows count once), tokens forwarded in all of them."""
+        diffusion = sum(forward.diffusion for forward in self.forwards)
+        tokens = sum(forward.ids.numel() for forward in self.forwards)
+        return len(self.forwards) - diffusion, diffusion, tokens
+
+
+@torch.no_grad()
+def generate_released(
+    model: Transformer, prompt: list[int], layout: ReleasedIds, settings: ReleasedSettings
+) -> ReleasedReply:
+    """Continue one prompt greedily; every forward computes all positions anew, on the model's device.
+
+    Neither text nor audio is restricted to its class. One difference: the original never leaves a span that
+    does not end; here the block that reaches `max_new` is the last.
+    """
+    ids, forwards, limit, owed = list(prompt), [], len(prompt) + settings.max_new, 0
+    while len(ids) < limit:
+        row = torch.tensor([ids], device=model.embed_tokens.weight.device)  # (1, L)
+        logits = _look(model, row, layout, forwards, diffusion=False)[0, -1]  # (V,)
+        if owed > 0:
+            logits[layout.end_of_turn] = -torch.inf
+        ids.append(int(logits.argmax()))
+        owed -= 1
+        if ids[-1] == layout.end_of_turn:
+            break
+        if ids[-1] in layout.openers:
+            while ids[-1] not in layout.enders and len(ids) < limit:
+                ids += _fill_block(model, ids, layout, settings, forwards)
+            owed = settings.min_text_after_audio
+    return ReleasedReply(ids, forwards)
+
+
+def _look(model: Transformer, ids: Tensor, layout: ReleasedIds, forwards: list, diffusion: bool) -> Tensor:
+    """One recorded forward: ids (R, L) -> logits (R, L, V), under the mask that follows from the ids."""
+    forwards.append(Forward(diffusion, ids))
+    return model(ids, released_mask(ids, torch.ones_like(ids, dtype=torch.bool), layout.first_audio))
+
+
+def _fill_block(
+    model: Transformer, past: list[int], layout: ReleasedIds, settings: ReleasedSettings, forwards: list
+) -> list[int]:
+    """The next block of a span, up to and with its first ender if it has one."""
+    n, steps, s, start = settings.block_size, settings.steps, settings.guidance, len(past)
+    ids = torch.tensor(past + [layout.mask] * n, device=model.embed_tokens.weight.device)  # (L,)
+    for step in range(steps):
+        rows = ids.repeat(2 if s else 1, 1)  # (1 or 2, L)
+        rows[1:, :start] = layout.mask  # the past is forgotten: MASK is audio, so this row is a single span
+        cond, *un = _look(model, rows, layout, forwards, diffusion=True)[:, start:]  # each (n, V)
+        logits = un[0] + (1 + s) * (cond - un[0]) if un else cond
+        logits[:, layout.end_of_turn] = -torch.inf
+        confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,): greedy draws the likeliest
+        # a candidate may be MASK itself: it is drawn again, or stays for ever
+        confidence = confidence.masked_fill(ids[start:] != layout.mask, -torch.inf)
+        # sure slots tie at 1.0, and which of them topk takes depends on the length of its input: a whole row
+        best = F.pad(confidence, (start, 0), value=-torch.inf).topk(n // steps + (step < n % steps)).indices
+        ids[best] = candidates[best - start]
+    block = ids[start:].tolist()
+    return block[: 1 + next((i for i, token in enumerate(block) if token in layout.enders), n)]

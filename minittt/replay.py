@@ -1,0 +1,95 @@
+"""A reply's events, told again as frames: what each forward of the network did to which token.
+
+The reply page plays them; so may anything else that shows how a reply was written. Every text token and every
+denoising step is one forward and one frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minittt.attention import TARGET, TEXT
+from minittt.decoding import BlockClosed, DenoisingStep, SpanClosed, TextToken
+from minittt.errors import MinitttError
+from minittt.talker import Reply
+
+
+@dataclass
+class Item:
+    """One token as it finally was. Filler that a full-span reply threw away has no position."""
+
+    id: int
+    kind: int
+    group: int = -1
+    position: int | None = None  # in prompt and reply
+
+
+def count(n: int, what: str) -> str:
+    """'1 step', '2 steps'."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list[Item], list[dict]]:
+    """All tokens that the reply ever held, in order, and a frame per forward, as data fit for JSON.
+
+    A frame says `at`, the first item it is about, `n`, how many, and `say`, what happened, in words. One of
+    a denoising step has besides `revealed`, slots of the n; `drawn`, their ids; `entropy` of each of the n
+    slots, in percent of the reply's highest; and `closed`, if the block is complete after it (the items have
+    their final ids then). An item is there from its first frame on. name: a text id -> its name. Raises:
+    MinitttError if the events do not add up to the reply's ids.
+    """
+    items, frames, dropped, span_start = [], [], [], 0
+    for event in reply.events:
+        if isinstance(event, TextToken):
+            frames.append({"at": len(items), "n": 1, "say": f"text token {name(event.id)}"})
+            items.append(Item(event.id, TEXT))
+        elif isinstance(event, DenoisingStep):
+            if event.step == 0:
+                span_start = span_start if event.block else len(items)
+                items += [Item(mask_id, TARGET) for _ in event.ids]
+            frames.append({"at": len(items) - len(event.ids), **_denoising(event, mask_id)})
+        elif isinstance(event, BlockClosed):
+            for item, final in zip(items[-len(event.ids) :], event.ids, strict=True):
+                item.id = final
+            frames[-1] |= {"closed": True, "say": frames[-1]["say"] + _closing(event)}
+        elif isinstance(event, SpanClosed):
+            dropped += items[span_start + len(event.ids) + 1 :]  # all after its first EOA
+    _place(items, dropped if len(items) > len(reply.ids) else [], reply)
+    highest = max([1e-9, *(value for frame in frames for value in frame.get("entropy", []))])
+    for number, frame in enumerate(frames, 1):
+        frame["say"] = f"forward {number} of {len(frames)}: {frame['say']}"
+        if "entropy" in frame:
+            frame["entropy"] = [round(100 * max(0.0, value) / highest) for value in frame["entropy"]]
+    return items, frames
+
+
+def _denoising(event: DenoisingStep, mask_id: int) -> dict:
+    masked, revealed = event.ids.count(mask_id), count(len(event.revealed), "slot")
+    say = f"span {event.span + 1}, block {event.block + 1}, step {event.step + 1}: {revealed} revealed"
+    return {
+        "n": len(event.ids),
+        "revealed": list(event.revealed),
+        "drawn": [event.ids[slot] for slot in event.revealed],
+        "entropy": list(event.entropies),
+        "say": say + (f", {masked} still masked" if masked else ""),
+    }
+
+
+def _closing(event: BlockClosed) -> str:
+    told = f", {count(event.changed, 'slot')} overwritten" if event.changed else ""
+    return f"; block closed{told}{', ended by force' if event.forced else ''}"
+
+
+def _place(items: list[Item], dropped: list[Item], reply: Reply) -> None:
+    """Give each item its group and position; what was dropped keeps the group of its span."""
+    gone = {id(item) for item in dropped}
+    kept = [item for item in items if id(item) not in gone]
+    if [item.id for item in kept] != list(reply.ids):
+        raise MinitttError(
+            "the events of this reply do not add up to its tokens: give it as `Talker.converse` made it"
+        )
+    start = len(reply.prompt)
+    for position, (item, group) in enumerate(zip(kept, reply.groups[start:], strict=True), start):
+        item.position, item.group = position, group
+    for before, item in zip(items, items[1:], strict=False):
+        if id(item) in gone:
+            item.group = before.group

@@ -1,0 +1,16 @@
+"""Ways to break the unmasking policies, each of which its law must notice."""
+
+from tests.mutants.run import Mutant
+
+MUTANTS = [
+    Mutant(16, "return lowest(draft, entropy(draft.p))", "return lowest(draft, -draft.p[:, 0])"),
+    Mutant(16, "return lowest(draft, draft.noise)", "return lowest(draft, draft.noise + draft.candidates)"),
+    Mutant(16, "-draft.p.gather(-1, draft.candidates[:, None])[:, 0]", "-draft.p.amax(-1)"),
+    Mutant(16, "draft.masked & (top > threshold) | best", "draft.masked & (top > threshold)"),
+    Mutant(16, "key.masked_fill(~draft.masked, math.inf)", "key"),
+    Mutant(17, "H.cumsum(0) - H <= gamma", "H.cumsum(0) <= gamma"),
+    Mutant(17, "H.cumsum(0) - H <= gamma", "H <= gamma"),
+    Mutant(17, "H, order = H.sort(stable=True)", "order = torch.arange(len(H))"),
+    Mutant(17, "return torch.special.entr(p).sum(-1)", "return 1 - p.amax(-1)"),
+    Mutant(16, "math.ceil(int(draft.masked.sum()) / draft.steps_left)", "int(draft.masked.sum())"),
+]
