@@ -56,9 +56,10 @@ def house_style():
 
 
 def legend(ax: Axes, names: Sequence[str], **where) -> None:
-    """Say what the colours mean; `names` are keys of `LABELS`, and of `COLOURS`."""
+    """Say what the colours mean, in the corner that a mask leaves free; `names` are keys of `LABELS`."""
     patches = [Patch(facecolor=COLOURS[name], label=LABELS[name]) for name in names]
-    ax.legend(handles=patches, frameon=False, fontsize=8, **where)
+    where = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.95), "fontsize": 8, **where}
+    ax.legend(handles=patches, frameon=False, **where)
 
 
 # ---- attention masks

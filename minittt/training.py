@@ -122,6 +122,8 @@ class Trainer:
             self._resume()
         elif any(self.out.glob("state-*.safetensors")):
             raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
+        else:
+            (self.out / "log.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
     def _held_out(self) -> list[Batch]:
         """Batches of unseen renditions at fixed block sizes, so that loss curves can be compared."""

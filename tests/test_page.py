@@ -60,7 +60,7 @@ class Noise:
 
 
 def a_reply(seed: int, block_size=4, full_span=False, steps=2, max_text=8) -> Reply:
-    """What `Talker.converse` returns, for a network of chance, by the same decoder and the same bookkeeping."""
+    """What `Talker.converse` returns for a network of chance: the same decoder, the same bookkeeping."""
     reply = Reply(prompt=[V.bos, V.user, V.open, V.first_code, V.first_code + 1, V.eoa, V.assistant])
     reply.kinds = [TEXT, TEXT, TEXT, SOURCE, SOURCE, SOURCE, TEXT]
     reply.groups = assign_groups(torch.tensor(reply.kinds), block_size).tolist()
@@ -316,8 +316,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--virtual-time-budget=4000", "--dump-dom"]
 PROBE = """<script>
-window.addEventListener("error", event => { document.documentElement.dataset.error = event.message; });
-document.addEventListener("securitypolicyviolation", e => { document.documentElement.dataset.error = e.blockedURI; });
+const fail = what => { document.documentElement.dataset.error = what; };
+window.addEventListener("error", event => fail(event.message));
+document.addEventListener("securitypolicyviolation", event => fail(event.blockedURI));
 </script>"""
 DRIVE = """<script>
 const out = {}, making = document.querySelector(".making"), slider = making.querySelector("input");

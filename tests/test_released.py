@@ -96,7 +96,8 @@ def test_law_07_a_split_that_is_no_start_of_a_maskable_span_is_refused():
     nowhere = torch.tensor([6])  # the prompt covers all: there is no span to choose from, and no draw is made
     none = torch.zeros(0, dtype=torch.long)
     noise = released_noise(ids, real, nowhere, Draws(half, none, half, torch.zeros(1, 6)), 1.0, LAYOUT)
-    assert not noise.masked.any() and noise.answer_lengths.tolist() == [1]
+    assert not noise.masked.any()
+    assert noise.answer_lengths.tolist() == [1]
     for split in ([5], [1], [2], []):  # inside a span; in the prompt; in a span begun there; none
         draws = Draws(half, torch.tensor(split, dtype=torch.long), half, torch.ones(1, 6))
         with pytest.raises(MinitttError, match="split_draw"):

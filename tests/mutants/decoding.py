@@ -36,7 +36,7 @@ MUTANTS = [
     Mutant(19, "if len(self.text) == s.max_text - 1 else", "if len(self.text) == s.max_text else"),
     Mutant(19, "len(slots) + n + size > s.max_span", "len(slots) + n > s.max_span"),
     Mutant(19, "dtype=torch.float64, generator=self.generator)", "dtype=torch.float64)"),
-    Mutant(19, "block = drawn[:kept] + [c.end_audio] * (n - kept)", "block = drawn"),
+    Mutant(19, "drawn.index(c.end_audio) if c.end_audio in drawn else n - forced", "n - forced"),
     Mutant(19, "[*codes, c.end_audio]", "[*codes]"),
     Mutant(19, "n = size if slots else s.first_block or size", "n = s.first_block or size"),
     Mutant(

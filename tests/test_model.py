@@ -1,0 +1,62 @@
+"""The Transformer against its parts: Qwen2's shape by name, relative positions, no leak through the mask."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minittt.attention import group_mask
+from minittt.errors import MinitttError
+from minittt.model import ModelConfig, Transformer, rotary, rotate
+from minittt.vocabulary import Vocabulary
+from tests.toy import toy_model
+
+SEEDS = st.integers(0, 10_000)
+VOCABULARY = Vocabulary(6, 5)
+
+
+@given(SEEDS, st.integers(0, 50))
+def test_rotary_scores_depend_on_distance_alone(seed, shift):
+    g = torch.Generator().manual_seed(seed)
+    q, k = torch.randn(2, 1, 1, 1, 8, generator=g, dtype=torch.float64)
+    score = lambda i, j: (turn(q, i) * turn(k, j)).sum().item()  # noqa: E731
+
+    def turn(x, position):
+        return rotate(x, *rotary(torch.tensor([[position]]), 8, 10_000.0, torch.float64))
+
+    assert abs(score(3, 7) - score(3 + shift, 7 + shift)) < 1e-10
+
+
+@given(SEEDS)
+def test_law_09_on_the_real_model_a_later_group_leaves_no_trace(seed):
+    model, g = toy_model(VOCABULARY, seed), torch.Generator().manual_seed(seed)
+    groups = torch.cat([torch.zeros(1).long(), torch.randint(0, 2, (9,), generator=g).cumsum(0)])[None]
+    ids = torch.randint(0, VOCABULARY.size, (1, 10), generator=g)
+    cut = int(groups.max())
+    changed = torch.where(groups == cut, (ids + 1) % VOCABULARY.size, ids)
+    mask, earlier = group_mask(groups), (groups < cut)[0]
+    assert torch.equal(model(ids, mask)[0, earlier], model(changed, mask)[0, earlier])
+    embedded = model.embed_tokens(ids).detach().requires_grad_()
+    model.embed_tokens.forward = lambda _: embedded
+    model(ids, mask)[0, earlier].sum().backward()
+    assert embedded.grad[0, ~earlier].abs().sum() == 0
+    assert cut == 0 or embedded.grad[0, earlier].abs().sum() > 0
+
+
+def test_names_are_those_of_qwen2():
+    names = dict(Transformer(ModelConfig(20, tie_embeddings=False)).named_parameters())
+    assert {"embed_tokens.weight", "norm.weight", "lm_head.weight", "layers.0.mlp.gate_proj.weight"} <= set(names)
+    assert {f"layers.1.self_attn.{p}_proj.bias" for p in "qkv"} <= set(names)
+    assert "layers.1.self_attn.o_proj.bias" not in names
+
+
+def test_choices_are_columns_of_the_logits():
+    model, choices = toy_model(VOCABULARY), torch.tensor([2, 5])
+    hidden = torch.randn(3, 16, dtype=torch.float64)
+    torch.testing.assert_close(model.logits(hidden, choices), model.logits(hidden)[:, choices])
+
+
+@pytest.mark.parametrize("sizes", [{"d_model": 30, "n_heads": 4}, {"n_heads": 4, "n_kv_heads": 3}, {"d_model": 12, "n_heads": 4}])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(MinitttError, match="must be"):
+        ModelConfig(20, **sizes)
