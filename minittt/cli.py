@@ -15,30 +15,59 @@ AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("minittt", description="Text-to-Talk in small: speech and text in, text and speech out.")
+    parser = argparse.ArgumentParser(
+        "minittt", description="Text-to-Talk in small: speech and text in, text and speech out."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, what: str, example: str, talks: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            name, help=what, description=what, epilog=f"example:  minittt {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=what,
+            description=what,
+            epilog=f"example:  minittt {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if talks:
-            sub.add_argument("--talker", type=Path, default=SAMPLES / "talker.safetensors", help="talker to use")
-            sub.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors", help="codec the talker was trained with")
+            sub.add_argument(
+                "--talker", type=Path, default=SAMPLES / "talker.safetensors", help="talker to use"
+            )
+            sub.add_argument(
+                "--codec",
+                type=Path,
+                default=SAMPLES / "codec.safetensors",
+                help="codec the talker was trained with",
+            )
         return sub
 
-    talk = command("talk", "Ask by voice or in writing, hear the answer.", "talk question.wav -o answer.wav --page reply.html")
+    talk = command(
+        "talk",
+        "Ask by voice or in writing, hear the answer.",
+        "talk question.wav -o answer.wav --page reply.html",
+    )
     talk.add_argument("questions", nargs="+", metavar="QUESTION", help="an audio file, or text in quotes")
-    talk.add_argument("-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions")
-    talk.add_argument("--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking")
-    talk.add_argument("--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16")
+    talk.add_argument(
+        "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
+    )
+    talk.add_argument(
+        "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
+    )
+    talk.add_argument(
+        "--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16"
+    )
     _decoding_options(talk)
-    command("transcribe", "Write down what is said.", "transcribe question.wav").add_argument("files", nargs="+", type=Path)
-    speak = command("speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3')
+    command("transcribe", "Write down what is said.", "transcribe question.wav").add_argument(
+        "files", nargs="+", type=Path
+    )
+    speak = command(
+        "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
+    )
     speak.add_argument("text")
     speak.add_argument("-o", "--output", type=Path, default=Path("speech.wav"), help="WAV file to write")
     _decoding_options(speak)
-    command("caption", "Say what sound or voice is heard.", "caption beeps.wav").add_argument("files", nargs="+", type=Path)
+    command("caption", "Say what sound or voice is heard.", "caption beeps.wav").add_argument(
+        "files", nargs="+", type=Path
+    )
     _training_commands(command)
     command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
     return parser
@@ -46,45 +75,87 @@ def _parser() -> argparse.ArgumentParser:
 
 def _decoding_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--block", type=int, default=8, help="audio slots denoised together (sizes trained: 1, 4, 8, 16)")
+    sub.add_argument(
+        "--block", type=int, default=8, help="audio slots denoised together (sizes trained: 1, 4, 8, 16)"
+    )
     sub.add_argument("--steps", type=int, default=8, help="denoising steps per block")
-    sub.add_argument("--policy", default="random_order", help="which slots a step reveals: random_order, entropy_order, ...")
-    sub.add_argument("--temperature", type=float, default=1.0, help="of audio; 0 is greedy. Text is always greedy")
+    sub.add_argument(
+        "--policy",
+        default="random_order",
+        help="which slots a step reveals: random_order, entropy_order, ...",
+    )
+    sub.add_argument(
+        "--temperature", type=float, default=1.0, help="of audio; 0 is greedy. Text is always greedy"
+    )
 
 
 def _training_commands(command) -> None:
-    train = command("train", "Train a talker from token files.", "train -o runs/mine --preset exact --steps 2500", talks=False)
+    train = command(
+        "train",
+        "Train a talker from token files.",
+        "train -o runs/mine --preset exact --steps 2500",
+        talks=False,
+    )
     train.add_argument("-o", "--output", type=Path, default=Path("runs/talker"))
     train.add_argument("--data", type=Path, default=SAMPLES / "corpus", help="corpus folder")
     train.add_argument("--preset", default="exact", help="exact, paper or mended")
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     train.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    for name, kind in (("steps", int), ("records", int), ("row-length", int), ("learning-rate", float), ("seed", int)):
+    for name, kind in (
+        ("steps", int),
+        ("records", int),
+        ("row-length", int),
+        ("learning-rate", float),
+        ("seed", int),
+    ):
         train.add_argument(f"--{name}", type=kind)
     train.add_argument("--layers", type=int, help="of the Transformer")
     train.add_argument("--width", type=int, help="of the Transformer: d_model")
-    evaluate = command("evaluate", "Measure a talker, with 95 % intervals.", "evaluate --split voices --json scores.json")
+    evaluate = command(
+        "evaluate", "Measure a talker, with 95 % intervals.", "evaluate --split voices --json scores.json"
+    )
     evaluate.add_argument("--data", type=Path, default=SAMPLES / "corpus")
     evaluate.add_argument("--referee", type=Path, default=SAMPLES / "referee.safetensors")
     evaluate.add_argument("--split", default="voices", help="renditions, voices or facts")
     evaluate.add_argument("--limit", type=int, help="at most so many items of each family")
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
-    evaluate.add_argument("--coherence", action="store_true", help="voice coherence at 1 step and one step per slot, block 16")
+    evaluate.add_argument(
+        "--coherence", action="store_true", help="voice coherence at 1 step and one step per slot, block 16"
+    )
     _decoding_options(evaluate)
-    data = command("data", "Make token files.", "data build -o my_corpus   |   minittt data import recordings -o my_corpus", talks=False)
+    data = command(
+        "data",
+        "Make token files.",
+        "data build -o my_corpus   |   minittt data import recordings -o my_corpus",
+        talks=False,
+    )
     data.add_argument("action", choices=["build", "import"])
-    data.add_argument("recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv")
+    data.add_argument(
+        "recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv"
+    )
     data.add_argument("-o", "--output", type=Path, required=True)
     data.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
     data.add_argument("--seed", type=int, default=0)
-    codec = command("codec", "Train a codec, or pass a recording through one.", "codec train -o codec.safetensors --minutes 14", talks=False)
+    codec = command(
+        "codec",
+        "Train a codec, or pass a recording through one.",
+        "codec train -o codec.safetensors --minutes 14",
+        talks=False,
+    )
     codec.add_argument("action", choices=["train", "roundtrip"])
-    codec.add_argument("input", nargs="?", type=Path, help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)")
+    codec.add_argument(
+        "input",
+        nargs="?",
+        type=Path,
+        help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)",
+    )
     codec.add_argument("-o", "--output", type=Path, required=True)
     codec.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
     codec.add_argument("--minutes", type=float, default=14.0)
     codec.add_argument("--seed", type=int, default=0)
-    referee = command("referee", "Train the recogniser that judges.", "referee -o referee.safetensors", talks=False)
+    referee = command(
+        "referee", "Train the recogniser that judges.", "referee -o referee.safetensors", talks=False
+    )
     referee.add_argument("-o", "--output", type=Path, required=True)
     referee.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
 

@@ -17,7 +17,12 @@ from minittt.unmasking import Sampling, policy_named
 def _settings(args, **more) -> Settings:
     try:
         values = {"block_size": args.block, "steps": args.steps, "policy": policy_named(args.policy)}
-        values |= {"text_sampling": Sampling(0.0), "audio_sampling": Sampling(args.temperature), "max_text": 64, "max_span": 192}
+        values |= {
+            "text_sampling": Sampling(0.0),
+            "audio_sampling": Sampling(args.temperature),
+            "max_text": 64,
+            "max_span": 192,
+        }
         return Settings(**{**values, **more})
     except ValueError as error:
         raise MinitttError(str(error)) from error
@@ -47,7 +52,9 @@ def talk(args) -> None:
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, args.seed)
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
-            print(f"{question}: {reply.text}  ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)")
+            print(
+                f"{question}: {reply.text}  ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)"
+            )
     _write_answers(args, codec, entries)
     if args.page:
         _write_page(args, talker, codec, entries)
@@ -71,7 +78,11 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for i, (question, _, _, answer, steps) in enumerate(entries):
         name = Path(question).stem if _is_audio(question) else f"question_{i + 1}"
-        path = args.output if single else args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
+        path = (
+            args.output
+            if single
+            else args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
+        )
         if len(answer):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_audio(path, answer, codec.config.sample_rate)
@@ -158,7 +169,9 @@ def train(args) -> None:
     settings = dataclasses.replace(settings, model={**settings.model, **sizes})
     trainer = Trainer(load_corpus(args.data), args.output, settings, resume=args.resume)
     if trainer.loader.left_out:
-        print(f"{trainer.loader.left_out} records are longer than {settings.row_length} tokens and are left out")
+        print(
+            f"{trainer.loader.left_out} records are longer than {settings.row_length} tokens and are left out"
+        )
     trainer.train()
     lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
     draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
@@ -187,7 +200,9 @@ def evaluate(args) -> None:
     for score in evaluation.scores:
         print(score)
     if args.json:
-        args.json.write_text(json.dumps([dataclasses.asdict(score) for score in evaluation.scores], indent=1) + "\n")
+        args.json.write_text(
+            json.dumps([dataclasses.asdict(score) for score in evaluation.scores], indent=1) + "\n"
+        )
 
 
 def data(args) -> None:
@@ -217,7 +232,9 @@ def codec(args) -> None:
         wave = read_audio(args.input, codec.config.sample_rate)
         codes = codec.encode(torch.from_numpy(wave)[None])
         write_audio(args.output, codec.decode(codes)[0].numpy(), codec.config.sample_rate)
-        print(f"wrote {args.output}: {codes[0].numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s")
+        print(
+            f"wrote {args.output}: {codes[0].numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s"
+        )
         return
     from minittt.codec_training import train_from
 

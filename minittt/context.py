@@ -43,14 +43,18 @@ class CachedContext:
         self.caches = [_Cache(model, batch_size, self.capacity) for _ in model.layers]
         self.groups = torch.full((batch_size, self.capacity + 1), -1, device=device)  # of the kept keys
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self.last = torch.zeros(batch_size, model.config.d_model, dtype=model.embed_tokens.weight.dtype, device=device)
+        self.last = torch.zeros(
+            batch_size, model.config.d_model, dtype=model.embed_tokens.weight.dtype, device=device
+        )
 
     @torch.no_grad()
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         """See `decoding.Context`. commit, commit_groups (B, C), draft (B, D) -> logits (B, 1 + D, V)."""
         committed, drafted = commit_groups >= 0, draft != self.pad  # (B, C), (B, D)
         n_commit = committed.sum(1)  # (B,)
-        top = torch.maximum(self.groups.amax(1), commit_groups.amax(1) if commit.shape[1] else self.groups.amax(1))
+        top = torch.maximum(
+            self.groups.amax(1), commit_groups.amax(1) if commit.shape[1] else self.groups.amax(1)
+        )
         draft_groups = torch.where(drafted, top[:, None] + 1, -1)
         slots = self._slots(n_commit, committed, drafted)  # (B, C + D)
         q_groups = torch.cat([commit_groups, draft_groups], dim=1)
@@ -61,7 +65,9 @@ class CachedContext:
             cache.slots, cache.used = slots, max(used, 1)
         # an absent query's row must not be empty (softmax of nothing is NaN): it sees everything, and nobody sees it
         mask = visible(q_groups, self.groups[:, : max(used, 1)]) | (q_groups < 0)[:, :, None]
-        hidden = self.model.hidden(torch.cat([commit, draft], dim=1), mask, slots, self.caches)  # (B, C + D, d)
+        hidden = self.model.hidden(
+            torch.cat([commit, draft], dim=1), mask, slots, self.caches
+        )  # (B, C + D, d)
         self.groups.scatter_(1, slots[:, commit.shape[1] :], -1)  # drafts leave no trace
         self.lengths = self.lengths + n_commit
         if commit.shape[1]:
@@ -73,7 +79,9 @@ class CachedContext:
         """Slot (= position) of each new token, (B, C + D); absent ones go to the spare slot behind all others."""
         end = self.lengths + n_commit  # (B,)
         if int((end + drafted.sum(1)).max()) > self.capacity:
-            raise MinitttError(f"the context holds {self.capacity} tokens and is full: use a shorter prompt or reply")
+            raise MinitttError(
+                f"the context holds {self.capacity} tokens and is full: use a shorter prompt or reply"
+            )
         c = self.lengths[:, None] + torch.arange(committed.shape[1], device=end.device)
         d = end[:, None] + torch.arange(drafted.shape[1], device=end.device)
         present = torch.cat([committed, drafted], dim=1)
@@ -102,7 +110,9 @@ class RecomputingContext:
             if n + d == 0:
                 continue
             ids = torch.tensor([self.ids[row] + drafted], device=draft.device)
-            groups = torch.tensor([self.groups[row] + [max(self.groups[row], default=-1) + 1] * d], device=draft.device)
+            groups = torch.tensor(
+                [self.groups[row] + [max(self.groups[row], default=-1) + 1] * d], device=draft.device
+            )
             logits = self.model(ids, visible(groups, groups))[0]  # (n + d, V)
             if n:
                 out[row, 0] = logits[n - 1]

@@ -39,7 +39,11 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
 
 
 def render(
-    record: dict, corpus: Corpus, block_size: int | None = None, first_block: int | None = None, reply: bool = True
+    record: dict,
+    corpus: Corpus,
+    block_size: int | None = None,
+    first_block: int | None = None,
+    reply: bool = True,
 ) -> Sequence:
     """A record as a Sequence. With `reply=False` it stops after the last ASSISTANT: the prompt of that reply.
 
@@ -58,7 +62,14 @@ def render(
             if isinstance(part, str):
                 sequence.add(corpus.tokeniser.encode(part), TEXT, target)
             else:
-                add_span(sequence, vocabulary, part if isinstance(part, list) else corpus.audio(part), target, block_size, first_block)
+                add_span(
+                    sequence,
+                    vocabulary,
+                    part if isinstance(part, list) else corpus.audio(part),
+                    target,
+                    block_size,
+                    first_block,
+                )
         if target:
             sequence.add([vocabulary.end], TEXT, True)
     return sequence

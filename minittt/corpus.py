@@ -70,7 +70,11 @@ def save_corpus(
     _write_lines(folder / "utterances.jsonl.gz", utterances)
     for name, records in splits.items():
         _write_lines(folder / f"{name}.jsonl.gz", records)
-    info = {**info, "splits": {name: len(records) for name, records in splits.items()}, "utterances": len(utterances)}
+    info = {
+        **info,
+        "splits": {name: len(records) for name, records in splits.items()},
+        "utterances": len(utterances),
+    }
     (folder / "corpus.json").write_text(json.dumps(info, indent=1) + "\n")
 
 
@@ -78,7 +82,9 @@ def load_corpus(folder: str | Path) -> Corpus:
     """Read a corpus folder. Raises MinitttError if it is not one, or if a file is missing or damaged."""
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():
-        raise MinitttError(f"{folder} is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`")
+        raise MinitttError(
+            f"{folder} is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`"
+        )
     try:
         info = json.loads((folder / "corpus.json").read_text())
         with np.load(folder / "audio.npz", allow_pickle=False) as audio:

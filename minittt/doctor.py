@@ -16,7 +16,14 @@ NEEDED = ("numpy", "sentencepiece", "soxr", "soundfile", "safetensors", "tqdm", 
 
 def check(samples: Path) -> list[tuple[bool, bool, str, str]]:
     """(works, needed, part, what was found or what to do) of every part."""
-    lines = [(sys.version_info >= (3, 10), True, "Python", f"{platform.python_version()} (3.10 or newer is needed)")]
+    lines = [
+        (
+            sys.version_info >= (3, 10),
+            True,
+            "Python",
+            f"{platform.python_version()} (3.10 or newer is needed)",
+        )
+    ]
     lines.append(_torch())
     for name in NEEDED:
         lines.append(_package(name, True, f"pip install {name}"))
@@ -25,9 +32,13 @@ def check(samples: Path) -> list[tuple[bool, bool, str, str]]:
         lines.append(_package(name, False, advice))
     for name in ("codec.safetensors", "talker.safetensors", "referee.safetensors", "corpus/corpus.json"):
         found = (samples / name).is_file()
-        lines.append((found, True, f"data_samples/{name}", "found" if found else "missing: use a complete clone"))
+        lines.append(
+            (found, True, f"data_samples/{name}", "found" if found else "missing: use a complete clone")
+        )
     browser = next((p for p in ("chromium", "google-chrome", "firefox") if shutil.which(p)), None)
-    lines.append((browser is not None, False, "browser", browser or "only to look at reply pages: any browser will do"))
+    lines.append(
+        (browser is not None, False, "browser", browser or "only to look at reply pages: any browser will do")
+    )
     return lines
 
 
@@ -44,7 +55,11 @@ def _torch() -> tuple[bool, bool, str, str]:
         import torch
     except (ImportError, OSError):
         return False, True, "torch", "pip install torch"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     return True, True, "torch", f"{torch.__version__} on {device}"
 
 

@@ -37,7 +37,9 @@ class Score:
         return f"{self.name:<44} {self.value:7.3f}  [{self.low:.3f}, {self.high:.3f}]  n={self.items}  {self.note}"
 
 
-def ratio(name: str, numerators: list[float], denominators: list[float] | None = None, note: str = "") -> Score:
+def ratio(
+    name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
+) -> Score:
     """sum(numerators) / sum(denominators), the latter 1 each by default: a rate over items, or WER over words."""
     a = np.asarray(numerators, float)
     b = np.ones_like(a) if denominators is None else np.asarray(denominators, float)
@@ -70,7 +72,9 @@ class Answers:
     replies: list[Reply] = field(default_factory=list)
 
 
-def ask(talker: Talker, corpus: Corpus, records: list[dict], settings: Settings, seed: int = 0, rows: int = 32) -> Answers:
+def ask(
+    talker: Talker, corpus: Corpus, records: list[dict], settings: Settings, seed: int = 0, rows: int = 32
+) -> Answers:
     """Reply to the last turn of every record, `rows` at a time, alike in length. Replies come in the records' order."""
     prompts = [[_loaded(corpus, m) for m in record["messages"][:-1]] for record in records]
     order = sorted(range(len(records)), key=lambda i: sum(len(p) for m in prompts[i] for p in m))
@@ -97,7 +101,9 @@ def true_spans(record: dict) -> list[int]:
     return [part for part in record["messages"][-1][1:] if isinstance(part, int)]
 
 
-def decoding_settings(block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=None) -> Settings:
+def decoding_settings(
+    block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=None
+) -> Settings:
     """Greedy text; audio drawn at `temperature` with `steps` per block of `block` slots."""
     extra = {} if policy is None else {"policy": policy}
     sampling = {"text_sampling": Sampling(0.0), "audio_sampling": Sampling(temperature)}
@@ -107,7 +113,9 @@ def decoding_settings(block: int = 16, steps: int = 16, temperature: float = 1.0
 class Evaluation:
     """Measures one talker on one split. `scores` grows as the measures are taken."""
 
-    def __init__(self, talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, split: str, settings: Settings) -> None:
+    def __init__(
+        self, talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, split: str, settings: Settings
+    ) -> None:
         self.talker, self.corpus, self.codec, self.referee = talker, corpus, codec, referee
         self.split, self.settings, self.scores = split, settings, []
         talker.check_codec(codec)
@@ -119,14 +127,22 @@ class Evaluation:
     def text(self, limit: int | None = None) -> None:
         """Transcripts and captions: text out only."""
         asr = ask(self.talker, self.corpus, family(self.corpus, self.split, "asr", limit), self.settings)
-        errors, words = zip(*(word_errors(reply_text(r), a.text) for r, a in zip(asr.records, asr.replies, strict=True)), strict=True)
+        errors, words = zip(
+            *(word_errors(reply_text(r), a.text) for r, a in zip(asr.records, asr.replies, strict=True)),
+            strict=True,
+        )
         self.add("ASR word error rate", errors, words)
         for name in ("caption", "chat"):
-            answers = ask(self.talker, self.corpus, family(self.corpus, self.split, name, limit), self.settings)
+            answers = ask(
+                self.talker, self.corpus, family(self.corpus, self.split, name, limit), self.settings
+            )
             self.add(f"{name} right", self._exact(answers))
 
     def _exact(self, answers: Answers) -> list[bool]:
-        return [normal(reply_text(r)) == normal(a.text) for r, a in zip(answers.records, answers.replies, strict=True)]
+        return [
+            normal(reply_text(r)) == normal(a.text)
+            for r, a in zip(answers.records, answers.replies, strict=True)
+        ]
 
     def questions(self, limit: int | None = None) -> Answers:
         """Spoken questions: the text of the answer, and its speech where the text is right."""
@@ -134,7 +150,9 @@ class Evaluation:
         right = self._exact(answers)
         self.add("spoken question, text answer right", right)
         kept = [i for i, yes in enumerate(right) if yes]
-        self._speech("spoken answer", Answers([answers.records[i] for i in kept], [answers.replies[i] for i in kept]))
+        self._speech(
+            "spoken answer", Answers([answers.records[i] for i in kept], [answers.replies[i] for i in kept])
+        )
         return answers
 
     def speech(self, limit: int | None = None) -> Answers:
@@ -160,10 +178,22 @@ class Evaluation:
         self.add(f"{name}: words recognised", *_word_rate(said, spoken), f"true tokens {true_rate:.3f}")
         lengths = [(sum(map(len, t)), sum(map(len, r))) for t, r in zip(theirs, truth, strict=True)]
         self.add(f"{name}: length against true", *zip(*lengths, strict=True))
-        self.add(f"{name}: spans that end on a block end", [self._at_block_end(s) for spans in theirs for s in spans])
+        self.add(
+            f"{name}: spans that end on a block end",
+            [self._at_block_end(s) for spans in theirs for s in spans],
+        )
         waves = [np.concatenate(self.waves(spans)) for spans in theirs if spans]
-        self.add(f"{name}: voice coherence", [self.referee.voice_coherence(w) for w in waves], None, self._voices(waves))
-        self.add(f"{name}: forwards per audio token", [r.nfe for r in answers.replies], [max(1, n) for n, _ in lengths])
+        self.add(
+            f"{name}: voice coherence",
+            [self.referee.voice_coherence(w) for w in waves],
+            None,
+            self._voices(waves),
+        )
+        self.add(
+            f"{name}: forwards per audio token",
+            [r.nfe for r in answers.replies],
+            [max(1, n) for n, _ in lengths],
+        )
 
     def _heard(self, replies: list[list[list[int]]]) -> list[str]:
         flat = self.referee.transcribe([wave for spans in replies for wave in self.waves(spans)])
@@ -184,14 +214,18 @@ def _word_rate(said: list[str], heard: list[str]) -> tuple[list[float], list[flo
     return [max(0, w - e) for e, w in zip(errors, words, strict=True)], list(words)
 
 
-def coherence(evaluation: Evaluation, records: list[dict], steps: int, block: int = 16, seed: int = 0) -> Score:
+def coherence(
+    evaluation: Evaluation, records: list[dict], steps: int, block: int = 16, seed: int = 0
+) -> Score:
     """Voice coherence of spoken replies at some steps per block: random order, temperature 1."""
     talker, corpus = evaluation.talker, evaluation.corpus
     settings = decoding_settings(block, steps, full_span=evaluation.settings.full_span)
     answers = ask(talker, corpus, records, settings, seed)
     waves = [np.concatenate(evaluation.waves(r.spans)) for r in answers.replies if r.spans]
     name = f"voice coherence, block {block}, {steps} steps"
-    return ratio(name, [evaluation.referee.voice_coherence(w) for w in waves], None, evaluation._voices(waves))
+    return ratio(
+        name, [evaluation.referee.voice_coherence(w) for w in waves], None, evaluation._voices(waves)
+    )
 
 
 def shuffled(records: list[dict], n: int, seed: int = 0) -> list[dict]:

@@ -32,7 +32,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
-            raise MinitttError(f"d_model {self.d_model} must be an even number of channels for each of {self.n_heads} heads")
+            raise MinitttError(
+                f"d_model {self.d_model} must be an even number of channels for each of {self.n_heads} heads"
+            )
         if self.n_heads % self.n_kv_heads:
             raise MinitttError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}")
 
@@ -84,7 +86,10 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, kv_heads, K, head_dim)
         shared = self.heads // self.kv_heads
-        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # (B, heads, K, head_dim)
+        k, v = (
+            k.repeat_interleave(shared, dim=1),
+            v.repeat_interleave(shared, dim=1),
+        )  # (B, heads, K, head_dim)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])  # (B, heads, L, head_dim)
         return self.o_proj(y.transpose(1, 2).reshape(B, L, -1))
 
@@ -140,7 +145,9 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None, caches: list | None = None) -> Tensor:
+    def hidden(
+        self, ids: Tensor, mask: Tensor, positions: Tensor | None = None, caches: list | None = None
+    ) -> Tensor:
         """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, K) bool, True = may see.
 
         positions (B, L): default 0, 1, 2, ... With `caches` (one a layer) K counts the kept keys too, else K = L.

@@ -31,7 +31,9 @@ class Preset:
 
     two_streams: bool
     block_sizes: tuple[int | None, ...]  # one is drawn for each record; None = the whole span is one group
-    short_first_block: float = 0.0  # probability that the first block of a record's spans is a smaller one of the list
+    short_first_block: float = (
+        0.0  # probability that the first block of a record's spans is a smaller one of the list
+    )
     eps: float = 1e-3  # lower end of p = (1 - eps) t + eps; single stream only
     banom: float = 0.0  # probability that a batch carries no noise and no audio loss
     ppm: float = 0.0  # probability that a record's spans before a random one stay clean
@@ -80,7 +82,9 @@ def truncate_span(sequence: Sequence, rng: random.Random, longer_than: int = 10)
     return Sequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])
 
 
-def example(sequence: Sequence, p: Preset, block: int | None, first: int | None, rng: random.Random) -> Tensor:
+def example(
+    sequence: Sequence, p: Preset, block: int | None, first: int | None, rng: random.Random
+) -> Tensor:
     """A rendered record as the columns that `packing.pack` takes."""
     if rng.random() < p.sst:
         sequence = truncate_span(sequence, rng)
@@ -94,7 +98,9 @@ def span_numbers(batch: Batch) -> Tensor:
     return torch.where(target, (target & ~before).cumsum(1) - 1, -1)
 
 
-def preserve_prefix(segments: Tensor, spans: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def preserve_prefix(
+    segments: Tensor, spans: Tensor, probability: float, generator: torch.Generator
+) -> Tensor:
     """PPM, prefix preservation masking: with `probability`, spans before a random one of their record stay clean.
 
     segments (B, L): record of each maskable slot, -1 elsewhere; spans (B, L): its span. Returns segments with the slots
@@ -117,7 +123,9 @@ def maskable_segments(batch: Batch, p: Preset, generator: torch.Generator) -> Te
         stride = int(batch.groups.max()) + 2
         return torch.where(batch.noisy, batch.documents * stride + batch.groups, -1)
     if p.banom and torch.rand((), generator=generator) < p.banom:
-        return torch.full_like(batch.ids, -1)  # BANOM, batchwise AR and NAR objective mixing: this batch stays clean
+        return torch.full_like(
+            batch.ids, -1
+        )  # BANOM, batchwise AR and NAR objective mixing: this batch stays clean
     segments = torch.where(batch.kinds == TARGET, batch.documents, -1)
     return preserve_prefix(segments, span_numbers(batch), p.ppm, generator) if p.ppm else segments
 
@@ -168,7 +176,9 @@ def unified_loss(
     return Loss(total, text_sum.detach(), audio_sum.detach(), n_text, n_audio)
 
 
-def _text_loss(model, hidden: Tensor, ids: Tensor, batch: Batch, vocabulary: Vocabulary, p: Preset) -> tuple[Tensor, int]:
+def _text_loss(
+    model, hidden: Tensor, ids: Tensor, batch: Batch, vocabulary: Vocabulary, p: Preset
+) -> tuple[Tensor, int]:
     row, at = batch.text_targets.nonzero(as_tuple=True)
     if not p.text_at_mask:
         keep = ids[row, at - 1] != vocabulary.mask

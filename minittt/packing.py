@@ -36,12 +36,16 @@ class Batch:
         return (self.kinds != PAD_KIND).float().mean().item()
 
 
-def lay_out(sequence: Sequence, block_size: int | None, first_block: int | None = None, two_streams: bool = True) -> Tensor:
+def lay_out(
+    sequence: Sequence, block_size: int | None, first_block: int | None = None, two_streams: bool = True
+) -> Tensor:
     """One document as columns (6, n): ids, kinds, groups, positions, noisy, text_targets (Batch without documents)."""
     ids, kinds = torch.tensor(sequence.ids), torch.tensor(sequence.kinds)
     groups = assign_groups(kinds, block_size, first_block)
     zeros = torch.zeros_like(ids)
-    clean = torch.stack([ids, kinds, groups, torch.arange(len(ids)), zeros, torch.tensor(sequence.targets).long()])
+    clean = torch.stack(
+        [ids, kinds, groups, torch.arange(len(ids)), zeros, torch.tensor(sequence.targets).long()]
+    )
     if not two_streams:
         return clean
     twin = clean[:, kinds == TARGET].clone()
@@ -59,7 +63,9 @@ def pack(documents: list[Tensor], row_length: int, pad: int) -> Batch:
     for document in sorted(documents, key=lambda d: -d.shape[1]):
         n = document.shape[1]
         if n > row_length:
-            raise MinitttError(f"a document of {n} tokens does not fit a row of {row_length}: use longer rows or leave it out")
+            raise MinitttError(
+                f"a document of {n} tokens does not fit a row of {row_length}: use longer rows or leave it out"
+            )
         row = next((i for i, left in enumerate(room) if left >= n), None)
         if row is None:
             rows.append([])

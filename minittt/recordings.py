@@ -25,22 +25,35 @@ def read_metadata(folder: Path) -> list[dict]:
     """Rows of metadata.csv as {file, text, voice, reply}. Raises MinitttError naming the line that is wrong."""
     path = folder / "metadata.csv"
     if not path.is_file():
-        raise MinitttError(f"{folder} has no metadata.csv; it needs one with the columns file_name, transcript")
+        raise MinitttError(
+            f"{folder} has no metadata.csv; it needs one with the columns file_name, transcript"
+        )
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         transcript = next((name for name in TRANSCRIPT_NAMES if name in columns), None)
         if "file_name" not in columns or transcript is None:
-            raise MinitttError(f"{path} has the columns {', '.join(columns)}; it needs file_name and transcript")
+            raise MinitttError(
+                f"{path} has the columns {', '.join(columns)}; it needs file_name and transcript"
+            )
         rows = []
         for number, row in enumerate(reader, start=2):
             name, text = (row["file_name"] or "").strip(), (row[transcript] or "").strip()
             if not name or not text:
                 raise MinitttError(f"{path}, line {number}: file_name or transcript is empty")
             reply = (row.get("reply") or "").strip()
-            rows.append({"file": folder / name, "text": text, "voice": (row.get("speaker") or "").strip(), "reply": reply})
+            rows.append(
+                {
+                    "file": folder / name,
+                    "text": text,
+                    "voice": (row.get("speaker") or "").strip(),
+                    "reply": reply,
+                }
+            )
     if len(rows) < 2:
-        raise MinitttError(f"{path} lists {len(rows)} recordings; it needs two or more, one of them to be held out")
+        raise MinitttError(
+            f"{path} lists {len(rows)} recordings; it needs two or more, one of them to be held out"
+        )
     return rows
 
 

@@ -46,7 +46,11 @@ class World:
 
     def ask(self, text: str) -> int:
         """A user says `text`: any user voice, rate, pitch and microphone."""
-        how = {"rate": self.rng.randint(150, 200), "pitch": self.rng.randint(35, 65), "vary": self.rng.random() < 0.7}
+        how = {
+            "rate": self.rng.randint(150, 200),
+            "pitch": self.rng.randint(35, 65),
+            "vary": self.rng.random() < 0.7,
+        }
         return self.utter(text, self.rng.choice(self.users), **how)
 
     def answer(self, text: str, voice: str) -> int:
@@ -77,7 +81,11 @@ class World:
         """Speech in, text and speech out; one in ten has a second turn that asks to hear it again."""
         question, chunks = self.exchange()
         voice = self.rng.choice(voices.REPLY)
-        messages = [["system", "answer"], ["user", self.ask(question)], ["assistant", *self.spoken(chunks, voice)]]
+        messages = [
+            ["system", "answer"],
+            ["user", self.ask(question)],
+            ["assistant", *self.spoken(chunks, voice)],
+        ]
         if len(chunks) == 1 and self.rng.random() < 0.1:
             messages += [["user", self.ask("say again")], ["assistant", *self.spoken(chunks, voice)]]
         return messages
@@ -103,7 +111,10 @@ class World:
         low, fast = self.rng.random() < 0.5, self.rng.random() < 0.5
         lows = voices.USER_LOW if self.users == voices.USER else voices.UNSEEN_LOW
         highs = voices.USER_HIGH if self.users == voices.USER else voices.UNSEEN_HIGH
-        how = {"rate": self.rng.randint(*((225, 250) if fast else (110, 130))), "pitch": self.rng.randint(45, 55)}
+        how = {
+            "rate": self.rng.randint(*((225, 250) if fast else (110, 130))),
+            "pitch": self.rng.randint(45, 55),
+        }
         heard = self.utter(self.exchange()[0], self.rng.choice(lows if low else highs), vary=True, **how)
         name = f"a {'low' if low else 'high'} {'fast' if fast else 'slow'} voice"
         return [["system", "describe"], ["user", heard], ["assistant", name]]
@@ -127,7 +138,11 @@ class World:
 
     def records(self, sizes: dict[str, int]) -> list[dict]:
         """`sizes[family]` records of each family, in random order."""
-        made = [{"family": family, "messages": getattr(self, family)()} for family, n in sizes.items() for _ in range(n)]
+        made = [
+            {"family": family, "messages": getattr(self, family)()}
+            for family, n in sizes.items()
+            for _ in range(n)
+        ]
         self.rng.shuffle(made)
         return made
 
@@ -138,7 +153,9 @@ def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, s
     return set(rng.sample(sentences.SUMS, n_sums)), set(rng.sample(sentences.COUNTS, n_counts))
 
 
-def draw(seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES) -> tuple[list[dict], dict]:
+def draw(
+    seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
+) -> tuple[list[dict], dict]:
     """All records of all splits. Returns (utterances, {split: records})."""
     held_sums, held_counts = hold_out(seed)
     seen = {
@@ -169,14 +186,18 @@ def synthesise(utterance: dict, seed: int) -> np.ndarray:
     return synthesis.vary(wave, rng) if utterance.get("vary") else wave
 
 
-def build(out: str | Path, codec, seed: int = 0, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES) -> None:
+def build(
+    out: str | Path, codec, seed: int = 0, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
+) -> None:
     """Draw, synthesise, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     utterances, splits = draw(seed, train_sizes, test_sizes)
     waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
     codes = codec.encode_many(waves)
-    texts = [u["text"] for u in utterances] + [p for r in splits["train"] for m in r["messages"] for p in m if isinstance(p, str)]
+    texts = [u["text"] for u in utterances] + [
+        p for r in splits["train"] for m in r["messages"] for p in m if isinstance(p, str)
+    ]
     train_tokeniser([text for text in texts if text], out / "tokeniser.model")
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]

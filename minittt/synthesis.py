@@ -25,10 +25,14 @@ class _Espeak:
         try:
             import espeakng_loader
         except ImportError as error:
-            raise MinitttError("speech synthesis needs espeakng-loader: pip install 'minittt[data]'") from error
+            raise MinitttError(
+                "speech synthesis needs espeakng-loader: pip install 'minittt[data]'"
+            ) from error
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
         self.chunks: list[np.ndarray] = []
-        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        callback = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
         self._callback = callback(self._collect)  # kept: ctypes would free it under the library's feet
         data = espeakng_loader.get_data_path().encode()
         self.sample_rate = self.library.espeak_Initialize(_ESPEAK_SYNCHRONOUS, 0, data, 0)
@@ -45,7 +49,9 @@ class _Espeak:
 
     def speak(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise MinitttError(f"espeak-ng has no voice {voice!r}; a voice is a language and a variant, as en-us+f2")
+            raise MinitttError(
+                f"espeak-ng has no voice {voice!r}; a voice is a language and a variant, as en-us+f2"
+            )
         self.library.espeak_SetParameter(_RATE, rate, 0)
         self.library.espeak_SetParameter(_PITCH, pitch, 0)
         self.chunks.clear()

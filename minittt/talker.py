@@ -32,7 +32,9 @@ class Reply:
     """One reply and how it came about."""
 
     text: str = ""
-    spans: list[list[int]] = field(default_factory=list)  # flattened codes, counted from 0, of each audio span
+    spans: list[list[int]] = field(
+        default_factory=list
+    )  # flattened codes, counted from 0, of each audio span
     prompt: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)  # all that was generated
     groups: list[int] = field(default_factory=list)  # of prompt and reply
@@ -46,7 +48,9 @@ class Reply:
 class Talker:
     """Model, vocabulary and tokeniser, and the fingerprint of the codec whose codes they were trained on."""
 
-    def __init__(self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict) -> None:
+    def __init__(
+        self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict
+    ) -> None:
         self.model, self.vocabulary, self.tokeniser, self.info = model, vocabulary, tokeniser, info
 
     def converse(
@@ -58,14 +62,18 @@ class Talker:
             replies[event.row].events.append(event)
         return replies
 
-    def stream(self, conversations: list[list], settings: Settings, seed: int, replies: list[Reply], max_length=None):
+    def stream(
+        self, conversations: list[list], settings: Settings, seed: int, replies: list[Reply], max_length=None
+    ):
         """Yield events as they happen, filling in `replies` (one empty Reply a conversation)."""
         for reply, messages in zip(replies, conversations, strict=True):
             self._prompt(reply, messages, settings)
         limit = max_length or self.model.config.max_length
         longest = max(len(r.prompt) for r in replies)
         if longest + 64 > limit:
-            raise MinitttError(f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter")
+            raise MinitttError(
+                f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
+            )
         device = self.model.embed_tokens.weight.device
         context = _OnDevice(CachedContext(self.model, len(replies), self.vocabulary.pad, limit), device)
         generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
@@ -93,7 +101,9 @@ class Talker:
             reply.groups = reply.groups + list(event.groups)
             reply.kinds += [TARGET if v.first_code <= i <= v.eoa else 0 for i in event.ids]
         elif isinstance(event, TextToken) and event.id < v.text_size:
-            pieces = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size] + [event.id]
+            pieces = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size] + [
+                event.id
+            ]
             reply.text = self.tokeniser.decode(pieces)
 
     def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
@@ -105,7 +115,11 @@ class Talker:
     def sound(self, codec: Codec, span: list[int]) -> np.ndarray:
         """Flattened codes -> waveform (samples,). Codes of an unfinished or disordered last frame are left out."""
         n_codebooks, size = codec.config.n_codebooks, codec.config.codebook_size
-        whole = [s for i in range(0, len(span), n_codebooks) if _is_frame(s := span[i : i + n_codebooks], n_codebooks, size)]
+        whole = [
+            s
+            for i in range(0, len(span), n_codebooks)
+            if _is_frame(s := span[i : i + n_codebooks], n_codebooks, size)
+        ]
         codes = [code for frame in whole for code in frame]
         if not codes:
             return np.zeros(codec.hop, np.float32)
@@ -126,7 +140,11 @@ class Talker:
             del tensors["lm_head.weight"]
         proto = self.tokeniser.pieces.serialized_model_proto()
         tensors["tokeniser"] = torch.frombuffer(bytearray(proto), dtype=torch.uint8)
-        header = {"format": FORMAT, "model": json.dumps(asdict(self.model.config)), "info": json.dumps(self.info)}
+        header = {
+            "format": FORMAT,
+            "model": json.dumps(asdict(self.model.config)),
+            "info": json.dumps(self.info),
+        }
         header["vocabulary"] = json.dumps(asdict(self.vocabulary))
         with whole_file(path) as unfinished:
             save_file(tensors, unfinished, metadata=header)
@@ -143,7 +161,9 @@ class Talker:
         except (SafetensorError, OSError) as error:
             raise MinitttError(f"{path}: not a talker, nor any safetensors file ({error})") from error
         if header.get("format") != FORMAT:
-            raise MinitttError(f"{path}: not a talker of format {FORMAT!r}; its header says {header.get('format')!r}")
+            raise MinitttError(
+                f"{path}: not a talker of format {FORMAT!r}; its header says {header.get('format')!r}"
+            )
         tokeniser = _tokeniser(bytes(tensors.pop("tokeniser").numpy()))
         model = Transformer(ModelConfig(**json.loads(header["model"])))
         if model.config.tie_embeddings:
@@ -154,7 +174,9 @@ class Talker:
 
 
 def _is_frame(codes: list[int], n_codebooks: int, size: int) -> bool:
-    return len(codes) == n_codebooks and all(k * size <= code < (k + 1) * size for k, code in enumerate(codes))
+    return len(codes) == n_codebooks and all(
+        k * size <= code < (k + 1) * size for k, code in enumerate(codes)
+    )
 
 
 def _tokeniser(proto: bytes) -> TextTokeniser:

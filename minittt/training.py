@@ -123,7 +123,9 @@ class Trainer:
         elif any(self.out.glob("state-*.safetensors")):
             raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
         else:
-            (self.out / "log.jsonl").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+            (self.out / "log.jsonl").unlink(
+                missing_ok=True
+            )  # of a run that ended before its first checkpoint
 
     def _held_out(self) -> list[Batch]:
         """Batches of unseen renditions at fixed block sizes, so that loss curves can be compared."""
@@ -140,18 +142,28 @@ class Trainer:
         """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
         stop = min(until or self.s.steps, self.s.steps)
         started, tokens = time.time(), 0
-        with tqdm(total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", smoothing=0.05) as bar:
+        with tqdm(
+            total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", smoothing=0.05
+        ) as bar:
             while self.step < stop:
                 line, n = self._one_step()
                 tokens += n
-                line["seconds"], line["tokens_per_s"] = time.time() - started, tokens / (time.time() - started)
-                bar.set_postfix_str(f"text {line['text']:.3f}, audio {line['audio']:.3f}, {line['tokens_per_s']:.0f} tokens/s")
+                line["seconds"], line["tokens_per_s"] = (
+                    time.time() - started,
+                    tokens / (time.time() - started),
+                )
+                bar.set_postfix_str(
+                    f"text {line['text']:.3f}, audio {line['audio']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
+                )
                 bar.update()
                 if self.step % self.s.evaluate_every == 0 or self.step == stop:
                     line |= self.evaluate()
                     tqdm.write(f"step {self.step}: {line['sample']}")
                 with (self.out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}) + "\n")
+                    log.write(
+                        json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()})
+                        + "\n"
+                    )
                 if self.step % self.s.save_every == 0 or self.step == stop:
                     self._save()
         talker = self.talker()
@@ -196,7 +208,14 @@ class Trainer:
     def sample(self) -> str:
         """The reply to the first held-out question, beside the true one."""
         record = next(r for r in self.corpus.split("renditions") if r["family"] == "qa")
-        settings = Settings(8, full_span=not self.p.two_streams, steps=4, text_sampling=Sampling(0.0), max_text=24, max_span=128)
+        settings = Settings(
+            8,
+            full_span=not self.p.two_streams,
+            steps=4,
+            text_sampling=Sampling(0.0),
+            max_text=24,
+            max_span=128,
+        )
         messages = [self._loaded(m) for m in record["messages"][:2]]
         [reply] = self.talker().converse([messages], settings)
         asked = self.corpus.utterances[record["messages"][1][1]]["text"]
@@ -206,7 +225,11 @@ class Trainer:
         return [self.corpus.audio(part).tolist() if isinstance(part, int) else part for part in message]
 
     def _save(self, keep: int = 2) -> None:
-        tensors = {f"model.{n}": t for n, t in self.model.state_dict().items() if n != "lm_head.weight" or not self.model.config.tie_embeddings}
+        tensors = {
+            f"model.{n}": t
+            for n, t in self.model.state_dict().items()
+            if n != "lm_head.weight" or not self.model.config.tie_embeddings
+        }
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{n}": t for n, t in state.items()}
         header = {"step": str(self.step), "settings": json.dumps(asdict(self.s))}
@@ -221,13 +244,17 @@ class Trainer:
             raise MinitttError(f"{self.out} holds no state to resume from")
         tensors = load_file(states[-1])
         self.step = int(states[-1].stem.split("-")[1])
-        self.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")}, strict=False)
+        self.model.load_state_dict(
+            {n[6:]: t for n, t in tensors.items() if n.startswith("model.")}, strict=False
+        )
         state: dict[int, dict] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimiser."):
                 _, i, key = name.split(".")
                 state.setdefault(int(i), {})[key] = tensor
-        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.optimiser.load_state_dict(
+            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
+        )
         log = self.out / "log.jsonl"
         if log.is_file():  # what was logged after the checkpoint will be logged again
             lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]

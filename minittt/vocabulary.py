@@ -51,7 +51,9 @@ class Vocabulary:
 
     def text_choices(self) -> Tensor:
         """Ids that a text step may write, (n,): every text piece, OPEN and END."""
-        return torch.tensor([*range(1, self.text_size), self.open, self.end])  # piece 0 is SentencePiece's <unk>
+        return torch.tensor(
+            [*range(1, self.text_size), self.open, self.end]
+        )  # piece 0 is SentencePiece's <unk>
 
     def audio_choices(self) -> Tensor:
         """Ids that an audio slot may hold, (n,): every code, and EOA."""
@@ -75,7 +77,9 @@ class TextTokeniser:
 
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
-            raise MinitttError(f"no SentencePiece model at {path}; `minittt data build` or `data import` makes one")
+            raise MinitttError(
+                f"no SentencePiece model at {path}; `minittt data build` or `data import` makes one"
+            )
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
         self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
 
@@ -88,8 +92,12 @@ class TextTokeniser:
             return self._known[text]
         ids = self.pieces.encode(text)
         if self.pieces.unk_id() in ids:
-            unknown = sorted({c for c in text if not c.isspace() and self.pieces.unk_id() in self.pieces.encode(c)})
-            raise MinitttError(f"the tokeniser has never seen {' '.join(unknown)!r}: write with the letters it was trained on")
+            unknown = sorted(
+                {c for c in text if not c.isspace() and self.pieces.unk_id() in self.pieces.encode(c)}
+            )
+            raise MinitttError(
+                f"the tokeniser has never seen {' '.join(unknown)!r}: write with the letters it was trained on"
+            )
         self._known[text] = ids
         return ids
 

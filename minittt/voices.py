@@ -9,7 +9,9 @@ def _english(names: str) -> tuple[str, ...]:
     return tuple(f"en-us+{name}" for name in names.split())
 
 
-USER_LOW = _english("m1 m2 m3 m4 m5 m6 Andy Denis Diogo Gene2 Lee Michael Mike Reed edward ian john paul victor quincy")
+USER_LOW = _english(
+    "m1 m2 m3 m4 m5 m6 Andy Denis Diogo Gene2 Lee Michael Mike Reed edward ian john paul victor quincy"
+)
 USER_HIGH = _english("f1 f4 f5 Alicia Annie belinda grandma steph anikaRobot shelby")
 USER = USER_LOW + USER_HIGH
 UNSEEN_LOW = _english("m7 Alex adam travis")

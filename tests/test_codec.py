@@ -143,11 +143,16 @@ def test_law_05_frames_are_the_ceiling_and_decoding_fills_them(ratios, samples, 
     hop = int(np.prod(ratios))
     frames = len(range(0, samples, hop))  # how many frames begin inside the wave
     codes = codec.encode(noise(seed, batch, samples))
-    assert codec.hop == hop and codec.frame_rate == 8000 / hop
-    assert codes.shape == (batch, 2, frames) and codes.dtype == torch.long
-    assert codes.min() >= 0 and codes.max() < 16
+    assert codec.hop == hop
+    assert codec.frame_rate == 8000 / hop
+    assert codes.shape == (batch, 2, frames)
+    assert codes.dtype == torch.long
+    assert codes.min() >= 0
+    assert codes.max() < 16
     wave = codec.decode(codes)
-    assert wave.shape == (batch, frames * hop) and wave.is_floating_point() and wave.isfinite().all()
+    assert wave.shape == (batch, frames * hop)
+    assert wave.is_floating_point()
+    assert wave.isfinite().all()
 
 
 @given(st.integers(1, 60), st.integers(2, 5), SEEDS)
@@ -183,12 +188,14 @@ def test_law_08_encoding_and_decoding_use_no_chance_and_change_nothing(samples, 
         codes = codec.encode(wave)
         decoded = codec.decode(codes)
         torch.manual_seed(seed + 1)
-        assert torch.equal(codec.encode(wave), codes) and torch.equal(codec.decode(codes), decoded)
+        assert torch.equal(codec.encode(wave), codes)
+        assert torch.equal(codec.decode(codes), decoded)
     assert codec.fingerprint() == name
     torch.random.set_rng_state(state)
     codec.encode(wave)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not codes.is_inference() and not decoded.requires_grad
+    assert not codes.is_inference()
+    assert not decoded.requires_grad
 
 
 @given(st.integers(1, 60), SEEDS)
@@ -218,9 +225,11 @@ def test_law_10_training_sees_what_encoding_and_decoding_do(samples, seed):
     assert torch.allclose(reconstruction, codec.decode(codes)[:, :samples], rtol=1e-12, atol=1e-14)
     codec.train()
     reconstruction, _, commitment = codec(wave)
-    (reconstruction.square().mean() + commitment).backward()
-    reached = [p.grad is not None and p.grad.abs().sum() > 0 for p in codec.encoder.parameters()]
-    assert any(reached)  # the gradient passes the quantiser
+    for loss in (reconstruction.square().mean(), commitment):  # each passes the quantiser into the encoder
+        grads = torch.autograd.grad(
+            loss, list(codec.encoder.parameters()), retain_graph=True, allow_unused=True
+        )
+        assert any(grad is not None and grad.abs().sum() > 0 for grad in grads)
 
 
 # 11 to 13: files of codecs
@@ -233,9 +242,9 @@ def test_law_11_a_saved_codec_comes_back_with_its_name(tmp_path_factory, seed, n
     codec = tiny(seed, n_codebooks=n_codebooks).float()
     codec.save(path, dtype)
     loaded = Codec.load(path)
-    assert (
-        loaded.config == codec.config and loaded.fingerprint() == codec.fingerprint() and not loaded.training
-    )
+    assert loaded.config == codec.config
+    assert loaded.fingerprint() == codec.fingerprint()
+    assert not loaded.training
     for name, value in codec.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value.to(dtype).float())
     with safe_open(path, "pt") as file:
@@ -248,7 +257,8 @@ def test_law_11_a_saved_codec_comes_back_with_its_name(tmp_path_factory, seed, n
 def test_law_12_another_codec_has_another_name(seed):
     codec = tiny(seed)
     name = codec.fingerprint()
-    assert re.fullmatch("[0-9a-f]{8}", name) and tiny(seed).fingerprint() == name
+    assert re.fullmatch("[0-9a-f]{8}", name)
+    assert tiny(seed).fingerprint() == name
     assert tiny(seed + 1).fingerprint() != name
     assert tiny(seed, sample_rate=16000).fingerprint() != name  # the same weights, heard at another rate
     with torch.no_grad():
@@ -305,7 +315,8 @@ def test_law_14_any_rate_channel_count_and_format_is_read(
 ):
     path = tmp_path_factory.mktemp("audio") / f"tone.{how[0]}"
     wave = read_audio(write_tone(path, rate, seconds, channels, subtype=how[1]), target)
-    assert wave.ndim == 1 and wave.dtype == np.float32
+    assert wave.ndim == 1
+    assert wave.dtype == np.float32
     assert abs(len(wave) - int(rate * seconds) * target / rate) <= 1  # far within one frame
     inner = wave[len(wave) // 4 : -len(wave) // 4]
     assert abs(np.abs(inner).max() - 0.5) < 0.03  # the level is kept, and
@@ -321,7 +332,8 @@ def test_law_15_what_is_written_is_read_back(tmp_path_factory, seed, samples, su
     wave[0] = 0.9
     write_audio(path, torch.from_numpy(wave), 8000)
     assert np.abs(read_audio(path, 8000) - np.clip(wave, -1, 1)).max() <= 1 / 32767
-    assert soundfile.info(path).samplerate == 8000 and soundfile.info(path).subtype == "PCM_16"
+    assert soundfile.info(path).samplerate == 8000
+    assert soundfile.info(path).subtype == "PCM_16"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -357,7 +369,8 @@ def test_law_17_a_recording_without_sound_is_refused_and_says_why(tmp_path, cont
         path.write_bytes(content)
     with pytest.raises(CodecError, match=message) as caught:
         read_audio(path, 8000)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_law_17_a_file_cut_short_or_of_raw_samples_is_no_crash(tmp_path):
@@ -366,10 +379,11 @@ def test_law_17_a_file_cut_short_or_of_raw_samples_is_no_crash(tmp_path):
     (tmp_path / "tone.raw").write_bytes(bytes(range(200)))
     with pytest.raises(CodecError, match="not a readable recording"):
         read_audio(tmp_path / "tone.raw", 8000)
-    try:  # what there is may be used; what cannot be used is refused in words
+    try:  # what there is may be used, or refused, but in no other way
         assert len(read_audio(tmp_path / "cut.flac", 8000)) > 0
     except CodecError as error:
-        assert "not a readable recording" in str(error)
+        message = str(error)
+        assert "not a readable recording" in message
 
 
 def test_law_18_what_cannot_be_written_leaves_nothing_behind(tmp_path):
@@ -400,7 +414,8 @@ def test_law_18_an_interrupted_save_leaves_the_old_file(tmp_path):
 
     with patch.object(module, "save_file", interrupted), pytest.raises(KeyboardInterrupt):
         tiny(1).save(path)
-    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # 19 to 21: where it comes from
@@ -447,12 +462,14 @@ def test_law_20_metas_codec_is_the_same_class():
     original.quantizer.apply(spread)
     original.set_target_bandwidth(1.5)
     codec = pretrained_encodec_24khz(1.5, weights=original.state_dict())
-    assert codec.config.n_codebooks == 2 and (codec.hop, codec.frame_rate) == (320, 75)
+    assert codec.config.n_codebooks == 2
+    assert (codec.hop, codec.frame_rate) == (320, 75)
     wave = noise(0, 2, 320 * 5).float()  # whole frames: encodec pads others layer by layer
     codes = codec.encode(wave)
     with torch.no_grad():
         [(theirs, _)] = original.encode(wave[:, None])
-        assert torch.equal(codes, theirs) and len(codes.unique()) > 2
+        assert torch.equal(codes, theirs)
+        assert len(codes.unique()) > 2
         assert torch.equal(codec.decode(codes), original.decode([(theirs, None)])[:, 0])
     assert torch.equal(unflatten(flatten(codes[0], 1024), 2, 1024), codes[0])
 

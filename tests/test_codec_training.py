@@ -49,8 +49,10 @@ def test_some_steps_lower_the_loss_and_leave_a_log(tmp_path):
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == [40, 80, 120, 160, 200, 240]
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
-    assert lines[-1]["perplexity"] > 2 and lines[-1]["seconds"] >= lines[0]["seconds"]
-    assert codec.config == TINY and not codec.training
+    assert lines[-1]["perplexity"] > 2
+    assert lines[-1]["seconds"] >= lines[0]["seconds"]
+    assert codec.config == TINY
+    assert not codec.training
     assert Codec.load(out).fingerprint() == codec.fingerprint()
     # and it beats a codec that has learnt nothing, on what it says through its codes
     distance, wave = SpectralDistance(8000), torch.from_numpy(np.stack(tones()))
@@ -72,9 +74,11 @@ def test_one_seed_gives_one_codec(tmp_path):
 
 def test_training_ends_by_the_clock_and_rests_at_a_learning_rate_of_zero():
     plan = settings(minutes=2.0, max_steps=None)
-    assert plan.progress(10**6, 60.0) == 0.5 and plan.progress(0, 120.0) == 1
+    assert plan.progress(10**6, 60.0) == 0.5
+    assert plan.progress(0, 120.0) == 1
     plan = settings(minutes=2.0, max_steps=100)
-    assert plan.progress(75, 60.0) == 0.75 and plan.progress(25, 60.0) == 0.5
+    assert plan.progress(75, 60.0) == 0.75
+    assert plan.progress(25, 60.0) == 0.5
     trainer = codec_training._Trainer(tones(), settings())
     for progress, share in ((0.0, 1 / 50), (0.5, 2 / 50 / 2), (1.0, 0.0)):
         trainer.learn(progress)
@@ -199,7 +203,8 @@ def test_the_distance_is_zero_for_equal_waves_alone_and_grows_with_the_error(see
 def test_mel_filters_overlap_into_a_partition(n_mels, n_fft, rate):
     filters = mel_filters(n_mels, n_fft, rate)
     f = torch.linspace(0, rate / 2, n_fft // 2 + 1)
-    assert filters.shape == (n_mels, n_fft // 2 + 1) and filters.min() >= 0
+    assert filters.shape == (n_mels, n_fft // 2 + 1)
+    assert filters.min() >= 0
     centres = 700 * (
         10 ** (torch.linspace(44.9, 2595 * np.log10(1 + rate / 1400), n_mels + 2)[1:-1] / 2595) - 1
     )
@@ -235,16 +240,19 @@ def test_the_corpus_holds_training_voices_and_sounds_but_no_others():
 
     def say(text, voice, rate, pitch):
         spoken.append((voice, rate, pitch))
-        assert text and text == text.lower()
+        assert text
+        assert text == text.lower()
         return real_say(text, voice, rate, pitch)
 
     with patch.object(synthesis, "say", say):
         waves = draw_corpus(300, seed=3)
     heard = {voice for voice, _, _ in spoken}
-    assert heard <= set(voices.USER) | set(voices.REPLY) and set(voices.REPLY) <= heard
+    assert heard <= set(voices.USER) | set(voices.REPLY)
+    assert set(voices.REPLY) <= heard
     assert not heard & (set(voices.UNSEEN) | set(voices.REFEREE))
     replies = sum(voice in voices.REPLY for voice, _, _ in spoken) / len(spoken)
-    assert 0.25 < replies < 0.45 and 10 < 300 - len(spoken) < 55
+    assert 0.25 < replies < 0.45
+    assert 10 < 300 - len(spoken) < 55
     assert all(120 <= rate <= 230 and 30 <= pitch <= 75 for _, rate, pitch in spoken)
     assert all(wave.dtype == np.float32 and np.abs(wave).max() <= 1 and wave.ndim == 1 for wave in waves)
     first = list(spoken)

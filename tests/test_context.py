@@ -48,8 +48,20 @@ def test_law_18_batched_equals_one_by_one(seed, rows):
     together = reply(CachedContext(model, rows, VOCABULARY.pad), seed, rows, settings)
     ids, groups = prompts(seed, rows)
     for row in range(rows):
-        context, generator = CachedContext(model, 1, VOCABULARY.pad), torch.Generator().manual_seed(seed + row)
-        [alone] = collect(generate(context, ids[row : row + 1], groups[row : row + 1], VOCABULARY.classes(), settings, [generator]))
+        context, generator = (
+            CachedContext(model, 1, VOCABULARY.pad),
+            torch.Generator().manual_seed(seed + row),
+        )
+        [alone] = collect(
+            generate(
+                context,
+                ids[row : row + 1],
+                groups[row : row + 1],
+                VOCABULARY.classes(),
+                settings,
+                [generator],
+            )
+        )
         assert alone.ids == together[row].ids
 
 
@@ -67,7 +79,9 @@ def test_law_18_any_split_into_steps_gives_the_same_logits(seed, dtype):
             last = pieces.step(torch.tensor([ids[at:border]]), torch.tensor([groups[at:border]]), looked)
             at = border
     whole = CachedContext(model, 1, VOCABULARY.pad).step(torch.tensor([ids]), torch.tensor([groups]), draft)
-    again = RecomputingContext(model, 1, VOCABULARY.pad).step(torch.tensor([ids]), torch.tensor([groups]), draft)
+    again = RecomputingContext(model, 1, VOCABULARY.pad).step(
+        torch.tensor([ids]), torch.tensor([groups]), draft
+    )
     tolerance = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 1e-3}
     torch.testing.assert_close(last, whole, **tolerance)
     torch.testing.assert_close(again, whole, **tolerance)

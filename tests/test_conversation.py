@@ -37,10 +37,14 @@ def test_what_is_said_is_target_and_what_is_told_is_not(seed, block):
         for token, kind, target in zip(sequence.ids, sequence.kinds, sequence.targets, strict=True):
             assert (kind == TEXT) == (token < v.first_code)  # no text inside audio, no audio inside text
             assert not target or kind == TEXT
-        n_source = sum(not isinstance(p, str) for role, *parts in record["messages"] if role == "user" for p in parts)
+        n_source = sum(
+            not isinstance(p, str) for role, *parts in record["messages"] if role == "user" for p in parts
+        )
         runs = [k for k, before in zip(sequence.kinds, [None, *sequence.kinds], strict=False) if k != before]
         assert runs.count(SOURCE) == n_source
-        n_target = sum(not isinstance(p, str) for role, *parts in record["messages"] if role != "user" for p in parts)
+        n_target = sum(
+            not isinstance(p, str) for role, *parts in record["messages"] if role != "user" for p in parts
+        )
         assert runs.count(TARGET) == n_target
         assert sequence.ids.count(v.eoa) >= n_source + n_target
 
@@ -69,7 +73,14 @@ def test_packing_keeps_every_document_whole_and_apart(seed, block, row_length):
         for number in range(int(batch.documents[row].max()) + 1):
             mine = batch.documents[row] == number
             assert (mine.nonzero().diff(dim=0) == 1).all()  # in one piece
-            columns = (batch.ids, batch.kinds, batch.groups, batch.positions, batch.noisy.long(), batch.text_targets.long())
+            columns = (
+                batch.ids,
+                batch.kinds,
+                batch.groups,
+                batch.positions,
+                batch.noisy.long(),
+                batch.text_targets.long(),
+            )
             found.append(torch.stack([c[row, mine] for c in columns]))
     key = lambda d: d.flatten().tolist()  # noqa: E731
     assert sorted(map(key, found)) == sorted(map(key, documents))

@@ -50,13 +50,29 @@ def test_a_drawn_world_keeps_its_promises():
     for split in ("train", "renditions", "voices"):
         spoken = {utterances[u]["text"] if isinstance(u, int) else u for u in asked(split)}
         assert not spoken & held
-    assert {utterances[u]["voice"] for u in asked("voices") if isinstance(u, int)} <= {*voices.UNSEEN, *spoken_world.synthesis.SOUNDS}
+    assert {utterances[u]["voice"] for u in asked("voices") if isinstance(u, int)} <= {
+        *voices.UNSEEN,
+        *spoken_world.synthesis.SOUNDS,
+    }
     facts = {utterances[u]["text"] for u in asked("facts")}
     assert all(text in held or text.startswith("say ") for text in facts)
-    replies = [u for r in splits["train"] for role, *parts in r["messages"] if role != "user" for u in parts if isinstance(u, int)]
+    replies = [
+        u
+        for r in splits["train"]
+        for role, *parts in r["messages"]
+        if role != "user"
+        for u in parts
+        if isinstance(u, int)
+    ]
     assert {utterances[u]["voice"] for u in replies} == set(voices.REPLY)
     for record in splits["train"]:  # one reply, one voice
-        said = {utterances[u]["voice"] for role, *parts in record["messages"] if role != "user" for u in parts if isinstance(u, int)}
+        said = {
+            utterances[u]["voice"]
+            for role, *parts in record["messages"]
+            if role != "user"
+            for u in parts
+            if isinstance(u, int)
+        }
         assert len(said) <= 1
     assert any(sum(isinstance(p, int) for p in r["messages"][-1]) >= 2 for r in splits["train"])
     assert any(len(r["messages"]) > 3 for r in splits["train"])
@@ -76,7 +92,11 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
     codec.save(tmp_path / "codec.safetensors")
     # each build in a process of its own: espeak-ng keeps a little state from one utterance to the next
     for out in (tmp_path, tmp_path / "again"):
-        subprocess.run([sys.executable, "-c", BUILD, tmp_path / "codec.safetensors", out], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", BUILD, tmp_path / "codec.safetensors", out],
+            check=True,
+            capture_output=True,
+        )
     corpus = load_corpus(tmp_path)
     assert {name: len(records) for name, records in corpus.splits.items()} == {
         "train": 21, "renditions": 21, "voices": 21, "facts": 6
@@ -103,8 +123,14 @@ def test_own_recordings_become_the_same_token_files(tmp_path, codec):
     import_recordings(recordings(tmp_path / "wavs", rows), tmp_path / "corpus", codec)
     corpus = load_corpus(tmp_path / "corpus")
     assert set(corpus.splits) == {"train", "renditions", "voices"}
-    hidden = {corpus.utterances[r["messages"][1][1]]["voice"] for r in corpus.split("voices") if r["family"] == "asr"}
-    seen = {corpus.utterances[r["messages"][1][1]]["voice"] for r in corpus.split("train") if r["family"] == "asr"}
+    hidden = {
+        corpus.utterances[r["messages"][1][1]]["voice"]
+        for r in corpus.split("voices")
+        if r["family"] == "asr"
+    }
+    seen = {
+        corpus.utterances[r["messages"][1][1]]["voice"] for r in corpus.split("train") if r["family"] == "asr"
+    }
     assert len(hidden) == 1
     assert not hidden & seen
     used = [r["messages"][1][1] for s in corpus.splits.values() for r in s if r["family"] == "asr"]
@@ -146,7 +172,13 @@ def test_a_folder_that_is_no_corpus_is_named(tmp_path):
     with pytest.raises(MinitttError, match="is not a corpus"):
         load_corpus(tmp_path)
     train_tokeniser(["one two"], tmp_path / "tokeniser.model")
-    save_corpus(tmp_path, {"codebook_size": 4, "n_codebooks": 1}, [np.array([1, 2])], [{"text": "", "voice": ""}], {"train": []})
+    save_corpus(
+        tmp_path,
+        {"codebook_size": 4, "n_codebooks": 1},
+        [np.array([1, 2])],
+        [{"text": "", "voice": ""}],
+        {"train": []},
+    )
     (tmp_path / "audio.npz").write_bytes(b"broken")
     with pytest.raises(MinitttError, match="damaged"):
         load_corpus(tmp_path)
@@ -168,4 +200,7 @@ def test_ids_lie_on_one_line():
     for never in (v.pad, v.bos, v.user, v.assistant, v.mask, 0):
         assert not classes.text[never]
         assert not classes.audio[never]
-    assert json.dumps([v.name(v.open), v.name(v.first_code + 3), v.name(v.eoa), v.name(v.mask)]) == '["OPEN", "#3", "EOA", "MASK"]'
+    assert (
+        json.dumps([v.name(v.open), v.name(v.first_code + 3), v.name(v.eoa), v.name(v.mask)])
+        == '["OPEN", "#3", "EOA", "MASK"]'
+    )

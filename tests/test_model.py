@@ -45,7 +45,9 @@ def test_law_09_on_the_real_model_a_later_group_leaves_no_trace(seed):
 
 def test_names_are_those_of_qwen2():
     names = dict(Transformer(ModelConfig(20, tie_embeddings=False)).named_parameters())
-    assert {"embed_tokens.weight", "norm.weight", "lm_head.weight", "layers.0.mlp.gate_proj.weight"} <= set(names)
+    assert {"embed_tokens.weight", "norm.weight", "lm_head.weight", "layers.0.mlp.gate_proj.weight"} <= set(
+        names
+    )
     assert {f"layers.1.self_attn.{p}_proj.bias" for p in "qkv"} <= set(names)
     assert "layers.1.self_attn.o_proj.bias" not in names
 
@@ -56,7 +58,9 @@ def test_choices_are_columns_of_the_logits():
     torch.testing.assert_close(model.logits(hidden, choices), model.logits(hidden)[:, choices])
 
 
-@pytest.mark.parametrize("sizes", [{"d_model": 30, "n_heads": 4}, {"n_heads": 4, "n_kv_heads": 3}, {"d_model": 12, "n_heads": 4}])
+@pytest.mark.parametrize(
+    "sizes", [{"d_model": 30, "n_heads": 4}, {"n_heads": 4, "n_kv_heads": 3}, {"d_model": 12, "n_heads": 4}]
+)
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(MinitttError, match="must be"):
         ModelConfig(20, **sizes)

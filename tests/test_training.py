@@ -26,7 +26,10 @@ def _silent(monkeypatch):
 
 
 def losses(folder):
-    return [(line["step"], line["text"], line["audio"]) for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+    return [
+        (line["step"], line["text"], line["audio"])
+        for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    ]
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
@@ -70,7 +73,9 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tmp_path)
 
 def test_every_step_draws_other_records_and_each_epoch_all_of_them():
     corpus = toy_corpus(2)
-    corpus.splits["train"] = [{**r, "messages": r["messages"], "n": i} for i, r in enumerate(corpus.split("train") * 4)]
+    corpus.splits["train"] = [
+        {**r, "messages": r["messages"], "n": i} for i, r in enumerate(corpus.split("train") * 4)
+    ]
     loader = Loader(corpus.split("train"), corpus, preset("exact"), SETTINGS)
     drawn = [[loader._order(e)[i] for i in range(20)] for e in (0, 1)]
     assert sorted(drawn[0]) == sorted(drawn[1]) == list(range(20))

@@ -33,11 +33,26 @@ def toy_corpus(seed: int, codebook_size: int = 5, n: int = 6, longest: int = 9) 
     pick = random.Random(seed)
     some = lambda: pick.randrange(n)  # noqa: E731
     records = [
-        {"family": "qa", "messages": [["system", "answer"], ["user", some()], ["assistant", "one two", some(), "three", some()]]},
+        {
+            "family": "qa",
+            "messages": [
+                ["system", "answer"],
+                ["user", some()],
+                ["assistant", "one two", some(), "three", some()],
+            ],
+        },
         {"family": "tts", "messages": [["system", "speak"], ["user", "four"], ["assistant", some()]]},
         {"family": "asr", "messages": [["user", some()], ["assistant", "two"]]},
         {"family": "document", "messages": [["document", "one", some(), some(), "two"]]},
-        {"family": "qa", "messages": [["user", some()], ["assistant", "one", some()], ["user", "two"], ["assistant", some()]]},
+        {
+            "family": "qa",
+            "messages": [
+                ["user", some()],
+                ["assistant", "one", some()],
+                ["user", "two"],
+                ["assistant", some()],
+            ],
+        },
     ]
     info = {"codec": "toy", "codebook_size": codebook_size, "n_codebooks": 1}
     utterances = [{"text": "one", "voice": "toy"} for _ in range(n)]
@@ -45,10 +60,19 @@ def toy_corpus(seed: int, codebook_size: int = 5, n: int = 6, longest: int = 9) 
     return Corpus(info, ToyTokeniser(), np.concatenate(codes).astype(np.uint16), offsets, utterances, splits)
 
 
-def toy_model(vocabulary: Vocabulary, seed: int = 0, dtype: torch.dtype = torch.float64, **sizes) -> Transformer:
+def toy_model(
+    vocabulary: Vocabulary, seed: int = 0, dtype: torch.dtype = torch.float64, **sizes
+) -> Transformer:
     """A random Transformer with weights large enough for every path to matter."""
     torch.manual_seed(seed)
-    config = {"d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 24, "max_length": 256} | sizes
+    config = {
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "n_kv_heads": 1,
+        "d_ff": 24,
+        "max_length": 256,
+    } | sizes
     model = Transformer(ModelConfig(vocabulary.size, **config)).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
