@@ -1,6 +1,6 @@
 """Who may see whom: attention masks from one generation group per token.
 
-Text-to-Talk writes text token by token and audio block by block (arXiv 2509.20072, section 3: a partial order
+Text-to-Talk writes text token by token and audio block by block (arXiv 2509.20072: a partial order
 of the sequence). That order is a number: every token has a generation *group*, groups count upwards, and
 
     a query sees a key  if and only if  group[key] <= group[query]
@@ -50,7 +50,7 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, q_idx, kv
 def assign_groups(
     kinds: Tensor, block_size: int | Tensor | None, first_block: int | Tensor | None = None
 ) -> Tensor:
-    """Number the generation groups of each row from 0; padding gets -1 (paper section 3, the partial order).
+    """Number the generation groups of each row from 0; padding gets -1 (the paper's partial order).
 
     A text token is a group; a run of SOURCE is a group; a run of TARGET is cut into blocks of `block_size`
     tokens, the first of them `first_block` long. A run is a longest stretch of equal kinds; its last block

@@ -5,7 +5,7 @@
 
 What the model is to say (assistant turns and documents) is target: its text is learned as next tokens, its audio by
 denoising. What it is told is not. A target span is filled up to whole blocks with EOA, so that its length is no secret
-of the layout: a block that ends early says so by its tokens (paper section 3; the filler is this project's choice).
+of the layout: a block that ends early says so by its tokens (the filler is this project's choice, not the paper's).
 """
 
 from dataclasses import dataclass, field

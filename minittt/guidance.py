@@ -1,6 +1,6 @@
 """Classifier-free guidance as a Context: every row is decoded twice, with and without the condition.
 
-    guided = un + (1 + s) (cond - un)      s = 0: the conditional logits; paper section 3.4
+    guided = un + (1 + s) (cond - un)      s = 0: the conditional logits alone
 
 The two halves are rows of one context, so a guided forward is one forward. The half without the condition has
 a prompt of its own, with groups of its own: text stays causal there, and nothing of it has to be masked.

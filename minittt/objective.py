@@ -1,16 +1,22 @@
 """TtT's unified loss: next-token cross-entropy for text, masked denoising cross-entropy for audio, one Transformer.
 
-Two presets (paper section 3.2 and 3.3; `exact` is this project's):
+Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is this project's):
 
-`paper`  one stream, one group a span; noise is drawn once a record; text after a noised span is trained on noise, which
-         three strategies soften: BANOM keeps whole batches clean, PPM keeps earlier spans clean, SST cuts the last span.
+`paper`  one stream, one group a span; one noise level a record; text after a noised span is trained on noise, which
+         BANOM, PPM and SST soften (`strategies.py`). A mean per record, then over records; softmax over all ids.
 `exact`  two streams over group numbers: text is read from a clean stream, audio from a noisy copy of each block that sees
          only clean earlier groups. One forward is an unbiased estimate of an upper bound on -log p, and every state that
          decoding can reach is one that training has seen, for the block sizes trained. No strategy is needed.
+
+Three more show what each part is worth: `mended` is `paper` with its three mistakes switched off, `ar` is `exact` with
+one audio token a block, `nar` is `exact` with the text of a reply denoised too.
+
+The loss is three steps, each usable alone: `draw_noise`, one forward in `unified_loss`, and the weighing of what it read.
 """
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,32 +28,49 @@ from minittt.diffusion import corrupt, independent_masks, random_k_subset
 from minittt.errors import MinitttError
 from minittt.model import Transformer
 from minittt.packing import Batch, lay_out
+from minittt.strategies import (
+    denoise_replies,
+    mix_objectives,
+    preserve_prefix,
+    span_numbers,
+    truncate_span,
+)
 from minittt.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a record becomes a training example, and how its loss is weighed."""
+    """How a record becomes a training example, and how its loss is weighed. Raises MinitttError for contradictions."""
 
     two_streams: bool
     block_sizes: tuple[int | None, ...]  # one is drawn for each record; None = the whole span is one group
-    short_first_block: float = (
-        0.0  # probability that the first block of a record's spans is a smaller one of the list
-    )
+    short_first_block: float = 0.0  # probability that a record's spans begin with a smaller block of the list
     eps: float = 1e-3  # lower end of p = (1 - eps) t + eps; single stream only
     banom: float = 0.0  # probability that a batch carries no noise and no audio loss
     ppm: float = 0.0  # probability that a record's spans before a random one stay clean
     sst: float = 0.0  # probability that a record's last span is cut and all after it dropped
     restrict_classes: bool = True  # softmax over text ids for text, over audio ids for audio; False: over all
     text_at_mask: bool = True  # keep the next-text loss of positions whose input is MASK
+    normalise: str = (
+        "token"  # "token": a mean over the batch's tokens; "sample": per record, then over records
+    )
+    denoise_text: bool = False  # the text of a reply is denoised in blocks, as audio is
     text_weight: float = 1.0
     audio_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.normalise not in ("token", "sample"):
+            raise MinitttError(f"normalise is {self.normalise!r}; it must be 'token' or 'sample'")
+        if self.denoise_text and (not self.two_streams or self.sst or None in self.block_sizes):
+            raise MinitttError("denoise_text needs two_streams, blocks of a size, and replies not cut by sst")
+
 
 PRESETS = {
-    "paper": Preset(False, (None,), banom=0.3, ppm=0.3, sst=0.5, restrict_classes=False),
+    "paper": Preset(False, (None,), banom=0.3, ppm=0.3, sst=0.5, restrict_classes=False, normalise="sample"),
     "mended": Preset(False, (None,), banom=0.3, ppm=0.3, sst=0.5, text_at_mask=False),
     "exact": Preset(True, (1, 4, 8, 16), short_first_block=0.5),
+    "ar": Preset(True, (1,)),
+    "nar": Preset(True, (4, 8, 16), short_first_block=0.5, denoise_text=True),
 }
 
 
@@ -58,28 +81,14 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+# ---- a record becomes an example
+
+
 def draw_blocks(p: Preset, rng: random.Random) -> tuple[int | None, int | None]:
     """Block size of a record's spans, and the size of their first block or None if it is no different."""
     block = rng.choice(p.block_sizes)
     smaller = [size for size in p.block_sizes if block is not None and size is not None and size < block]
     return block, rng.choice(smaller) if smaller and rng.random() < p.short_first_block else None
-
-
-def truncate_span(sequence: Sequence, rng: random.Random, longer_than: int = 10) -> Sequence:
-    """SST, stochastic span truncation: cut the last target span and drop its end and all after it (section 3.3).
-
-    Keeps a share uniform on 30 to 90 %; a span of `longer_than` slots or fewer stays whole, as does one without target.
-    """
-    if TARGET not in sequence.kinds:
-        return sequence
-    stop = len(sequence.kinds) - sequence.kinds[::-1].index(TARGET)
-    start = stop
-    while start > 0 and sequence.kinds[start - 1] == TARGET:
-        start -= 1
-    if stop - start <= longer_than:
-        return sequence
-    cut = start + max(1, int((stop - start) * rng.uniform(0.3, 0.9)))
-    return Sequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])
 
 
 def example(
@@ -88,46 +97,44 @@ def example(
     """A rendered record as the columns that `packing.pack` takes."""
     if rng.random() < p.sst:
         sequence = truncate_span(sequence, rng)
+    if p.denoise_text:
+        sequence = denoise_replies(sequence, block, first)
     return lay_out(sequence, block, first, p.two_streams)
 
 
-def span_numbers(batch: Batch) -> Tensor:
-    """Number every target span of a row, 0, 1, 2, ... (B, L); -1 elsewhere."""
-    target = (batch.kinds == TARGET) & ~batch.noisy
-    before = F.pad(target[:, :-1], (1, 0))
-    return torch.where(target, (target & ~before).cumsum(1) - 1, -1)
+# ---- noise
 
 
-def preserve_prefix(
-    segments: Tensor, spans: Tensor, probability: float, generator: torch.Generator
-) -> Tensor:
-    """PPM, prefix preservation masking: with `probability`, spans before a random one of their record stay clean.
+class Noise(NamedTuple):
+    """One draw of noise for a batch, all (B, L)."""
 
-    segments (B, L): record of each maskable slot, -1 elsewhere; spans (B, L): its span. Returns segments with the slots
-    that stay clean at -1 (section 3.3).
-    """
-    kept = segments.clone()
-    for row in range(len(segments)):
-        for record in segments[row][segments[row] >= 0].unique().tolist():
-            mine = segments[row] == record
-            starts = spans[row][mine].unique()
-            if torch.rand((), generator=generator) < probability:
-                first = starts[torch.randint(len(starts), (), generator=generator)]
-                kept[row][mine & (spans[row] < first)] = -1
-    return kept
+    masked: Tensor  # bool: MASK stands here
+    weight: Tensor  # float, of the cross-entropy at masked slots; 0 elsewhere
+    segments: Tensor  # long: equal numbers in a row share a draw; -1 = could not have been masked
 
 
 def maskable_segments(batch: Batch, p: Preset, generator: torch.Generator) -> Tensor:
-    """Which slots share one draw of noise, (B, L): in `exact` a block of the noisy stream, else a record's audio."""
+    """Which slots share one draw of noise, (B, L): a block of the noisy stream, or a record's audio in one stream."""
     if p.two_streams:
         stride = int(batch.groups.max()) + 2
         return torch.where(batch.noisy, batch.documents * stride + batch.groups, -1)
-    if p.banom and torch.rand((), generator=generator) < p.banom:
-        return torch.full_like(
-            batch.ids, -1
-        )  # BANOM, batchwise AR and NAR objective mixing: this batch stays clean
-    segments = torch.where(batch.kinds == TARGET, batch.documents, -1)
-    return preserve_prefix(segments, span_numbers(batch), p.ppm, generator) if p.ppm else segments
+    target = batch.kinds == TARGET
+    segments = torch.where(target, batch.documents, -1)
+    segments = mix_objectives(segments, p.banom, generator) if p.banom else segments
+    return preserve_prefix(segments, span_numbers(target), p.ppm, generator) if p.ppm else segments
+
+
+def draw_noise(
+    batch: Batch, p: Preset, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Noise:
+    """All that is random in a batch's loss. `generator` lives on the CPU; `dtype` is that of the weights."""
+    segments = maskable_segments(batch, p, generator)
+    if p.two_streams:
+        return Noise(*random_k_subset(segments, generator, dtype=dtype), segments)
+    return Noise(*independent_masks(segments, generator, p.eps, dtype=dtype), segments)
+
+
+# ---- the loss
 
 
 @dataclass
@@ -151,52 +158,123 @@ class Loss:
         return self.audio_sum.item() / max(1, self.n_audio)
 
 
+def targets(batch: Batch, noise: Noise, vocabulary: Vocabulary, p: Preset) -> tuple[Tensor, Tensor]:
+    """The tokens over which text and audio are averaged, two of (B, L) bool; their sums are n_text and n_audio."""
+    slots = noise.segments >= 0
+    if p.denoise_text:
+        is_text = batch.ids < vocabulary.first_code
+        return slots & is_text, slots & ~is_text
+    after_mask = F.pad(noise.masked[:, :-1], (1, 0))
+    return batch.text_targets if p.text_at_mask else batch.text_targets & ~after_mask, slots
+
+
+class Reading(NamedTuple):
+    """What one forward says of n tokens, and the tokens that stand for their modality in a mean."""
+
+    logits: Tensor  # (n, choices), float32 or better
+    index: Tensor  # (n,): the true token among the choices
+    row: Tensor  # (n,): where in the batch it stands
+    at: Tensor  # (n,)
+    weight: Tensor | None  # (n,); None = 1
+    counted: Tensor  # (B, L) bool: all targets, or all slots that could have been masked
+
+    def nats(self, share: Tensor | None = None) -> Tensor:
+        """The weighted sum of cross-entropies; with `share` (B, L) each is also multiplied by its token's."""
+        if self.weight is None and share is None:
+            return F.cross_entropy(self.logits, self.index, reduction="sum")
+        losses = F.cross_entropy(self.logits, self.index, reduction="none")  # (n,)
+        losses = losses if self.weight is None else losses * self.weight
+        return (losses if share is None else losses * share[self.row, self.at].to(losses.dtype)).sum()
+
+
 def unified_loss(
-    model: Transformer, batch: Batch, vocabulary: Vocabulary, p: Preset, generator: torch.Generator
+    model: Transformer,
+    batch: Batch,
+    vocabulary: Vocabulary,
+    p: Preset,
+    generator: torch.Generator | None,
+    noise: Noise | None = None,
+    counts: tuple[int, int] | None = None,
 ) -> Loss:
     """Corrupt, run one forward, read both losses. `generator` lives on the CPU and decides all noise.
 
-    text: cross-entropy of target i read at i - 1, a mean over targets. audio: weighted cross-entropy read at the masked
-    slots themselves, over the number of maskable slots. Each modality is normalised by itself: one joint mean would
-    starve text, which has few tokens (equation 4 of the paper sums both).
+    noise: taken instead of a fresh draw. counts: n_text and n_audio of a whole step of which this batch is a part, so
+    that the totals of its parts add up to the step's. Raises MinitttError for counts with "sample" normalisation.
     """
-    segments = maskable_segments(batch, p, generator)
+    if noise is None:
+        dtype = torch.promote_types(model.embed_tokens.weight.dtype, torch.float32)
+        noise = draw_noise(batch, p, generator, dtype)
+    return weigh(*read(model, batch, vocabulary, p, noise), batch.documents, p, counts)
+
+
+def read(
+    model: Transformer, batch: Batch, vocabulary: Vocabulary, p: Preset, noise: Noise
+) -> tuple[Reading, Reading]:
+    """One forward: target text i is read at i - 1, a masked slot at the slot itself."""
     if p.two_streams:
-        masked, weight = random_k_subset(segments, generator)
-        mask = two_stream_mask(batch.groups, batch.noisy, batch.documents)
+        mask = two_stream_mask(batch.groups, batch.noisy, batch.documents)  # (B, L, L)
     else:
-        masked, weight = independent_masks(segments, generator, p.eps)
         mask = group_mask(batch.groups, batch.documents)
-    ids = corrupt(batch.ids, masked, vocabulary.mask)
-    hidden = model.hidden(ids, mask, batch.positions)  # (B, L, d)
-    text_sum, n_text = _text_loss(model, hidden, ids, batch, vocabulary, p)
-    audio_sum = _audio_loss(model, hidden, batch.ids, masked, weight, vocabulary, p)
-    n_audio = int((segments >= 0).sum())
-    total = p.text_weight * text_sum / max(1, n_text) + p.audio_weight * audio_sum / max(1, n_audio)
+    hidden = model.hidden(
+        corrupt(batch.ids, noise.masked, vocabulary.mask), mask, batch.positions
+    )  # (B, L, d)
+    in_text, in_audio = targets(batch, noise, vocabulary, p)
+    text_ids = audio_ids = None
+    if p.restrict_classes:
+        text_ids, audio_ids = vocabulary.text_choices(), vocabulary.audio_choices()
+    if p.denoise_text:  # a slot of a reply may hold anything
+        text_ids = audio_ids = torch.cat([text_ids, audio_ids]) if p.restrict_classes else None
+        text = _read(model, hidden, batch, in_text, text_ids, noise)
+    else:
+        text = _read(model, hidden, batch, in_text, text_ids)
+    return text, _read(model, hidden, batch, in_audio, audio_ids, noise)
+
+
+def _read(
+    model, hidden: Tensor, batch: Batch, counted: Tensor, choices: Tensor | None, noise: Noise | None = None
+) -> Reading:
+    """With `noise` what is masked of `counted` (B, L), at its own place; without it all, one place earlier."""
+    row, at = (counted if noise is None else counted & noise.masked).nonzero(as_tuple=True)  # (n,), (n,)
+    index = batch.ids[row, at]
+    if choices is not None:
+        choices = choices.to(index.device)
+        index = torch.searchsorted(choices, index)
+    logits = model.logits(hidden[row, at - 1 if noise is None else at], choices)  # (n, choices)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return Reading(logits, index, row, at, None if noise is None else noise.weight[row, at], counted)
+
+
+def weigh(
+    text: Reading, audio: Reading, documents: Tensor, p: Preset, counts: tuple[int, int] | None = None
+) -> Loss:
+    """Normalise each modality by itself: one joint mean would starve text, which has few tokens.
+
+    "token": a mean over the batch. "sample", as released: a mean over each record (a document (B, L) of a row), then
+    over all records, so that a token of a short reply weighs more than one of a long reply.
+    """
+    if counts and p.normalise != "token":
+        raise MinitttError("counts of a whole step go with normalise 'token' only")
+    text_sum, audio_sum = text.nats(), audio.nats()
+    n_text, n_audio = int(text.counted.sum()), int(audio.counted.sum())
+    if p.normalise == "token":
+        over_text, over_audio = counts or (n_text, n_audio)
+        text_mean, audio_mean = text_sum / max(1, over_text), audio_sum / max(1, over_audio)
+    else:
+        text_mean, audio_mean = (r.nats(sample_shares(r.counted, documents)) for r in (text, audio))
+    total = p.text_weight * text_mean + p.audio_weight * audio_mean
     return Loss(total, text_sum.detach(), audio_sum.detach(), n_text, n_audio)
 
 
-def _text_loss(
-    model, hidden: Tensor, ids: Tensor, batch: Batch, vocabulary: Vocabulary, p: Preset
-) -> tuple[Tensor, int]:
-    row, at = batch.text_targets.nonzero(as_tuple=True)
-    if not p.text_at_mask:
-        keep = ids[row, at - 1] != vocabulary.mask
-        row, at = row[keep], at[keep]
-    choices = vocabulary.text_choices().to(ids.device) if p.restrict_classes else None
-    logits = model.logits(hidden[row, at - 1], choices)  # (n, choices)
-    return F.cross_entropy(logits.float(), _index(batch.ids[row, at], choices), reduction="sum"), len(row)
+def sample_shares(counted: Tensor, documents: Tensor) -> Tensor:
+    """What each token has to be multiplied by so that a sum is a mean over all documents of their means, (B, L).
 
-
-def _audio_loss(
-    model, hidden: Tensor, clean: Tensor, masked: Tensor, weight: Tensor, vocabulary: Vocabulary, p: Preset
-) -> Tensor:
-    choices = vocabulary.audio_choices().to(clean.device) if p.restrict_classes else None
-    logits = model.logits(hidden[masked], choices)  # (n, choices)
-    losses = F.cross_entropy(logits.float(), _index(clean[masked], choices), reduction="none")  # (n,)
-    return (losses * weight[masked]).sum()
-
-
-def _index(ids: Tensor, choices: Tensor | None) -> Tensor:
-    """Where each id stands among the sorted choices."""
-    return ids if choices is None else torch.searchsorted(choices, ids)
+    counted (B, L) bool: the tokens of the means; a document without any has the mean 0. documents (B, L), -1 = padding.
+    """
+    real = documents >= 0
+    row = torch.arange(len(documents), device=documents.device)[:, None]
+    keys = (row * (int(documents.max()) + 1) + documents)[real]  # (N,): one number a document
+    found, number = keys.unique(return_inverse=True)  # (S,), (N,)
+    size = torch.zeros_like(found).index_add(0, number, counted[real].long())  # (S,)
+    shares = torch.zeros(documents.shape, dtype=torch.float64, device=documents.device)
+    shares[real] = 1 / (size.clamp(min=1).double() * len(found))[number]
+    return shares

@@ -139,7 +139,7 @@ class Noise(NamedTuple):
 def released_noise(
     ids: Tensor, real: Tensor, prompt_lengths: Tensor, draws: Draws, prefix_ratio: float, layout: ReleasedIds
 ) -> Noise:
-    """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (paper section 3.3, PPM).
+    """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (the paper's PPM).
 
     Audio behind the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
     Several turns have the lengths of all their prompts summed into one, so part of the first reply stays

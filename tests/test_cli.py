@@ -56,7 +56,10 @@ def test_transcribe_and_caption(capsys):
 
 def test_compare_puts_several_steps_on_one_page(tmp_path, capsys):
     page = tmp_path / "compare.html"
-    assert run(capsys, "talk", WAVS / "question_1.wav", "--page", page, "--compare", "1,8", "--block", 16)[0] == 0
+    assert (
+        run(capsys, "talk", WAVS / "question_1.wav", "--page", page, "--compare", "1,8", "--block", 16)[0]
+        == 0
+    )
     assert page.read_text().count("<audio") >= 3
 
 
@@ -81,7 +84,9 @@ BAD_AUDIO = {
 def test_bad_audio_ends_with_one_line_and_code_2(tmp_path, capsys, kind):
     make, what = BAD_AUDIO[kind]
     make(tmp_path / "q.wav")
-    code, _, err = run(capsys, "talk", tmp_path / "q.wav", "-o", tmp_path / "a.wav", "--page", tmp_path / "p.html")
+    code, _, err = run(
+        capsys, "talk", tmp_path / "q.wav", "-o", tmp_path / "a.wav", "--page", tmp_path / "p.html"
+    )
     assert code == 2
     assert what in err
     assert err.count("\n") == 1
@@ -114,12 +119,16 @@ def test_a_foreign_codec_or_talker_is_refused(tmp_path, capsys):
 
 
 def test_several_answers_do_not_overwrite_one_file(tmp_path, capsys):
-    code, _, err = run(capsys, "talk", WAVS / "question_1.wav", WAVS / "question_2.wav", "-o", tmp_path / "a.wav")
+    code, _, err = run(
+        capsys, "talk", WAVS / "question_1.wav", WAVS / "question_2.wav", "-o", tmp_path / "a.wav"
+    )
     assert code == 2
     assert "give -o a folder" in err
 
 
-@pytest.mark.parametrize("command", ["talk", "transcribe", "speak", "caption", "train", "evaluate", "data", "codec", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["talk", "transcribe", "speak", "caption", "train", "evaluate", "data", "codec", "doctor"]
+)
 def test_every_command_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

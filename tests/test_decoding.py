@@ -276,7 +276,9 @@ def test_law_18_every_step_reads_the_logits_of_its_own_slots(case):
         drafted = [call[row][3] for call in context.calls if call[row][2]]  # (closed slots + D, V) each
         for e, logits in zip(steps, drafted, strict=True):
             p = logits[len(logits) - len(e.ids) :, CODES[0] : EOA + 1].softmax(-1)  # (D, A)
-            assert e.entropies == pytest.approx((-p * p.clamp(min=1e-300).log()).sum(-1).tolist(), rel=1e-9, abs=1e-12)
+            assert e.entropies == pytest.approx(
+                (-p * p.clamp(min=1e-300).log()).sum(-1).tolist(), rel=1e-9, abs=1e-12
+            )
 
 
 @settings(max_examples=40)

@@ -277,7 +277,7 @@ def test_names_of_pieces_are_escaped_in_tokens_and_data(tmp_path):
 def test_replies_to_one_question_are_compared(tmp_path):
     replies = [a_reply(seed) for seed in (3, 4, 5)]
     entries = [
-        an_entry(reply, f"q.wav, {steps} steps per block", steps=steps, coherence=coherence)
+        an_entry(reply, f"one plus, {steps} steps per block", steps=steps, coherence=coherence)
         for reply, steps, coherence in zip(replies, (1, 4, 16), (0.55, 0.72, 1.2), strict=True)
     ]
     read = Reader(written(tmp_path / "p.html", entries))
@@ -285,7 +285,11 @@ def test_replies_to_one_question_are_compared(tmp_path):
     assert [a["aria-label"] for a in read.of("audio")] == ["question", "answer", "answer", "answer"]
     for said in ("Answer, 1 step per block", "Answer, 16 steps per block", "0.55", "0.72"):
         assert said in read.text
-    assert "q.wav, " not in read.text and len(read.with_class("coherence")) == 3
+    assert (
+        read.text.count("one plus") == 1
+        and "one plus, " not in read.text
+        and len(read.with_class("coherence")) == 3
+    )
     assert len(read.of("details")) == 3 and not any("open" in a for a in read.of("details"))
     assert [reply.nfe for reply in replies] == [int(n) for n in re.findall(r"(\d+) forwards? ·", read.text)]
     apart = Reader(written(tmp_path / "p.html", [entries[0], an_entry(a_reply(3), question_text="two")]))
@@ -329,8 +333,9 @@ for (let f = 0; f <= +slider.max; f++) {
   slider.value = f; slider.dispatchEvent(new Event("input"));
   out.states.push([looks(), making.querySelector(".caption").textContent, making.dataset.state]);
 }
-making.querySelector(".sequence").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-making.querySelector(".sequence").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+const press = key => making.querySelector(".sequence").dispatchEvent(new KeyboardEvent("keydown", { key }));
+for (let i = 0; i < 6; i++) press("ArrowRight");
+press("ArrowLeft");
 out.told = making.querySelector(".told").textContent;
 out.ready = document.documentElement.dataset.ready;
 out.tooWide = document.documentElement.scrollWidth > innerWidth;
@@ -382,7 +387,9 @@ def test_in_chromium_the_slider_replays_the_reply(tmp_path, full_span):
         f["say"].replace(*quoted(f["say"])) for f in frames
     ]
     assert [number for _, _, number in out["states"]] == [str(f) for f in range(len(frames) + 1)]
-    assert out["told"].startswith("Token 1 (text, “USER”, group 1). It sees tokens 0 to 0, and itself")
+    assert out["told"] == (
+        "Token 4 (audio heard, code 1, group 3). It sees tokens 0 to 2, and its own group, tokens 3 to 5."
+    )
     assert 0 < out["played"] <= len(frames)
 
 

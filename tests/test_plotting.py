@@ -134,6 +134,9 @@ def test_a_tone_is_loudest_at_its_frequency(sample_rate, share):
     bins = np.linspace(0, sample_rate / 2, len(decibels))
     middle = decibels[:, decibels.shape[1] // 2]
     assert abs(bins[middle.argmax()] - frequency) <= 1 / 0.032  # one bin, in Hz
+    assert (
+        middle[abs(bins - frequency) > 10 / 0.032].max() < -60
+    )  # ten bins off, the window lets nothing through
     assert decibels.max() == 0 and decibels.min() >= plotting.FLOOR
     assert decibels.shape[1] == len(wave) // round(0.008 * sample_rate) + 1
 
@@ -175,6 +178,14 @@ def test_a_sequence_has_a_box_per_token_and_a_number_per_group(width, block_size
     ]
     assert [int(word) for word in said if word.isdigit()] == sorted(set(groups))
     assert max(patch.get_bbox().x1 for patch in ax.patches) <= width
+    for number in [text for text in ax.texts if text.get_text().isdigit()]:
+        last_line = [
+            patch.get_bbox()
+            for patch, group in zip(ax.patches, groups, strict=True)
+            if str(group) == number.get_text() and 0 < number.get_position()[1] - patch.get_y() < 1.7
+        ]
+        middle = (last_line[0].x0 + last_line[-1].x1) / 2
+        assert number.get_position()[0] == pytest.approx(middle)
 
 
 def steps_of_two_blocks() -> list[DenoisingStep]:

@@ -1,0 +1,40 @@
+"""The map names nothing that does not exist, and leaves out nothing that a core module offers."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAP = (ROOT / "tutorials" / "map.md").read_text()
+CORE = ("attention", "diffusion", "bounds", "decoding", "unmasking", "codec", "objective")
+HELPERS = {  # public, yet no formula of its own: parts and records of what the map does name
+    "attention": {"Tokens", "is_real", "same_document", "not_later", "earlier", "same_group", "one_stream", "two_streams"},
+    "bounds": {"surprisals", "masked_sets", "mean_by_count", "discrete_time_bound", "path_nll", "order_nlls", "round_sizes"},
+    "decoding": {"Context", "TokenClasses", "Draft", "Settings", "TextToken", "DenoisingStep", "BlockClosed", "SpanClosed",
+                 "End", "draw", "collect"},
+    "unmasking": {"lowest", "entropy", "random_order", "confidence_threshold", "policy_named", "Sampling"},
+    "codec": {"CodecError", "CodecConfig", "import_encodec", "pretrained_encodec_24khz", "write_audio", "whole_file"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+\.[A-Za-z_]+)`", MAP))))
+def test_every_function_on_the_map_exists(name):
+    module, function = name.split(".")
+    assert hasattr(importlib.import_module(f"minittt.{module}"), function)
+
+
+def test_every_law_on_the_map_exists():
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", MAP))
+    assert len(named) > 40
+    assert not {name for name in named if f"def {name}(" not in tests}
+    assert all((ROOT / path).is_file() for path in re.findall(r"`(tests/\w+\.py)`", MAP))
+
+
+@pytest.mark.parametrize("module", CORE[:-1])
+def test_nothing_that_a_core_module_offers_is_left_out(module):
+    source = (ROOT / "minittt" / f"{module}.py").read_text().split('"""', 2)[2]
+    public = set(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)) - HELPERS.get(module, set())
+    assert not {name for name in public if f"`{module}.{name}`" not in MAP}
