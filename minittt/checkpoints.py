@@ -67,7 +67,9 @@ def check(folder: Path, found: dict, given: dict) -> None:
     pairs |= {n: (found[n], given[n]) for n in given if n in found and n != "settings"}
     wrong = [f"{n} {was!r}, not {now!r}" for n, (was, now) in pairs.items() if was != now]
     if wrong:
-        raise MinitttError(f"the run in {folder} was started with {'; '.join(wrong)}: resume it in the same way")
+        raise MinitttError(
+            f"the run in {folder} was started with {'; '.join(wrong)}: resume it in the same way"
+        )
 
 
 @torch.no_grad()
@@ -76,7 +78,9 @@ def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[st
     parameters = dict(model.named_parameters())
     found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     if {n: t.shape for n, t in found.items()} != {n: p.shape for n, p in parameters.items()}:
-        raise MinitttError("the state is that of a model of another shape: resume with the sizes it began with")
+        raise MinitttError(
+            "the state is that of a model of another shape: resume with the sizes it began with"
+        )
     for name, parameter in parameters.items():
         parameter.copy_(like(found[name], parameter))
     order = [parameter for group in optimiser.param_groups for parameter in group["params"]]

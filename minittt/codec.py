@@ -169,12 +169,15 @@ class Codec(nn.Module):
         return [codes[i] for i in range(len(waves))]
 
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that name this codec: a hash of its configuration and its weights.
+        """Eight hexadecimal digits that name this codec's tokens: a hash of configuration, encoder and codebooks.
 
-        Weights count in half precision: a codec written in half precision keeps its name.
+        The decoder does not count: one trained further gives the same tokens a better sound. Weights count in half
+        precision: a codec written in half precision keeps its name.
         """
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
         for name, value in self.state_dict().items():
+            if name.startswith("decoder."):
+                continue
             digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
 
@@ -257,6 +260,7 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     Raises CodecError for a file missing, empty, unreadable, silent (peak under `SILENCE`) or not finite.
     """
     _require(Path(path).is_file(), f"{path}: there is no such file; give a recording, as WAV or FLAC")
+    _require(Path(path).stat().st_size > 0, f"{path}: is empty; give a recording with sound in it")
     try:
         channels, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (samples, channels)
     except (RuntimeError, TypeError) as error:

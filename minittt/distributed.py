@@ -6,7 +6,7 @@ one process would have computed.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -110,9 +110,10 @@ def share_out(worker: Worker, shard: bool) -> nn.Module:
     return fully_shard(worker, mesh=mesh)  # all that no layer owns: embeddings and the last norm
 
 
-def before_last(module: nn.Module):
-    """In this context DDP keeps gradients to itself: they are summed once a step, after its last part."""
-    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+def passing(module: nn.Module, last: bool) -> AbstractContextManager:
+    """The context of one pass: DDP sums gradients over processes once a step, after the last part."""
+    wait = isinstance(module, DistributedDataParallel) and not last
+    return module.no_sync() if wait else nullcontext()
 
 
 def whole(tensor: Tensor) -> Tensor:

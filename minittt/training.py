@@ -1,60 +1,82 @@
-"""Training a talker: records in, one Transformer out, with everything random a function of (seed, step).
+"""Training a talker: records in, one Transformer out, with everything random a function of (seed, step, part).
 
 Nothing but the step number has to be remembered to draw the same batch and the same noise again: a checkpoint holds
 weights, optimiser and step, and a resumed run is the uninterrupted one, number for number.
+
+    torchrun --nproc-per-node 2 -m minittt.training --data data_samples/corpus -o runs/two
+
+A step is cut into as many parts as there are processes times `accumulate`. Text and audio are each averaged over the
+tokens of the whole step, so that the gradient depends on what is in the parts, not on who computes them.
 """
 
+import argparse
 import json
 import math
-import random
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from minittt.attention import TARGET
-from minittt.codec import whole_file
-from minittt.conversation import render
-from minittt.corpus import Corpus
-from minittt.decoding import Settings
+from minittt import checkpoints
+from minittt.accumulation import Accumulator
+from minittt.corpus import Corpus, load_corpus
+from minittt.distributed import Worker, join, leave, share_out, whole
 from minittt.errors import MinitttError
+from minittt.held_out import held_out_losses, questions, sample_replies
+from minittt.loader import Loader
 from minittt.model import ModelConfig, Transformer
-from minittt.objective import Loss, Preset, draw_blocks, example, preset, unified_loss
-from minittt.packing import Batch, pack
+from minittt.objective import preset
+from minittt.packing import Batch
 from minittt.talker import Talker
-from minittt.unmasking import Sampling
+
+PRECISIONS = {
+    "auto": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """All that decides a training run."""
+    """All that decides a training run. Raises MinitttError naming the setting that makes no sense."""
 
     preset: str = "exact"
     steps: int = 2500
-    records: int = 64  # per step
+    records: int = 64  # per step, over all processes
+    accumulate: int = 1  # passes per step and process; the loss stays the mean over the step
     row_length: int = 384  # tokens, both streams counted
+    split: bool = False  # records longer than a row become several documents; else they are left out
     learning_rate: float = 2e-3
     warmup: int = 100  # steps
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # bound on the gradient's norm; the norm before clipping is logged
+    precision: str = (
+        "auto"  # bfloat16: by autocast, weights stay float32; auto: bfloat16 on CUDA, else float32
+    )
+    compile: bool = False  # torch.compile the Transformer
+    shard: bool = False  # FSDP2: every process keeps a share of the weights; else DDP
     seed: int = 0
     evaluate_every: int = 250
+    samples: int = 3  # replies decoded at each evaluation, of different families
     save_every: int = 250
+    keep: int = 2  # checkpoints, the newest
     model: dict = field(default_factory=dict)  # overrides of ModelConfig
 
     def __post_init__(self) -> None:
-        for name in ("steps", "records", "row_length", "evaluate_every", "save_every"):
+        for name in ("steps", "records", "accumulate", "row_length", "evaluate_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise MinitttError(f"{name} must be 1 or more, not {getattr(self, name)}")
-
-
-def best_device() -> torch.device:
-    """CUDA if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.precision not in PRECISIONS:
+            raise MinitttError(
+                f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
+            )
+        if self.compile and self.shard:
+            raise MinitttError("compile and shard do not go together: choose one")
 
 
 def learning_rate(step: int, s: TrainingSettings) -> float:
@@ -63,204 +85,192 @@ def learning_rate(step: int, s: TrainingSettings) -> float:
     return s.learning_rate * min(1.0, (step + 1) / max(1, s.warmup)) * (0.02 + 0.98 * cosine)
 
 
-class Loader:
-    """Draws the batch of any step. Records come epoch by epoch, each epoch in an order of its own."""
-
-    def __init__(self, records: list[dict], corpus: Corpus, p: Preset, s: TrainingSettings) -> None:
-        self.corpus, self.p, self.s = corpus, p, s
-        self.records = [record for record in records if self._longest(record) <= s.row_length]
-        self.left_out = len(records) - len(self.records)
-        if not self.records:
-            raise MinitttError(f"no record fits a row of {s.row_length} tokens: use longer rows")
-
-    def _longest(self, record: dict) -> int:
-        """The most tokens a record can take, over all block sizes that may be drawn."""
-        length = 0
-        for block in self.p.block_sizes:
-            for first in (None, *(size for size in self.p.block_sizes if block and size and size < block)):
-                kinds = render(record, self.corpus, block, first).kinds
-                length = max(length, len(kinds) + self.p.two_streams * kinds.count(TARGET))
-        return length
-
-    def batch(self, step: int) -> Batch:
-        """The batch of one step: a pure function of the settings and the step."""
-        rng = random.Random(f"{self.s.seed} batch {step}")
-        documents = []
-        for i in range(step * self.s.records, (step + 1) * self.s.records):
-            epoch, at = divmod(i, len(self.records))
-            record = self.records[self._order(epoch)[at]]
-            block, first = draw_blocks(self.p, rng)
-            documents.append(example(render(record, self.corpus, block, first), self.p, block, first, rng))
-        return pack(documents, self.s.row_length, self.corpus.vocabulary.pad)
-
-    def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_epoch", None) != epoch:
-            self._shuffled = list(range(len(self.records)))
-            random.Random(f"{self.s.seed} epoch {epoch}").shuffle(self._shuffled)
-            self._epoch = epoch
-        return self._shuffled
-
-
 class Trainer:
-    """One run: `train()` goes on from the newest checkpoint in `out` if `resume`, and leaves talker.safetensors there."""
+    """One run: `train()` goes on from the newest checkpoint in `out` if `resume`, and leaves talker.safetensors there.
+
+    One process of several if torchrun started it: every one of them makes the same calls, and the first writes.
+    """
 
     def __init__(self, corpus: Corpus, out: str | Path, s: TrainingSettings, resume: bool = False) -> None:
         self.corpus, self.out, self.s, self.p = corpus, Path(out), s, preset(s.preset)
-        self.device, self.step = best_device(), 0
+        self.world = join()
+        self.parts, self.step = self.world.size * s.accumulate, 0
+        if self.parts > s.records:
+            raise MinitttError(f"{s.records} records a step cannot be shared out in {self.parts} parts")
+        self.loader = self._loader("train", s.seed)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.held_out, self.questions = self._unseen()
+        self._build()
+        if resume:
+            self._resume()
+        elif checkpoints.states(self.out):
+            raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
+        elif self.world.rank == 0:  # a log here is that of a run that ended before its first checkpoint
+            (self.out / "log.jsonl").unlink(missing_ok=True)
+        self.world.wait()
+
+    def _loader(self, split: str, seed: int) -> Loader:
+        s = self.s
+        return Loader(self.corpus.split(split), self.corpus, self.p, seed, s.records, s.row_length, s.split)
+
+    def _unseen(self) -> tuple[list[Batch], list[dict]]:
+        """Batches of unseen renditions at fixed block sizes, so that curves can be compared, and questions to ask."""
+        try:
+            loader = self._loader("renditions", 12345)
+        except MinitttError as error:
+            tqdm.write(f"nothing is held out: {error}")
+            return [], []
+        batches = [loader.batch(i).to(self.world.device) for i in range(4)]
+        return batches, questions(self.corpus.split("renditions"), self.s.samples)
+
+    def _build(self) -> None:
+        s, vocabulary = self.s, self.corpus.vocabulary
         torch.manual_seed(s.seed)
         torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
-        config = ModelConfig(corpus.vocabulary.size, **s.model)
-        self.model = Transformer(config).to(self.device)
+        sizes = {"max_length": max(512, s.row_length), **s.model}
+        dtype = torch.float64 if s.precision == "float64" else torch.float32
+        self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
+        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
+        half = PRECISIONS[s.precision] == torch.bfloat16
+        half |= s.precision == "auto" and self.world.device.type == "cuda"
+        shared = share_out(self.worker, s.shard)
+        self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
         rest = [p for p in self.model.parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": s.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=s.learning_rate, betas=s.betas)
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.loader = Loader(corpus.split("train"), corpus, self.p, s)
-        self.held_out = self._held_out()
-        if resume:
-            self._resume()
-        elif any(self.out.glob("state-*.safetensors")):
-            raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
-        else:
-            (self.out / "log.jsonl").unlink(
-                missing_ok=True
-            )  # of a run that ended before its first checkpoint
-
-    def _held_out(self) -> list[Batch]:
-        """Batches of unseen renditions at fixed block sizes, so that loss curves can be compared."""
-        s = TrainingSettings(**{**asdict(self.s), "seed": 12345})
-        loader = Loader(self.corpus.split("renditions"), self.corpus, self.p, s)
-        return [loader.batch(i).to(self.device) for i in range(4)]
-
-    def talker(self) -> Talker:
-        """The model as it is now, ready to talk."""
-        info = {"codec": self.corpus.info["codec"], "step": self.step, "training": asdict(self.s)}
-        return Talker(self.model, self.corpus.vocabulary, self.corpus.tokeniser, info)
 
     def train(self, until: int | None = None) -> Talker:
         """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
         stop = min(until or self.s.steps, self.s.steps)
-        started, tokens = time.time(), 0
-        with tqdm(
-            total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", smoothing=0.05
-        ) as bar:
-            while self.step < stop:
-                line, n = self._one_step()
-                tokens += n
-                line["seconds"], line["tokens_per_s"] = (
-                    time.time() - started,
-                    tokens / (time.time() - started),
-                )
-                bar.set_postfix_str(
-                    f"text {line['text']:.3f}, audio {line['audio']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
-                )
-                bar.update()
-                if self.step % self.s.evaluate_every == 0 or self.step == stop:
-                    line |= self.evaluate()
-                    tqdm.write(f"step {self.step}: {line['sample']}")
-                with (self.out / "log.jsonl").open("a") as log:
-                    log.write(
-                        json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()})
-                        + "\n"
-                    )
-                if self.step % self.s.save_every == 0 or self.step == stop:
-                    self._save()
+        started, tokens, first = time.time(), 0, self.world.rank == 0
+        bar = tqdm(
+            total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", disable=not first
+        )
+        while self.step < stop:
+            line, n = self._one_step()
+            tokens, line["seconds"] = tokens + n, time.time() - started
+            line["tokens_per_s"] = tokens / line["seconds"]
+            bar.set_postfix_str(
+                "{text:.3f} text, {audio:.3f} audio, {tokens_per_s:.0f} tokens/s".format(**line)
+            )
+            bar.update()
+            if self.step % self.s.evaluate_every == 0 or self.step == stop:
+                line |= self.evaluate()
+                if first:
+                    tqdm.write(f"step {self.step}\n{line['sample']}")
+            if first:
+                self._log(line)
+            if self.step % self.s.save_every == 0 or self.step == stop:
+                self._save()
+        bar.close()
         talker = self.talker()
-        talker.model.eval()
-        talker.save(self.out / "talker.safetensors")
+        if first:
+            talker.save(self.out / "talker.safetensors")
+        self.world.wait()
         return talker
 
+    def _log(self, line: dict) -> None:
+        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(rounded) + "\n")
+
     def _one_step(self) -> tuple[dict, int]:
-        batch = self.loader.batch(self.step).to(self.device)
-        generator = torch.Generator().manual_seed(hash_seed(self.s.seed, self.step))
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.s)
         self.optimiser.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = unified_loss(self.model, batch, self.corpus.vocabulary, self.p, generator)
-        loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip).item()
-        if not math.isfinite(norm):
-            raise MinitttError(f"the gradient is not finite at step {self.step}: lower the learning rate")
+        text, audio, n = self.accumulator.add_gradient(self.step)
+        line = {"step": self.step + 1, "text": text / max(1, n.text), "audio": audio / max(1, n.audio)}
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
+        line["gradient_norm"] = whole(norm).item()
+        wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
+        if wrong:
+            raise MinitttError(
+                f"{' and '.join(wrong).replace('_', ' ')} not finite at step {self.step}: lower the learning rate, now "
+                f"{learning_rate(self.step, self.s):.2g}; the newest checkpoint is from before"
+            )
         self.optimiser.step()
         self.step += 1
-        line = {"step": self.step, "text": loss.text, "audio": loss.audio, "gradient_norm": norm}
-        return line, int((batch.kinds >= 0).sum())
+        return line, int(n.tokens)
 
-    @torch.no_grad()
     def evaluate(self) -> dict:
-        """Losses on held-out renditions under fixed noise, and one sample reply."""
+        """Losses on held-out renditions under fixed noise, and sample replies. All processes must call it."""
         self.model.eval()
-        losses: list[Loss] = []
-        for i, batch in enumerate(self.held_out):
-            generator = torch.Generator().manual_seed(i)
-            losses.append(unified_loss(self.model, batch, self.corpus.vocabulary, self._quiet(), generator))
-        text = sum(loss.text_sum.item() for loss in losses) / max(1, sum(loss.n_text for loss in losses))
-        audio = sum(loss.audio_sum.item() for loss in losses) / max(1, sum(loss.n_audio for loss in losses))
-        return {"held_out_text": text, "held_out_audio": audio, "sample": self.sample()}
-
-    def _quiet(self) -> Preset:
-        """The preset without its coins: every held-out batch is noised, and whole."""
-        return Preset(**{**asdict(self.p), "banom": 0.0, "ppm": 0.0, "sst": 0.0})
+        return {**held_out_losses(self.worker, self.held_out), "sample": self.sample()}
 
     def sample(self) -> str:
-        """The reply to the first held-out question, beside the true one."""
-        record = next(r for r in self.corpus.split("renditions") if r["family"] == "qa")
-        settings = Settings(
-            8,
-            full_span=not self.p.two_streams,
-            steps=4,
-            text_sampling=Sampling(0.0),
-            max_text=24,
-            max_span=128,
-        )
-        messages = [self._loaded(m) for m in record["messages"][:2]]
-        [reply] = self.talker().converse([messages], settings)
-        asked = self.corpus.utterances[record["messages"][1][1]]["text"]
-        return f"{asked!r} -> {reply.text!r} and {[len(s) for s in reply.spans]} audio tokens"
+        """A few held-out questions beside the replies to them; the first process alone replies."""
+        talker = self.talker()
+        if self.world.rank:
+            return ""
+        return sample_replies(talker, self.corpus, self.questions, self.p)
 
-    def _loaded(self, message: list) -> list:
-        return [self.corpus.audio(part).tolist() if isinstance(part, int) else part for part in message]
+    def talker(self) -> Talker:
+        """The model as it is now, ready to talk. All processes must call it."""
+        info = {"codec": self.corpus.info["codec"], "step": self.step, "training": asdict(self.s)}
+        model = self.model
+        if self.s.shard:
+            model = Transformer(self.model.config).to(self.world.device)
+            with torch.no_grad():
+                for copy, parameter in zip(model.parameters(), self.model.parameters(), strict=True):
+                    copy.copy_(whole(parameter))
+        return Talker(model.eval(), self.corpus.vocabulary, self.corpus.tokeniser, info)
 
-    def _save(self, keep: int = 2) -> None:
-        tensors = {
-            f"model.{n}": t
-            for n, t in self.model.state_dict().items()
-            if n != "lm_head.weight" or not self.model.config.tie_embeddings
-        }
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{i}.{n}": t for n, t in state.items()}
-        header = {"step": str(self.step), "settings": json.dumps(asdict(self.s))}
-        with whole_file(self.out / f"state-{self.step:08d}.safetensors") as unfinished:
-            save_file({n: t.contiguous() for n, t in tensors.items()}, unfinished, metadata=header)
-        for old in sorted(self.out.glob("state-*.safetensors"))[:-keep]:
-            old.unlink()
+    def _header(self) -> dict:
+        data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
+        return {"settings": asdict(self.s), "parts": self.parts, "data": data}
+
+    def _save(self) -> None:
+        tensors = checkpoints.tensors_of(self.model, self.optimiser)
+        if self.world.rank == 0:
+            checkpoints.save(self.out, self.step, tensors, self._header(), self.s.keep)
 
     def _resume(self) -> None:
-        states = sorted(self.out.glob("state-*.safetensors"))
-        if not states:
-            raise MinitttError(f"{self.out} holds no state to resume from")
-        tensors = load_file(states[-1])
-        self.step = int(states[-1].stem.split("-")[1])
-        self.model.load_state_dict(
-            {n[6:]: t for n, t in tensors.items() if n.startswith("model.")}, strict=False
-        )
-        state: dict[int, dict] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, i, key = name.split(".")
-                state.setdefault(int(i), {})[key] = tensor
-        self.optimiser.load_state_dict(
-            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
-        )
-        log = self.out / "log.jsonl"
-        if log.is_file():  # what was logged after the checkpoint will be logged again
-            lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
+        self.step, tensors, header = checkpoints.load(self.out)
+        checkpoints.check(self.out, header, self._header())
+        checkpoints.restore(self.model, self.optimiser, tensors)
+        if self.world.rank == 0:
+            checkpoints.tidy(self.out, self.step)
 
 
-def hash_seed(seed: int, step: int) -> int:
-    """One number for the noise of one step of one run."""
-    return random.Random(f"{seed} noise {step}").getrandbits(63)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m minittt.training", description=__doc__.split("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--data", type=Path, required=True, help="corpus folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    parser.add_argument("--threads", type=int, help="CPU threads of each process")
+    parser.add_argument("--layers", type=int, help="of the Transformer")
+    parser.add_argument("--width", type=int, help="of the Transformer: d_model")
+    for f in fields(TrainingSettings):
+        option = "--" + f.name.replace("_", "-")
+        if isinstance(f.default, bool):
+            parser.add_argument(option, action="store_true", default=None)
+        elif isinstance(f.default, int | float | str):
+            parser.add_argument(option, type=type(f.default), help=f"default: {f.default}")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train from the command line, alone or as one of the processes that torchrun starts. Returns the exit code."""
+    args = _parser().parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    given = {f.name: getattr(args, f.name, None) for f in fields(TrainingSettings)}
+    sizes = {name: n for name, n in (("d_model", args.width), ("n_layers", args.layers)) if n}
+    try:
+        settings = TrainingSettings(**{n: v for n, v in given.items() if v is not None}, model=sizes)
+        trainer = Trainer(load_corpus(args.data), args.output, settings, args.resume)
+        if trainer.loader.left_out and trainer.world.rank == 0:
+            print(f"{trainer.loader.left_out} records do not fit {settings.row_length} tokens: left out")
+        trainer.train()
+    except ValueError as error:
+        print(f"minittt: {error}", file=sys.stderr)
+        return 2
+    finally:
+        leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,7 +72,7 @@ def long(path):
 
 
 BAD_AUDIO = {
-    "missing": (lambda path: None, "no such"),
+    "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "text": (lambda path: path.write_text("this is no sound"), "audio"),
     "silent": (silent, "silent"),

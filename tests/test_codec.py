@@ -262,7 +262,10 @@ def test_law_12_another_codec_has_another_name(seed):
     assert tiny(seed + 1).fingerprint() != name
     assert tiny(seed, sample_rate=16000).fingerprint() != name  # the same weights, heard at another rate
     with torch.no_grad():
-        next(codec.parameters())[0] += 0.25
+        next(codec.decoder.parameters())[0] += 0.25
+    assert codec.fingerprint() == name  # the same tokens, another sound
+    with torch.no_grad():
+        next(codec.encoder.parameters())[0] += 0.25
     assert codec.fingerprint() != name
 
 
@@ -350,7 +353,7 @@ def test_law_16_channels_are_averaged_and_loud_files_are_scaled(tmp_path):
     [
         (None, "there is no such file"),
         ("folder", "there is no such file"),
-        (b"", "not a readable recording"),
+        (b"", "is empty"),
         (b"just some text, no sound at all", "not a readable recording"),
         (np.zeros(0), "is empty"),
         (np.zeros(800), "is silent"),

@@ -222,20 +222,21 @@ def test_unmasking_takes_one_span():
 def test_curves_hold_every_line_of_the_log():
     lines = [
         {"step": s, "text": 3 / s, "audio": 4 / s, "gradient_norm": 1.0 + s, "tokens_per_s": 100.0 * s}
-        for s in range(1, 101)
+        for s in range(1, 201)
     ]
-    for line in lines[49::50]:
+    for line in lines[99::100]:
         line |= {"held_out_text": 2.0 + line["step"], "held_out_audio": 3.0}
     figure = plotting.draw_curves(lines)
     text, audio, norm, speed = figure.axes
     raw, mean, held_out = text.lines
-    assert raw.get_xydata().tolist() == [[s, 3 / s] for s in range(1, 101)]
-    assert held_out.get_xydata().tolist() == [[50, 52.0], [100, 102.0]]
-    window = 100 // 40
-    assert mean.get_ydata()[0] == pytest.approx(sum(3 / s for s in range(1, window + 1)) / window)
+    assert raw.get_xydata().tolist() == [[s, 3 / s] for s in range(1, 201)]
+    assert held_out.get_xydata().tolist() == [[100, 102.0], [200, 202.0]]
+    assert mean.get_xydata()[0] == pytest.approx(
+        [3, sum(3 / s for s in range(1, 6)) / 5]
+    )  # 200 // 40 at a time
     assert audio.lines[2].get_ydata().tolist() == [3.0, 3.0]
-    assert norm.lines[0].get_ydata()[-1] == 101 and norm.get_yscale() == "log"
-    assert speed.lines[0].get_ydata()[-1] == 10_000 and math.isclose(speed.get_ylim()[0], 0)
+    assert norm.lines[0].get_ydata()[-1] == 201 and norm.get_yscale() == "log"
+    assert speed.lines[0].get_ydata()[-1] == 20_000 and math.isclose(speed.get_ylim()[0], 0)
     assert saved(figure)
 
 
