@@ -85,9 +85,12 @@ def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[st
         parameter.copy_(like(found[name], parameter))
     order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict] = {}
-    for name in tensors.keys() - {f"model.{n}" for n in found}:
+    for name, moment in sorted(
+        tensors.items()
+    ):  # in one order in all processes, or their transfers would cross
+        if name.startswith("model."):
+            continue
         _, i, key = name.split(".")
-        moment = tensors[name]
         state.setdefault(int(i), {})[key] = like(moment, order[int(i)]) if moment.dim() else moment
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 

@@ -139,10 +139,10 @@ def _training_commands(command) -> None:
     codec = command(
         "codec",
         "Train a codec, or pass a recording through one.",
-        "codec train -o codec.safetensors --minutes 14",
+        "codec train -o codec.safetensors --minutes 14   |   minittt codec roundtrip in.wav -o out.wav",
         talks=False,
     )
-    codec.add_argument("action", choices=["train", "roundtrip"])
+    codec.add_argument("action", choices=["train", "polish", "roundtrip"])
     codec.add_argument(
         "input",
         nargs="?",
@@ -176,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     from minittt.codec import CodecError
 
     args = _parser().parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return getattr(commands, args.command)(args) or 0
     except (MinitttError, CodecError) as error:

@@ -96,6 +96,7 @@ def polish(
                 _note(log, step, time.monotonic() - begin, losses)
                 codec.save(out, torch.float16)
                 bar.set_postfix_str(f"loss {np.mean(losses[-200:]):.3f}")
+    _note(log, step, time.monotonic() - begin, losses)
     codec.save(out, torch.float16)
     return Codec.load(out)
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from minittt.cli import AUDIO_SUFFIXES, overrides
 from minittt.codec import Codec, read_audio, write_audio
@@ -89,13 +91,22 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
             print(f"wrote {path}")
 
 
-def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
-    from minittt.page import Entry, write_page
+def _title(question: str) -> str:
+    return Path(question).name if _is_audio(question) else question
 
+
+def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
+    from minittt.page import Entry, PageSettings, write_page
+
+    settings = PageSettings(
+        talker=args.talker.name, seed=args.seed, command=shlex.join(["minittt", *args.arguments])
+    )
     coherence = _coherence()
     made = [
         Entry(
-            title=question if len(args.compare or []) < 2 else f"{question}, {steps} steps per block",
+            title=_title(question)
+            if len(args.compare or []) < 2
+            else f"{_title(question)}, {steps} steps per block",
             question_wave=wave,
             question_text=None if wave is not None else question,
             reply=reply,
@@ -107,7 +118,7 @@ def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
         for question, wave, reply, answer, steps in entries
     ]
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(args.page, made, talker)
+    write_page(args.page, made, talker, settings)
     print(f"wrote {args.page}")
 
 
@@ -154,8 +165,6 @@ def speak(args) -> None:
 
 def train(args) -> None:
     """Train a talker and draw its curves."""
-    import torch
-
     from minittt.corpus import load_corpus
     from minittt.plotting import draw_curves
     from minittt.training import Trainer, TrainingSettings
@@ -222,23 +231,40 @@ def data(args) -> None:
 
 
 def codec(args) -> None:
-    """Train a codec, or hear what one keeps of a recording."""
-    if args.action == "roundtrip":
-        codec = Codec.load(args.codec)
-        if args.input is None:
-            raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
-        import torch
+    """Train a codec, train its decoder further, or hear what it keeps of a recording."""
+    log = args.output.with_suffix(".jsonl")
+    if args.action == "train":
+        from minittt.codec_training import CodecTrainingSettings, draw_corpus, read_corpus, train_codec
 
-        wave = read_audio(args.input, codec.config.sample_rate)
-        codes = codec.encode(torch.from_numpy(wave)[None])
-        write_audio(args.output, codec.decode(codes)[0].numpy(), codec.config.sample_rate)
-        print(
-            f"wrote {args.output}: {codes[0].numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s"
+        settings = CodecTrainingSettings(minutes=args.minutes, seed=args.seed)
+        waves = (
+            read_corpus(args.input, settings.config.sample_rate)
+            if args.input
+            else draw_corpus(4000, args.seed)
         )
-        return
-    from minittt.codec_training import train_from
+        train_codec(waves, settings, args.output, log)
+    elif args.action == "polish":
+        from minittt.codec_polishing import draw_pairs, polish
+        from minittt.codec_training import read_corpus
 
-    train_from(args.input, args.output, args.minutes, args.seed)
+        codec = Codec.load(args.codec)
+        heard = clean = read_corpus(args.input, codec.config.sample_rate) if args.input else None
+        if heard is None:
+            heard, clean = draw_pairs(3000, args.seed)
+        polish(codec, heard, clean, args.output, args.minutes, log, seed=args.seed)
+    else:
+        _roundtrip(args)
+    print(f"wrote {args.output}")
+
+
+def _roundtrip(args) -> None:
+    if args.input is None:
+        raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
+    codec = Codec.load(args.codec)
+    wave = read_audio(args.input, codec.config.sample_rate)
+    codes = codec.encode(torch.from_numpy(wave)[None])  # (1, K, T)
+    write_audio(args.output, codec.decode(codes)[0], codec.config.sample_rate)
+    print(f"{codes.numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s")
 
 
 def referee(args) -> None:

@@ -50,6 +50,7 @@ class CachedContext:
     @torch.no_grad()
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         """See `decoding.Context`. commit, commit_groups (B, C), draft (B, D) -> logits (B, 1 + D, V)."""
+        commit, commit_groups, draft = (t.to(self.groups.device) for t in (commit, commit_groups, draft))
         committed, drafted = commit_groups >= 0, draft != self.pad  # (B, C), (B, D)
         n_commit = committed.sum(1)  # (B,)
         top = torch.maximum(

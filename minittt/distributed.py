@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from minittt.errors import MinitttError
@@ -104,6 +101,9 @@ def share_out(worker: Worker, shard: bool) -> nn.Module:
         return DistributedDataParallel(
             worker, device_ids=[world.device] if world.device.type == "cuda" else None
         )
+    from torch.distributed.device_mesh import init_device_mesh  # slow to import, and rarely wanted
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(world.device.type, (world.size,))
     for layer in worker.model.layers:
         fully_shard(layer, mesh=mesh)
@@ -118,12 +118,14 @@ def passing(module: nn.Module, last: bool) -> AbstractContextManager:
 
 def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor put together (all processes must ask), any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor sharded as `parameter` is, if it is."""
     tensor = tensor.to(parameter.device)
-    if not isinstance(parameter, DTensor):
+    if not hasattr(parameter, "device_mesh"):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

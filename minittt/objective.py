@@ -51,9 +51,7 @@ class Preset:
     sst: float = 0.0  # probability that a record's last span is cut and all after it dropped
     restrict_classes: bool = True  # softmax over text ids for text, over audio ids for audio; False: over all
     text_at_mask: bool = True  # keep the next-text loss of positions whose input is MASK
-    normalise: str = (
-        "token"  # "token": a mean over the batch's tokens; "sample": per record, then over records
-    )
+    normalise: str = "token"  # a mean over the batch's tokens; "sample": over each record's, then records
     denoise_text: bool = False  # the text of a reply is denoised in blocks, as audio is
     text_weight: float = 1.0
     audio_weight: float = 1.0

@@ -57,29 +57,42 @@ def disturb_wave(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return wave.astype(np.float32)
 
 
-def smear(power: Tensor, frames: int = 3) -> Tensor:
-    """Blur powers (B, T, bands) over `frames` frames and three bands, by an amount of its own in each row."""
-    padded = nn.functional.pad(power[:, None], (1, 1, frames // 2, frames // 2), "replicate")
-    blurred = nn.functional.avg_pool2d(padded, (frames, 3), 1)[:, 0]  # (B, T, bands)
+def smear(power: Tensor) -> Tensor:
+    """Blur powers (B, T, bands) over neighbouring frames and bands, by an amount of its own in each row."""
+    padded = nn.functional.pad(power[:, None], (1, 1, 1, 1), "replicate")
+    blurred = nn.functional.avg_pool2d(padded, 3, 1)[:, 0]  # (B, T, bands)
     amount = (torch.rand(len(power), 1, 1) * 1.6 - 0.6).clamp(min=0)  # a third or more of the rows stay sharp
     return power + amount * (blurred - power)
 
 
-def patches(rows: int, frames: int, bands: int) -> Tensor:
-    """Noise that hangs together, (B, T, bands): grains of four frames (40 ms) and two bands, smoothly joined.
+def requantise(features: Tensor, frames: int = 4, codes: int = 256) -> Tensor:
+    """What any codec does to sound: replace pieces of four frames (40 ms) by the likest of a few hundred others.
 
-    Codecs err so: a token is wrong for its whole length. White noise of that size is far less trouble.
+    The codebook is drawn from the batch of log powers (B, T, bands) itself, a new one each time, so that the recogniser
+    learns to hear through codecs in general and knows none. Level is kept, half the rows are, and the others mix
+    piece and substitute in a proportion of their own.
     """
-    grains = torch.randn(rows, 1, frames // 4 + 2, bands // 2)
-    return nn.functional.interpolate(grains, (frames, bands), mode="bilinear", align_corners=True)[:, 0]
+    rows, length, bands = features.shape
+    start, count = int(torch.randint(frames, ())), (length - frames) // frames
+    pieces = features[:, start : start + count * frames].reshape(rows, count, frames * bands)
+    level = pieces.mean(-1, keepdim=True)
+    book = (pieces - level).flatten(0, 1)  # (B count, frames bands)
+    chosen = torch.randperm(len(book))[:codes]
+    distance = torch.cdist(book, book[chosen])  # (B count, codes)
+    distance[chosen, torch.arange(len(chosen))] = torch.inf  # a piece does not stand for itself
+    substitute = book[chosen][distance.argmin(-1)].reshape(pieces.shape) + level
+    amount = torch.rand(rows, 1, 1) * (torch.rand(rows, 1, 1) < 0.5)
+    mixed = pieces + amount * (substitute - pieces)  # (B, count, frames bands)
+    middle = mixed.reshape(rows, count * frames, bands)
+    return torch.cat((features[:, :start], middle, features[:, start + count * frames :]), 1)
 
 
 def disturb_features(features: Tensor) -> Tensor:
-    """Tilt log powers (B, T, bands), add noise in patches and points, hide a few bands and frames."""
+    """Tilt log powers (B, T, bands), add noise, hide two stretches of bands and two of frames in each row."""
     rows, frames, bands = features.shape
-    ramp, size = torch.linspace(-1, 1, bands), torch.rand(2, rows, 1, 1)
+    ramp = torch.linspace(-1, 1, bands)
     tilt = torch.randn(rows, 1, 1) * 0.25 * ramp + torch.randn(rows, 1, 1) * 0.15 * torch.cos(torch.pi * ramp)
-    jitter = 0.3 * size[0] * torch.randn_like(features) + 1.5 * size[1] * patches(rows, frames, bands)
+    jitter = torch.randn_like(features) * 0.3 * torch.rand(rows, 1, 1)
     features = features + tilt + jitter
     for axis, size in ((1, frames), (2, bands)):
         for _ in range(2):

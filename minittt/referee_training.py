@@ -25,6 +25,7 @@ from minittt.referee_sounds import (
     disturb_wave,
     draw_sentence,
     replies,
+    requantise,
     resynthesise,
     smear,
     splice,
@@ -73,7 +74,7 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
     """Nats per word of a disturbed batch."""
     samples = torch.tensor([len(wave) for wave in waves])
     rows = pad_sequence([level_one(torch.from_numpy(wave)) for wave in waves], batch_first=True)
-    features = disturb_features(log_power(smear(recogniser.mel(rows), frames=5)))  # (B, T, bands)
+    features = disturb_features(requantise(log_power(smear(recogniser.mel(rows)))))  # (B, T, bands)
     logits, frames = recogniser(features, recogniser.frames(samples))
     words = [[1 + WORDS.index(word) for word in text.split()] for text in texts]
     counts = torch.tensor([len(row) for row in words])

@@ -153,6 +153,20 @@ def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, s
     return set(rng.sample(sentences.SUMS, n_sums)), set(rng.sample(sentences.COUNTS, n_counts))
 
 
+def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
+    """An ASR record for each first question and each described voice: the same audio, asked what it says.
+
+    Hearing is what a small talker learns last; this triples its practice without one more second of sound.
+    """
+    made = []
+    for record in records:
+        heard = record["messages"][1][1] if record["family"] in ("qa", "caption") else None
+        if heard is not None and utterances[heard]["text"]:
+            messages = [["system", "transcribe"], ["user", heard], ["assistant", utterances[heard]["text"]]]
+            made.append({"family": "asr", "messages": messages})
+    return made
+
+
 def draw(
     seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
 ) -> tuple[list[dict], dict]:
@@ -199,6 +213,7 @@ def build(
         p for r in splits["train"] for m in r["messages"] for p in m if isinstance(p, str)
     ]
     train_tokeniser([text for text in texts if text], out / "tokeniser.model")
+    splits["train"] += transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
     save_corpus(out, codec_info(codec), flat, kept, splits)

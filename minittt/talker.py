@@ -74,8 +74,7 @@ class Talker:
             raise MinitttError(
                 f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
             )
-        device = self.model.embed_tokens.weight.device
-        context = _OnDevice(CachedContext(self.model, len(replies), self.vocabulary.pad, limit), device)
+        context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit)
         generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
         prompts, groups = [r.prompt for r in replies], [r.groups for r in replies]
         for event in generate(context, prompts, groups, self.vocabulary.classes(), settings, generators):
@@ -184,13 +183,3 @@ def _tokeniser(proto: bytes) -> TextTokeniser:
         path = Path(folder) / f"{hashlib.sha256(proto).hexdigest()[:8]}.model"
         path.write_bytes(proto)
         return TextTokeniser(path)
-
-
-class _OnDevice:
-    """A context whose tensors arrive on the CPU, wherever its model lives."""
-
-    def __init__(self, context, device: torch.device) -> None:
-        self.context, self.device = context, device
-
-    def step(self, commit, commit_groups, draft):
-        return self.context.step(*(t.to(self.device) for t in (commit, commit_groups, draft)))

@@ -99,7 +99,7 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
         )
     corpus = load_corpus(tmp_path)
     assert {name: len(records) for name, records in corpus.splits.items()} == {
-        "train": 21, "renditions": 21, "voices": 21, "facts": 6
+        "train": 28, "renditions": 21, "voices": 21, "facts": 6
     }  # fmt: skip
     assert corpus.info["codec"] == codec.fingerprint()
     assert all(len(corpus.audio(i)) for i in range(len(corpus.utterances)))

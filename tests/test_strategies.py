@@ -109,7 +109,10 @@ def test_law_14_sst_cuts_the_last_of_several_spans_anywhere_from_30_to_90_per_ce
     kept = Counter(len(truncate_span(whole, rng).ids) - 14 for _ in range(600))
     assert set(kept) == set(range(6, 18))  # uniform on [6, 18), rounded down
     without = Sequence([1, 2], [TEXT, SOURCE], [True, False])
+    ten, eleven = (Sequence([*range(n)], [TARGET] * n, [False] * n) for n in (10, 11))
     assert truncate_span(without, rng) == without
+    assert truncate_span(ten, rng) == ten
+    assert truncate_span(eleven, rng) != eleven
 
 
 @given(SEEDS, st.sampled_from([1, 4, 8]), st.sampled_from([None, 1, 3]))
