@@ -11,6 +11,27 @@ from pathlib import Path
 from minittt.errors import MinitttError
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
+TRAINING_NUMBERS = {  # options of `train`, as TrainingSettings has them
+    "preset": (str, "exact (default), paper, mended, ar or nar"),
+    "steps": (int, "optimiser steps"),
+    "records": (int, "records a step"),
+    "row_length": (int, "tokens a row, both streams counted"),
+    "learning_rate": (float, "its peak"),
+    "warmup": (int, "steps until the peak"),
+    "source_noise": (float, "at most this share of the codes listened to is replaced by random ones"),
+    "accumulate": (int, "passes a step; the loss stays the same"),
+    "precision": (str, "auto, float32, bfloat16 or float64"),
+    "evaluate_every": (int, "steps between held-out losses and sample replies"),
+    "samples": (int, "sample replies at each evaluation"),
+    "save_every": (int, "steps between checkpoints"),
+    "keep": (int, "checkpoints kept"),
+    "seed": (int, "decides everything random"),
+}
+TRAINING_FLAGS = {
+    "split": "cut records that do not fit a row at a group border, instead of leaving them out",
+    "compile": "torch.compile the Transformer",
+    "shard": "FSDP2, with torchrun --nproc-per-node N -m minittt.training",
+}
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 
 
@@ -98,17 +119,12 @@ def _training_commands(command) -> None:
     )
     train.add_argument("-o", "--output", type=Path, default=Path("runs/talker"))
     train.add_argument("--data", type=Path, default=SAMPLES / "corpus", help="corpus folder")
-    train.add_argument("--preset", default="exact", help="exact, paper or mended")
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     train.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    for name, kind in (
-        ("steps", int),
-        ("records", int),
-        ("row-length", int),
-        ("learning-rate", float),
-        ("seed", int),
-    ):
-        train.add_argument(f"--{name}", type=kind)
+    for name, (kind, what) in TRAINING_NUMBERS.items():
+        train.add_argument("--" + name.replace("_", "-"), type=kind, help=what)
+    for name, what in TRAINING_FLAGS.items():
+        train.add_argument("--" + name, action="store_true", default=None, help=what)
     train.add_argument("--layers", type=int, help="of the Transformer")
     train.add_argument("--width", type=int, help="of the Transformer: d_model")
     evaluate = command(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minittt.cli import AUDIO_SUFFIXES, overrides
+from minittt.cli import AUDIO_SUFFIXES, TRAINING_FLAGS, TRAINING_NUMBERS, overrides
 from minittt.codec import Codec, read_audio, write_audio
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
@@ -171,16 +171,19 @@ def train(args) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = {name: name for name in ("preset", "steps", "records", "row_length", "learning_rate", "seed")}
-    settings = overrides(TrainingSettings(), args, **names)
+    settings = overrides(
+        TrainingSettings(), args, **{name: name for name in (*TRAINING_NUMBERS, *TRAINING_FLAGS)}
+    )
     sizes = {"d_model": args.width, "n_layers": args.layers}
     sizes = {name: size for name, size in sizes.items() if size is not None}
-    settings = dataclasses.replace(settings, model={**settings.model, **sizes})
-    trainer = Trainer(load_corpus(args.data), args.output, settings, resume=args.resume)
+    trainer = Trainer(
+        load_corpus(args.data), args.output, dataclasses.replace(settings, model=sizes), args.resume
+    )
     if trainer.loader.left_out:
-        print(
-            f"{trainer.loader.left_out} records are longer than {settings.row_length} tokens and are left out"
-        )
+        print(f"{trainer.loader.left_out} records do not fit a row of {settings.row_length} tokens: left out")
+    print(
+        f"training on {trainer.world.device}, {sum(p.numel() for p in trainer.model.parameters()):,} parameters"
+    )
     trainer.train()
     lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
     draw_curves(lines).savefig(args.output / "curves.png", dpi=120)

@@ -6,7 +6,7 @@ computes a part does not matter, so two processes of one part each train as one 
 
 import random
 
-from minittt.attention import TARGET, TEXT
+from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.conversation import Sequence, render
 from minittt.corpus import Corpus
 from minittt.errors import MinitttError
@@ -30,9 +30,10 @@ class Loader:
         per_step: int,
         row_length: int,
         split: bool = False,
+        source_noise: float = 0.0,
     ) -> None:
         self.corpus, self.p, self.seed, self.per_step, self.row_length = corpus, p, seed, per_step, row_length
-        self.split = split
+        self.split, self.source_noise = split, source_noise
         self.records = [record for record in records if self._fits(record)]
         self.left_out = len(records) - len(self.records)
         if not self.records:
@@ -59,6 +60,8 @@ class Loader:
             epoch, at = divmod(i, len(self.records))
             block, first = draw_blocks(self.p, rng)
             sequence = render(self.records[self._order(epoch)[at]], self.corpus, block, first)
+            if self.source_noise:
+                sequence = mishear(sequence, self.corpus, self.source_noise, rng)
             documents += [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
         return pack(documents, self.row_length, self.corpus.vocabulary.pad)
 
@@ -68,6 +71,21 @@ class Loader:
             random.Random(f"{self.seed} epoch {epoch}").shuffle(self._shuffled)
             self._epoch = epoch
         return self._shuffled
+
+
+def mishear(sequence: Sequence, corpus: Corpus, most: float, rng: random.Random) -> Sequence:
+    """Replace some codes of the audio that is listened to by random ones, a share of them uniform between 0 and `most`.
+
+    A voice never heard gives codes never heard: a talker that leans on no single code is less lost there.
+    """
+    vocabulary, share = corpus.vocabulary, rng.uniform(0, most)
+    ids = [
+        rng.randrange(vocabulary.first_code, vocabulary.eoa)
+        if kind == SOURCE and token != vocabulary.eoa and rng.random() < share
+        else token
+        for token, kind in zip(sequence.ids, sequence.kinds, strict=True)
+    ]
+    return Sequence(ids, sequence.kinds, sequence.targets)
 
 
 def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:

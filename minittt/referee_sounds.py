@@ -65,25 +65,24 @@ def smear(power: Tensor) -> Tensor:
     return power + amount * (blurred - power)
 
 
-def requantise(features: Tensor, frames: int = 4, codes: int = 256) -> Tensor:
-    """What any codec does to sound: replace pieces of four frames (40 ms) by the likest of a few hundred others.
+def requantise(features: Tensor, frames: int = 4) -> Tensor:
+    """What any codec does to sound: replace pieces of four frames (40 ms) by the likest of a few others.
 
-    The codebook is drawn from the batch of log powers (B, T, bands) itself, a new one each time, so that the recogniser
-    learns to hear through codecs in general and knows none. Level is kept, half the rows are, and the others mix
-    piece and substitute in a proportion of their own.
+    The codebook, 16 to 256 pieces, is drawn from the batch of log powers (B, T, bands) itself, a new one each
+    time, so that the recogniser learns to hear through codecs in general and knows none. Level is kept. A third
+    of the rows stay as they are; the others mix piece and substitute in a proportion of their own.
     """
     rows, length, bands = features.shape
     start, count = int(torch.randint(frames, ())), (length - frames) // frames
     pieces = features[:, start : start + count * frames].reshape(rows, count, frames * bands)
     level = pieces.mean(-1, keepdim=True)
-    book = (pieces - level).flatten(0, 1)  # (B count, frames bands)
-    chosen = torch.randperm(len(book))[:codes]
-    distance = torch.cdist(book, book[chosen])  # (B count, codes)
+    shapes = (pieces - level).flatten(0, 1)  # (B count, frames bands)
+    chosen = torch.randperm(len(shapes))[: 2 ** int(torch.randint(4, 9, ()))]
+    distance = torch.cdist(shapes, shapes[chosen])  # (B count, codes)
     distance[chosen, torch.arange(len(chosen))] = torch.inf  # a piece does not stand for itself
-    substitute = book[chosen][distance.argmin(-1)].reshape(pieces.shape) + level
-    amount = torch.rand(rows, 1, 1) * (torch.rand(rows, 1, 1) < 0.5)
-    mixed = pieces + amount * (substitute - pieces)  # (B, count, frames bands)
-    middle = mixed.reshape(rows, count * frames, bands)
+    substitute = shapes[chosen][distance.argmin(-1)].reshape(pieces.shape) + level
+    amount = torch.rand(rows, 1, 1).sqrt() * (torch.rand(rows, 1, 1) < 0.67)
+    middle = (pieces + amount * (substitute - pieces)).reshape(rows, count * frames, bands)
     return torch.cat((features[:, :start], middle, features[:, start + count * frames :]), 1)
 
 

@@ -45,10 +45,13 @@ class TrainingSettings:
     """All that decides a training run. Raises MinitttError naming the setting that makes no sense."""
 
     preset: str = "exact"
-    steps: int = 2500
-    records: int = 64  # per step, over all processes
+    steps: int = 3000
+    records: int = 40  # per step, over all processes
     accumulate: int = 1  # passes per step and process; the loss stays the mean over the step
     row_length: int = 384  # tokens, both streams counted
+    source_noise: float = (
+        0.1  # at most this share of the codes listened to is replaced by random ones, in training
+    )
     split: bool = False  # records longer than a row become several documents; else they are left out
     learning_rate: float = 2e-3
     warmup: int = 100  # steps
@@ -111,7 +114,10 @@ class Trainer:
 
     def _loader(self, split: str, seed: int) -> Loader:
         s = self.s
-        return Loader(self.corpus.split(split), self.corpus, self.p, seed, s.records, s.row_length, s.split)
+        noise = s.source_noise if split == "train" else 0.0
+        return Loader(
+            self.corpus.split(split), self.corpus, self.p, seed, s.records, s.row_length, s.split, noise
+        )
 
     def _unseen(self) -> tuple[list[Batch], list[dict]]:
         """Batches of unseen renditions at fixed block sizes, so that curves can be compared, and questions to ask."""

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -14,3 +15,10 @@ settings.register_profile(
 )
 settings.load_profile("minittt")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers():
+    """Training flushes them to zero for speed, for the whole process; Hypothesis draws them on purpose."""
+    yield
+    torch.set_flush_denormal(False)

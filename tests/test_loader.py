@@ -1,14 +1,16 @@
 """From records to batches: every draw a function of (seed, step, part), nothing cut in silence."""
 
+import random
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minittt.attention import TARGET, TEXT, assign_groups
-from minittt.conversation import render
+from minittt.attention import SOURCE, TARGET, TEXT, assign_groups
+from minittt.conversation import Sequence, render
 from minittt.errors import MinitttError
-from minittt.loader import Loader, length, split
+from minittt.loader import Loader, length, mishear, split
 from minittt.objective import Preset, preset
 from tests.toy import toy_corpus
 
@@ -80,3 +82,22 @@ def test_law_02_a_split_sequence_is_whole_and_cut_before_text_only(seed, row_len
             stop = next((i for i, k in enumerate(b.kinds[1:], 1) if k == TEXT), len(b.kinds))
             unit = stop + two * b.kinds[:stop].count(TARGET)
             assert length(a, two) + unit > row_length
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 1.0]))
+def test_mishearing_touches_only_codes_that_are_listened_to(seed, most):
+    corpus = toy_corpus(seed)
+    v = corpus.vocabulary
+    for record in corpus.split("train"):
+        clean = render(record, corpus, 4)
+        noisy = mishear(clean, corpus, most, random.Random(seed))
+        assert noisy.kinds == clean.kinds
+        for before, after, kind in zip(clean.ids, noisy.ids, clean.kinds, strict=True):
+            assert before == after or (kind == SOURCE and before != v.eoa and v.first_code <= after < v.eoa)
+    rng, n = random.Random(seed), 400
+    sequence = Sequence([v.first_code] * n, [SOURCE] * n, [False] * n)
+    changed = [
+        sum(i != v.first_code for i in mishear(sequence, corpus, most, rng).ids) / n for _ in range(60)
+    ]
+    heard_right = most / 2 * (1 - 1 / v.codebook_size)  # a random code may be the true one
+    assert abs(sum(changed) / 60 - heard_right) < 0.1 * most + 0.02
