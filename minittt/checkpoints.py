@@ -97,7 +97,7 @@ def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[st
 
 def tidy(folder: Path, step: int) -> None:
     """Remove half-written files of a killed process, and what was logged after `step`: it will be logged again."""
-    for unfinished in folder.glob(".*-state-*.safetensors"):
+    for unfinished in [*folder.glob(".*-state-*.safetensors"), *folder.glob(".*-log.jsonl")]:
         unfinished.unlink()
     log = folder / "log.jsonl"
     if log.is_file():

@@ -68,8 +68,8 @@ def smear(power: Tensor) -> Tensor:
 def requantise(features: Tensor, frames: int = 4) -> Tensor:
     """What any codec does to sound: replace pieces of four frames (40 ms) by the likest of a few others.
 
-    The codebook, 16 to 256 pieces, is drawn from the batch of log powers (B, T, bands) itself, a new one each
-    time, so that the recogniser learns to hear through codecs in general and knows none. Level is kept. A third
+    The codebook, 16 to 256 pieces, is drawn from the batch of log powers (B, T, bands) itself, a new one
+    each time: the recogniser learns to hear through codecs in general and knows none. Level is kept. A third
     of the rows stay as they are; the others mix piece and substitute in a proportion of their own.
     """
     rows, length, bands = features.shape

@@ -41,7 +41,7 @@ class RefereeSettings:
     """How long and on how much to train. The defaults take about a quarter of an hour on one CPU core."""
 
     utterances: int = 12000  # of the referee's own voices, synthesised once, disturbed anew each time
-    steps: int = 3600
+    steps: int = 4500
     batch: int = 32
     learning_rate: float = 2e-3
     voice_sentences: int = 200  # each said by all four reply voices; twice the sound with a codec

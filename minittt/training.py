@@ -108,7 +108,8 @@ class Trainer:
             self._resume()
         elif checkpoints.states(self.out):
             raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
-        elif self.world.rank == 0:  # a log here is that of a run that ended before its first checkpoint
+        elif self.world.rank == 0:  # what lies here is of a run that ended before its first checkpoint
+            checkpoints.tidy(self.out, 0)
             (self.out / "log.jsonl").unlink(missing_ok=True)
         self.world.wait()
 

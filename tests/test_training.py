@@ -230,3 +230,10 @@ def test_the_module_is_a_command(tmp_path, monkeypatch, capsys):
         Trainer(toy_corpus(1), tmp_path / "b", replace(SETTINGS, accumulate=5))
     with pytest.raises(MinitttError, match="no precision 'half'"):
         TrainingSettings(precision="half")
+
+
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_leaves_no_litter(tmp_path):
+    for name in (".123-state-00000002.safetensors", ".123-log.jsonl", "log.jsonl"):
+        (tmp_path / name).write_text('{"step": 1}\n')
+    Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    assert not list(tmp_path.iterdir())
