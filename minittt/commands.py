@@ -200,12 +200,10 @@ def evaluate(args) -> None:
     corpus = load_corpus(args.data)
     settings = dataclasses.replace(_settings(args), full_span=_full_span(talker))
     evaluation = Evaluation(talker, corpus, codec, Referee.load(args.referee), args.split, settings)
-    families = {record["family"] for record in corpus.split(args.split)}
-    if "asr" in families:
-        evaluation.text(args.limit)
+    corpus.split(args.split)  # names the splits there are, if this is none
+    evaluation.text(args.limit)
     evaluation.questions(args.limit)
-    if "tts" in families:
-        evaluation.speech(args.limit)
+    evaluation.speech(args.limit)
     if args.coherence:
         records = family(corpus, args.split, "qa", args.limit)
         evaluation.scores += [coherence(evaluation, records, steps) for steps in (1, 4, 16)]

@@ -124,19 +124,21 @@ class Evaluation:
         """Note one score."""
         self.scores.append(ratio(*score_arguments))
 
+    def _ask(self, name: str, limit: int | None) -> Answers:
+        records = family(self.corpus, self.split, name, limit)
+        return ask(self.talker, self.corpus, records, self.settings)
+
     def text(self, limit: int | None = None) -> None:
-        """Transcripts and captions: text out only."""
-        asr = ask(self.talker, self.corpus, family(self.corpus, self.split, "asr", limit), self.settings)
-        errors, words = zip(
-            *(word_errors(reply_text(r), a.text) for r, a in zip(asr.records, asr.replies, strict=True)),
-            strict=True,
-        )
-        self.add("ASR word error rate", errors, words)
+        """Transcripts, captions and chat: text out. Families that the split does not have are passed over."""
+        asr = self._ask("asr", limit)
+        if asr.records:
+            pairs = zip(asr.records, asr.replies, strict=True)
+            errors, words = zip(*(word_errors(reply_text(r), a.text) for r, a in pairs), strict=True)
+            self.add("ASR word error rate", errors, words)
         for name in ("caption", "chat"):
-            answers = ask(
-                self.talker, self.corpus, family(self.corpus, self.split, name, limit), self.settings
-            )
-            self.add(f"{name} right", self._exact(answers))
+            answers = self._ask(name, limit)
+            if answers.records:
+                self.add(f"{name} right", self._exact(answers))
 
     def _exact(self, answers: Answers) -> list[bool]:
         return [
@@ -144,22 +146,22 @@ class Evaluation:
             for r, a in zip(answers.records, answers.replies, strict=True)
         ]
 
-    def questions(self, limit: int | None = None) -> Answers:
+    def questions(self, limit: int | None = None) -> None:
         """Spoken questions: the text of the answer, and its speech where the text is right."""
-        answers = ask(self.talker, self.corpus, family(self.corpus, self.split, "qa", limit), self.settings)
-        right = self._exact(answers)
-        self.add("spoken question, text answer right", right)
-        kept = [i for i, yes in enumerate(right) if yes]
-        self._speech(
-            "spoken answer", Answers([answers.records[i] for i in kept], [answers.replies[i] for i in kept])
-        )
-        return answers
+        answers = self._ask("qa", limit)
+        if answers.records:
+            right = self._exact(answers)
+            self.add("spoken question, text answer right", right)
+            kept = [
+                pair
+                for pair, yes in zip(zip(answers.records, answers.replies, strict=True), right, strict=True)
+                if yes
+            ]
+            self._speech("spoken answer", Answers([r for r, _ in kept], [a for _, a in kept]))
 
-    def speech(self, limit: int | None = None) -> Answers:
+    def speech(self, limit: int | None = None) -> None:
         """Text to speech."""
-        answers = ask(self.talker, self.corpus, family(self.corpus, self.split, "tts", limit), self.settings)
-        self._speech("TTS", answers)
-        return answers
+        self._speech("TTS", self._ask("tts", limit))
 
     def waves(self, spans: list[list[int]]) -> list[np.ndarray]:
         """Flattened codes of each span -> its waveform."""
@@ -167,8 +169,11 @@ class Evaluation:
 
     def _speech(self, name: str, answers: Answers) -> None:
         """Words, length and voice of spoken replies against the true tokens through the same codec and referee."""
+        pairs = [(r, a) for r, a in zip(answers.records, answers.replies, strict=True) if true_spans(r)]
+        if not pairs:
+            return
         said, theirs, truth = [], [], []
-        for record, reply in zip(answers.records, answers.replies, strict=True):
+        for record, reply in pairs:
             numbers = true_spans(record)
             said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
             truth.append([self.corpus.audio(n).tolist() for n in numbers])

@@ -153,6 +153,11 @@ def test_own_recordings_train_a_talker_of_their_own(tmp_path, capsys):
     assert len((out / "log.jsonl").read_text().splitlines()) == 2
     assert run(capsys, "transcribe", WAVS / "speech_1.wav", "--talker", out / "talker.safetensors")[0] == 0
     assert Talker.load(out / "talker.safetensors").info["step"] == 2
+    judged = ["--data", corpus, "--split", "renditions", "--talker", out / "talker.safetensors"]
+    assert run(capsys, "evaluate", *judged)[0] == 0
+    code, _, err = run(capsys, "evaluate", "--split", "nowhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "it has train" in err
 
 
 def test_evaluate_prints_scores_with_intervals(tmp_path, capsys):
