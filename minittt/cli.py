@@ -106,7 +106,10 @@ def _decoding_options(sub: argparse.ArgumentParser) -> None:
         help="which slots a step reveals: random_order, entropy_order, ...",
     )
     sub.add_argument(
-        "--temperature", type=float, default=1.0, help="of audio; 0 is greedy. Text is always greedy"
+        "--temperature",
+        type=float,
+        default=0.5,
+        help="of audio: 1 draws from the model as it is, 0 is greedy (one voice). Text is always greedy",
     )
 
 

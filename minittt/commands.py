@@ -78,13 +78,14 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
     if not single and args.output.suffix.lower() == ".wav":
         raise MinitttError(f"{len(entries)} answers do not fit one file: give -o a folder")
     args.output.parent.mkdir(parents=True, exist_ok=True)
+    taken: set[Path] = set()
     for i, (question, _, _, answer, steps) in enumerate(entries):
-        name = Path(question).stem if _is_audio(question) else f"question_{i + 1}"
-        path = (
-            args.output
-            if single
-            else args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
-        )
+        name = Path(question).stem if _is_audio(question) else f"typed_{i + 1}"
+        path = args.output
+        if not single:
+            path = args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
+            path = path if path not in taken else path.with_stem(f"{path.stem}_{i + 1}")
+        taken.add(path)
         if len(answer):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_audio(path, answer, codec.config.sample_rate)

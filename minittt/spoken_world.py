@@ -231,15 +231,15 @@ def codec_info(codec) -> dict:
     }
 
 
-SAMPLES = (  # file, what is said, an unseen voice, and the reply
+SAMPLES = (  # file, what is said (facts of training), a voice never heard in training, and the reply
     ("question_1", "what is two plus three", "en-us+m7", "two plus three equals five"),
     ("question_2", "count from three to eight", "en-us+f3", "three four five six seven eight"),
-    ("question_3", "what is nine minus four", "en-us+aunty", "nine minus four equals five"),
+    ("question_3", "what is eight minus three", "en-us+aunty", "eight minus three equals five"),
     ("question_4", "say seven two nine", "en-us+Alex", "seven two nine"),
     ("question_5", "what is eight plus six", "en-us+linda", "eight plus six equals fourteen"),
-    ("question_6", "count from nine to twelve", "en-us+travis", "nine ten eleven twelve"),
+    ("question_6", "count from five to ten", "en-us+adam", "five six seven eight nine ten"),
     ("speech_1", "four eleven nineteen six", "en-us+adam", ""),
-    ("speech_2", "six minus one equals five", "en-us+f3", ""),
+    ("speech_2", "six plus two equals eight", "en-us+f3", ""),
     ("speech_3", "twenty three zero", "en-us+m7", ""),
 )
 
