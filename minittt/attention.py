@@ -120,22 +120,27 @@ Rule = Callable[[Tokens, Tokens], Tensor]
 
 
 def is_real(q: Tokens, k: Tokens) -> Tensor:
+    """Padding is never a key."""
     return k.group > PAD_GROUP
 
 
 def same_document(q: Tokens, k: Tokens) -> Tensor:
+    """Packed documents are blind to each other."""
     return k.document == q.document
 
 
 def not_later(q: Tokens, k: Tokens) -> Tensor:
+    """The past and the own group: what a finished token may look at."""
     return k.group <= q.group
 
 
 def earlier(q: Tokens, k: Tokens) -> Tensor:
+    """The past alone: what a draft may see of what is committed."""
     return k.group < q.group
 
 
 def same_group(q: Tokens, k: Tokens) -> Tensor:
+    """The own group: bidirectional inside a block or a span."""
     return k.group == q.group
 
 
