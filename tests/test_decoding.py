@@ -281,6 +281,17 @@ def test_law_18_every_step_reads_the_logits_of_its_own_slots(case):
             )
 
 
+def test_law_18_later_blocks_of_a_full_span_read_their_own_logits_too():
+    """The case that chance seldom draws: closed blocks of the same span are drafted again before the block at hand."""
+    later = 0
+    for seed in range(6):
+        how = Settings(block_size=2, full_span=True, steps=2, max_text=4, max_span=8, max_spans=1)
+        case = how, [[0, OPEN]], [[0, 1]], [seed], GroupNetwork(V, seed)
+        test_law_18_every_step_reads_the_logits_of_its_own_slots.hypothesis.inner_test(case)
+        later += any(isinstance(e, DenoisingStep) and e.block > 0 for e in decode(case, cached=False)[1])
+    assert later >= 2
+
+
 @settings(max_examples=40)
 @given(SEEDS, st.data())
 def test_law_18_any_split_into_steps_gives_the_same_logits(seed, data):
