@@ -20,7 +20,7 @@ TRAINING_NUMBERS = {  # options of `train`, as TrainingSettings has them
     "warmup": (int, "steps until the peak"),
     "source_noise": (float, "at most this share of the codes listened to is replaced by random ones"),
     "accumulate": (int, "passes a step; the loss stays the same"),
-    "precision": (str, "auto, float32, bfloat16 or float64"),
+    "precision": (str, "auto (bfloat16 where it is fast), float32, bfloat16 or float64"),
     "evaluate_every": (int, "steps between held-out losses and sample replies"),
     "samples": (int, "sample replies at each evaluation"),
     "save_every": (int, "steps between checkpoints"),
@@ -170,7 +170,7 @@ def _training_commands(command) -> None:
     )
     codec.add_argument("-o", "--output", type=Path, required=True)
     codec.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
-    codec.add_argument("--minutes", type=float, default=14.0)
+    codec.add_argument("--minutes", type=float, default=40.0)
     codec.add_argument("--seed", type=int, default=0)
     referee = command(
         "referee", "Train the recogniser that judges.", "referee -o referee.safetensors", talks=False

@@ -29,10 +29,10 @@ class CodecTrainingSettings:
     """How a codec is trained. The learning rate falls along a cosine to zero as time or steps run out."""
 
     config: CodecConfig = field(default_factory=CodecConfig)
-    minutes: float = 14.0
+    minutes: float = 40.0
     max_steps: int | None = None  # ends the training if it comes before the clock does
     batch_size: int = 4  # small batches are far faster on a CPU
-    crop: float = 0.8  # seconds
+    crop: float = 1.0  # seconds
     learning_rate: float = 1.5e-3
     unquantised_steps: int = 500  # the latents find their shape before a codebook is laid over them
     commitment: float = 0.25
@@ -60,31 +60,43 @@ def _text(rng: np.random.Generator) -> str:
     return forms[rng.integers(len(forms))]
 
 
-def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> list[np.ndarray]:
-    """n waves (samples,) to train a codec on: nine in ten spoken, half of those noisy; the rest are sounds.
+def draw_corpus(
+    n: int, seed: int = 0, speakers: tuple[str, ...] | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """n pairs (heard, meant) of waves (samples,) to train a codec on: nine in ten spoken, the rest sounds.
 
-    speakers: voices to draw from evenly; None: those of training, the reply voices 35 % of the time.
+    Half of the users' voices are disguised, and half of those are noisy in what is heard but not in what is meant: the
+    codec learns to leave noise out of its tokens. speakers: voices to draw from evenly; None: those of training, the
+    reply voices, never disguised, 35 % of the time.
     """
-    waves = []
+    pairs = []
     for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
         # One generator per wave: the lengths of the synthesiser vary, and must not shift later draws.
         rng = np.random.default_rng([seed, i])
         if rng.random() < 0.1:
-            waves.append(synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng))
+            wave = synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng)
+            pairs.append((wave, wave))
             continue
-        among = speakers or (voices.REPLY if rng.random() < 0.35 else voices.USER)
+        reply = speakers is None and rng.random() < 0.35
+        among = speakers or (voices.REPLY if reply else voices.USER)
         rate, pitch = int(rng.integers(120, 231)), int(rng.integers(30, 76))
         wave = synthesis.say(_text(rng), str(rng.choice(among)), rate, pitch)
-        waves.append(synthesis.vary(wave, rng) if rng.random() < 0.5 else wave)
-    return waves
+        if not reply and rng.random() < 0.5:
+            wave = synthesis.disguise(wave, rng)
+        pairs.append((synthesis.vary(wave, rng) if not reply and rng.random() < 0.5 else wave, wave))
+    return pairs
 
 
-def read_corpus(folder: str | Path, sample_rate: int) -> list[np.ndarray]:
-    """Every WAV and FLAC file under `folder` as (samples,) at sample_rate Hz; an error if there is none."""
+def read_corpus(folder: str | Path, sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every WAV and FLAC file under `folder` as a pair of twice the same (samples,) at sample_rate Hz.
+
+    Raises MinitttError if there is none.
+    """
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".wav", ".flac"))
     if not paths:
         raise MinitttError(f"{folder}: no recordings there; give a folder with WAV or FLAC files")
-    return [read_audio(path, sample_rate) for path in tqdm(paths, "recordings", leave=False)]
+    waves = [read_audio(path, sample_rate) for path in tqdm(paths, "recordings", leave=False)]
+    return [(wave, wave) for wave in waves]
 
 
 def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
@@ -185,27 +197,31 @@ def perplexity(usage: Tensor) -> float:
     return torch.special.entr(share).sum(-1).exp().mean().item()
 
 
-def crops(waves: list[np.ndarray], n: int, samples: int, rng: np.random.Generator) -> Tensor:
-    """n random crops (n, samples) at random gains; a wave shorter than that lies somewhere in silence."""
-    batch = np.zeros((n, samples), np.float32)
-    for row in batch:
-        wave = waves[rng.integers(len(waves))]
-        start = rng.integers(abs(len(wave) - samples) + 1)
-        if len(wave) > samples:
-            row[:] = wave[start : start + samples]
-        else:
-            row[start : start + len(wave)] = wave
+def crops(
+    pairs: list[tuple[np.ndarray, np.ndarray]], n: int, samples: int, rng: np.random.Generator
+) -> Tensor:
+    """n random crops, heard and meant at the same place and gain, (2, n, samples); a shorter wave lies in silence."""
+    batch = np.zeros((2, n, samples), np.float32)
+    for i in range(n):
+        pair = pairs[rng.integers(len(pairs))]
+        length = len(pair[0])
+        start = rng.integers(abs(length - samples) + 1)
+        for row, wave in zip(batch[:, i], pair, strict=True):
+            if length > samples:
+                row[:] = wave[start : start + samples]
+            else:
+                row[start : start + length] = wave
     return torch.from_numpy(batch * rng.uniform(0.7, 1.3, (n, 1)).astype(np.float32))
 
 
 class _Trainer:
     """A codec in training: its optimiser, its corpus, and how often each of its codes is used."""
 
-    def __init__(self, waves: list[np.ndarray], settings: CodecTrainingSettings) -> None:
-        if not waves:
+    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], settings: CodecTrainingSettings) -> None:
+        if not pairs:
             raise MinitttError("a codec cannot learn from nothing: give at least one recording")
         torch.manual_seed(settings.seed)
-        self.waves, self.settings, self.rng = waves, settings, np.random.default_rng(settings.seed)
+        self.pairs, self.settings, self.rng = pairs, settings, np.random.default_rng(settings.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.codec = Codec(settings.config).train().to(self.device)
         self.distance = SpectralDistance(settings.config.sample_rate).to(self.device)
@@ -216,26 +232,25 @@ class _Trainer:
         self.perplexity, self.distances = 0.0, []
 
     def crops(self, n: int) -> Tensor:
-        return crops(self.waves, n, self.frames * self.codec.hop, self.rng).to(self.device)
+        return crops(self.pairs, n, self.frames * self.codec.hop, self.rng).to(self.device)
 
     def learn(self, progress: float) -> None:
         """One step at `progress` in [0, 1) of the training."""
-        settings, wave = self.settings, self.crops(self.settings.batch_size)
+        settings, (wave, meant) = self.settings, self.crops(self.settings.batch_size)  # (B, samples) each
         rate = (
             settings.learning_rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
         )
         self.optimiser.param_groups[0]["lr"] = rate
         if self.step == settings.unquantised_steps:
-            start_codebooks(
-                self.codec, self.crops(math.ceil(8 * settings.config.codebook_size / self.frames))
-            )
+            enough = math.ceil(8 * settings.config.codebook_size / self.frames)
+            start_codebooks(self.codec, self.crops(enough)[0])
         if self.step < settings.unquantised_steps:
             reconstruction, commitment = self.codec.decoder(self.codec.latents(wave))[:, 0], 0.0
         else:
             reconstruction, codes, commitment = self.codec(wave)
             for counts, code in zip(self.usage, codes.cpu().transpose(0, 1), strict=True):
                 counts += torch.bincount(code.flatten(), minlength=len(counts))
-        distance = self.distance(reconstruction, wave)
+        distance = self.distance(reconstruction, meant)
         self.optimiser.zero_grad()
         (distance + settings.commitment * commitment).backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), settings.gradient_norm)
@@ -248,7 +263,7 @@ class _Trainer:
         if self.step % _REVIVE_EVERY or self.step <= self.settings.unquantised_steps:
             return
         if progress < self.settings.revive_until:
-            self.revived += revive(self.codec, self.crops(self.settings.batch_size), self.usage)
+            self.revived += revive(self.codec, self.crops(self.settings.batch_size)[0], self.usage)
         self.perplexity = perplexity(self.usage)
         self.usage.zero_()
 
@@ -260,15 +275,20 @@ class _Trainer:
 
 
 def train_codec(
-    waves: list[np.ndarray], settings: CodecTrainingSettings, out: str | Path, log: str | Path | None = None
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    settings: CodecTrainingSettings,
+    out: str | Path,
+    log: str | Path | None = None,
 ) -> Codec:
-    """Train a codec on waves (samples_i,) at settings.config.sample_rate; return it as written to `out`.
+    """Train a codec on pairs (heard, meant) of waves (samples_i,); return it as written to `out`.
+
+    It hears the first and learns to say the second, both at settings.config.sample_rate.
 
     out: written in half precision every minute and at the end. log: JSON lines, one per 200 steps: step,
     seconds, loss (spectral distance), perplexity of the codes, entries revived so far.
     """
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU crawl
-    trainer = _Trainer(waves, settings)
+    trainer = _Trainer(pairs, settings)
     begin = saved = time.monotonic()
     if log:
         Path(log).write_text("")

@@ -242,7 +242,7 @@ def codec(args) -> None:
         waves = (
             read_corpus(args.input, settings.config.sample_rate)
             if args.input
-            else draw_corpus(4000, args.seed)
+            else draw_corpus(6000, args.seed)
         )
         train_codec(waves, settings, args.output, log)
     elif args.action == "polish":

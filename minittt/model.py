@@ -64,6 +64,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention of q (B, heads, L, head_dim) over k, v (B, kv_heads, K, head_dim) under mask (B, L, K) bool."""
+    B, heads, L, head_dim = q.shape
+    kv_heads, K = k.shape[1:3]
+    shared = heads // kv_heads
+    if (
+        q.device.type == "cpu" and q.dtype == torch.bfloat16
+    ):  # torch's CPU kernels are twice slower in bfloat16
+        scores = (q * head_dim**-0.5).reshape(
+            B, kv_heads, shared * L, head_dim
+        ) @ k.mT  # (B, kv, shared * L, K)
+        unseen = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)  # (B, L, K)
+        scores = scores.view(B, kv_heads, shared, L, K) + unseen[:, None, None]
+        return (scores.softmax(-1).view(B, kv_heads, shared * L, K) @ v).view(B, heads, L, head_dim)
+    k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))  # (B, heads, K, head_dim)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+
+
 class Attention(nn.Module):
     """Grouped-query attention under a boolean mask; a cache, if given, extends its keys and values."""
 
@@ -82,15 +100,10 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(B, L, self.heads, self.head_dim).transpose(1, 2)  # (B, heads, L, head_dim)
         k = self.k_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         v = self.v_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, *angles), rotate(k, *angles)
+        q, k = (rotate(x, *angles).to(v.dtype) for x in (q, k))  # autocast computes v alone in bfloat16
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, kv_heads, K, head_dim)
-        shared = self.heads // self.kv_heads
-        k, v = (
-            k.repeat_interleave(shared, dim=1),
-            v.repeat_interleave(shared, dim=1),
-        )  # (B, heads, K, head_dim)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])  # (B, heads, L, head_dim)
+        y = attend(q, k, v, mask)  # (B, heads, L, head_dim)
         return self.o_proj(y.transpose(1, 2).reshape(B, L, -1))
 
 

@@ -21,7 +21,7 @@ from minittt.codec import flatten, write_audio
 from minittt.corpus import save_corpus
 from minittt.vocabulary import train_tokeniser
 
-TRAIN_SIZES = {"qa": 13_000, "asr": 7_000, "tts": 7_000, "caption": 4_000, "chat": 4_000, "document": 2_000}
+TRAIN_SIZES = {"qa": 11_000, "asr": 9_000, "tts": 6_000, "caption": 3_000, "chat": 3_000, "document": 2_000}
 TEST_SIZES = {"qa": 450, "asr": 300, "tts": 300, "caption": 250, "chat": 60, "document": 60}
 SPLITS = ("train", "renditions", "voices", "facts")
 
@@ -31,10 +31,12 @@ class World:
     """Draws records and remembers the utterances they need; synthesis and coding come later, all at once.
 
     `rng` decides everything. `users` are the voices that ask; `sums` and `counts` the facts that may be asked.
+    disguised: the share of questions whose voice is bent into one that nobody has, for training.
     """
 
     rng: random.Random
     users: tuple[str, ...] = voices.USER
+    disguised: float = 0.0
     sums: tuple = sentences.SUMS
     counts: tuple = sentences.COUNTS
     utterances: list[dict] = field(default_factory=list)
@@ -50,6 +52,7 @@ class World:
             "rate": self.rng.randint(150, 200),
             "pitch": self.rng.randint(35, 65),
             "vary": self.rng.random() < 0.7,
+            "disguise": self.rng.random() < self.disguised,
         }
         return self.utter(text, self.rng.choice(self.users), **how)
 
@@ -185,7 +188,8 @@ def draw(
     }
     utterances, splits = [], {}
     for number, (name, (users, facts, sizes)) in enumerate(settings.items()):
-        world = World(random.Random(1000 * seed + number), users, **facts, utterances=utterances)
+        disguised = 0.5 if name == "train" else 0.0
+        world = World(random.Random(1000 * seed + number), users, disguised, **facts, utterances=utterances)
         splits[name] = world.records(sizes)
     return utterances, splits
 
@@ -197,6 +201,8 @@ def synthesise(utterance: dict, seed: int) -> np.ndarray:
         wave = synthesis.sound(utterance["voice"], np.random.default_rng(utterance["sound"]))
     else:
         wave = synthesis.say(utterance["text"], utterance["voice"], utterance["rate"], utterance["pitch"])
+    if utterance.get("disguise"):
+        wave = synthesis.disguise(wave, rng)
     return synthesis.vary(wave, rng) if utterance.get("vary") else wave
 
 

@@ -87,6 +87,22 @@ def vary(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip((wave + noise) * 10 ** (rng.uniform(-6, 2) / 20), -1, 1).astype(np.float32)
 
 
+def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A voice nobody has: formants and tempo moved by up to 10 %, the spectrum bent by up to 8 dB either way.
+
+    Training on such renditions is what prepares for voices never heard.
+    """
+    factor = rng.uniform(0.9, 1.1)
+    wave = soxr.resample(
+        wave, SAMPLE_RATE, SAMPLE_RATE * factor
+    )  # played at the old rate: all frequencies / factor
+    knots = rng.uniform(-8, 8, 5)  # dB, evenly spaced from 0 Hz to half the sample rate
+    spectrum = np.fft.rfft(wave)
+    gain = np.interp(np.linspace(0, 4, len(spectrum)), np.arange(5), knots)  # dB
+    wave = np.fft.irfft(spectrum * 10 ** (gain / 20), len(wave))
+    return (wave / (np.abs(wave).max() + 1e-6) * 0.7).astype(np.float32)
+
+
 def _fade(wave: np.ndarray) -> np.ndarray:
     """Ramp both ends over 10 ms, so that no sound begins or ends with a click."""
     edge = min(SAMPLE_RATE // 100, len(wave) // 2)

@@ -58,9 +58,7 @@ class TrainingSettings:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # bound on the gradient's norm; the norm before clipping is logged
-    precision: str = (
-        "auto"  # bfloat16: by autocast, weights stay float32; auto: bfloat16 on CUDA, else float32
-    )
+    precision: str = "auto"  # bfloat16: by autocast, weights stay float32; auto: bfloat16 where it is fast
     compile: bool = False  # torch.compile the Transformer
     shard: bool = False  # FSDP2: every process keeps a share of the weights; else DDP
     seed: int = 0
@@ -80,6 +78,14 @@ class TrainingSettings:
             )
         if self.compile and self.shard:
             raise MinitttError("compile and shard do not go together: choose one")
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def learning_rate(step: int, s: TrainingSettings) -> float:
@@ -139,7 +145,7 @@ class Trainer:
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
         half = PRECISIONS[s.precision] == torch.bfloat16
-        half |= s.precision == "auto" and self.world.device.type == "cuda"
+        half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)
         shared = share_out(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
         decayed = [p for p in self.model.parameters() if p.dim() > 1]

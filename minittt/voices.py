@@ -13,7 +13,10 @@ USER_LOW = _english(
     "m1 m2 m3 m4 m5 m6 Andy Denis Diogo Gene2 Lee Michael Mike Reed edward ian john paul victor quincy"
 )
 USER_HIGH = _english("f1 f4 f5 Alicia Annie belinda grandma steph anikaRobot shelby")
-USER = USER_LOW + USER_HIGH
+USER_OTHER = _english(  # in training too, but sorted neither as low nor as high
+    "AnxiousAndy RicishayMax UniRobot benjamin edward2 grandpa iven2 iven3 klatt2 klatt3 michel pedro steph2 steph3 zac"
+)
+USER = USER_LOW + USER_HIGH + USER_OTHER
 UNSEEN_LOW = _english("m7 Alex adam travis")
 UNSEEN_HIGH = _english("f3 aunty linda")
 UNSEEN = UNSEEN_LOW + UNSEEN_HIGH

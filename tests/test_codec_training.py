@@ -37,6 +37,11 @@ def tones(n: int = 12) -> list[np.ndarray]:
     return [0.5 * np.sin(2 * np.pi * 150 * (1 + i) * time).astype(np.float32) for i in range(n)]
 
 
+def twice(waves: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs in which what is heard is what is meant."""
+    return [(wave, wave) for wave in waves]
+
+
 def settings(**changes) -> CodecTrainingSettings:
     usual = {"config": TINY, "minutes": 9.0, "crop": 0.2, "unquantised_steps": 40, "max_steps": 240}
     return CodecTrainingSettings(**(usual | changes))
@@ -45,7 +50,7 @@ def settings(**changes) -> CodecTrainingSettings:
 def test_some_steps_lower_the_loss_and_leave_a_log(tmp_path):
     out, log = tmp_path / "codec.safetensors", tmp_path / "log.jsonl"
     with patch.object(codec_training, "_LOG_EVERY", 40):
-        codec = train_codec(tones(), settings(), out, log)
+        codec = train_codec(twice(tones()), settings(), out, log)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == [40, 80, 120, 160, 200, 240]
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
@@ -65,7 +70,7 @@ def test_some_steps_lower_the_loss_and_leave_a_log(tmp_path):
 def test_one_seed_gives_one_codec(tmp_path):
     names = [
         train_codec(
-            tones(), settings(max_steps=30, unquantised_steps=10, seed=seed), tmp_path / "c"
+            twice(tones()), settings(max_steps=30, unquantised_steps=10, seed=seed), tmp_path / "c"
         ).fingerprint()
         for seed in (1, 1, 2)
     ]
@@ -79,7 +84,7 @@ def test_training_ends_by_the_clock_and_rests_at_a_learning_rate_of_zero():
     plan = settings(minutes=2.0, max_steps=100)
     assert plan.progress(75, 60.0) == 0.75
     assert plan.progress(25, 60.0) == 0.5
-    trainer = codec_training._Trainer(tones(), settings())
+    trainer = codec_training._Trainer(twice(tones()), settings())
     for progress, share in ((0.0, 1 / 50), (0.5, 2 / 50 / 2), (1.0, 0.0)):
         trainer.learn(progress)
         assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(1.5e-3 * share, abs=1e-12)
@@ -107,7 +112,7 @@ def test_a_training_that_breaks_off_leaves_the_last_whole_file(tmp_path):
         patch.object(Codec, "save", save),
         pytest.raises(CodecError, match="disk is full"),
     ):
-        train_codec(tones(), settings(max_steps=3), out)
+        train_codec(twice(tones()), settings(max_steps=3), out)
     assert Codec.load(out).fingerprint() == saves[0]
 
 
@@ -136,7 +141,7 @@ def test_k_means_finds_clusters_that_are_there():
 def test_codebooks_start_on_the_latents():
     torch.manual_seed(0)
     codec = Codec(TINY)
-    wave = crops(tones(), 32, 1600, np.random.default_rng(0))
+    wave = crops(twice(tones()), 32, 1600, np.random.default_rng(0))[0]
     before = codec.encode(wave)
     latents = codec.latents(wave)
 
@@ -161,7 +166,7 @@ def test_codebooks_start_on_the_latents():
 def test_a_dead_entry_comes_back_and_stays():
     """encodec's own expiry fails this: the next moving average puts the entry back where it was."""
     torch.manual_seed(0)
-    codec, wave = Codec(TINY).train(), crops(tones(), 32, 1600, np.random.default_rng(0))
+    codec, wave = Codec(TINY).train(), crops(twice(tones()), 32, 1600, np.random.default_rng(0))[0]
     start_codebooks(codec, wave)
     books = [layer._codebook for layer in codec.quantizer.vq.layers]
     far = torch.full((TINY.dimension,), 99.0)
@@ -216,7 +221,10 @@ def test_mel_filters_overlap_into_a_partition(n_mels, n_fft, rate):
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.integers(1, 40), SEEDS)
 def test_crops_are_pieces_of_the_waves_in_silence(lengths, samples, seed):
     waves = [np.arange(1, n + 1, dtype=np.float32) + 100 * i for i, n in enumerate(lengths)]
-    for row in crops(waves, 6, samples, np.random.default_rng(seed)).numpy():
+    pairs = [(wave, 3 * wave) for wave in waves]
+    pieces = crops(pairs, 6, samples, np.random.default_rng(seed)).numpy()  # (2, 6, samples)
+    assert np.allclose(pieces[1], 3 * pieces[0])  # heard and meant: one place, one gain
+    for row in pieces[0]:
         heard = row[row != 0]
         assert len(heard) in {min(n, samples) for n in lengths}
         gain = next(  # the gain that makes it a run of one of the waves
@@ -245,7 +253,7 @@ def test_the_corpus_holds_training_voices_and_sounds_but_no_others():
         return real_say(text, voice, rate, pitch)
 
     with patch.object(synthesis, "say", say):
-        waves = draw_corpus(300, seed=3)
+        pairs = draw_corpus(300, seed=3)
     heard = {voice for voice, _, _ in spoken}
     assert heard <= set(voices.USER) | set(voices.REPLY)
     assert set(voices.REPLY) <= heard
@@ -254,7 +262,12 @@ def test_the_corpus_holds_training_voices_and_sounds_but_no_others():
     assert 0.25 < replies < 0.45
     assert 10 < 300 - len(spoken) < 55
     assert all(120 <= rate <= 230 and 30 <= pitch <= 75 for _, rate, pitch in spoken)
-    assert all(wave.dtype == np.float32 and np.abs(wave).max() <= 1 and wave.ndim == 1 for wave in waves)
+    for pair in pairs:
+        assert all(w.dtype == np.float32 and np.abs(w).max() <= 1 and w.ndim == 1 for w in pair)
+        assert len(pair[0]) == len(pair[1])
+    noisy = [pair for pair in pairs if not np.array_equal(*pair)]
+    assert 60 < len(noisy) < 120  # half of the users' voices
+    assert all(np.abs(np.fft.rfft(heard)).min() > 0 for heard, _ in noisy)
     first = list(spoken)
     with patch.object(synthesis, "say", say):
         draw_corpus(300, seed=3)
@@ -268,4 +281,21 @@ def test_a_folder_of_recordings_is_a_corpus(tmp_path):
     soundfile.write(tmp_path / "deep" / "a.flac", tones()[0], 16000)
     soundfile.write(tmp_path / "b.WAV", tones()[1], 8000)
     (tmp_path / "notes.txt").write_text("not a recording")
-    assert sorted(len(wave) for wave in read_corpus(tmp_path, 8000)) == [2000, 4000]
+    pairs = read_corpus(tmp_path, 8000)
+    assert sorted(len(heard) for heard, _ in pairs) == [2000, 4000]
+    assert all(np.array_equal(heard, meant) for heard, meant in pairs)
+
+
+def test_noise_that_is_not_meant_is_left_out(tmp_path):
+    """Trained on noisy renditions of clean tones, a codec says them cleaner than it heard them."""
+    rng = np.random.default_rng(0)
+    pairs = [(synthesis.vary(wave, rng), wave) for wave in tones()]
+    heard = [(wave + 0.05 * rng.normal(size=len(wave))).astype(np.float32) for wave, _ in pairs]
+    pairs = [(noisy, wave) for noisy, (_, wave) in zip(heard, pairs, strict=True)]
+    codec = train_codec(pairs, settings(max_steps=400), tmp_path / "codec.safetensors")
+    said = codec.decode(codec.encode(torch.from_numpy(np.stack(heard))))
+    distance = SpectralDistance(8000)
+    meant = torch.from_numpy(np.stack([wave for _, wave in pairs]))
+    untaught = train_codec(twice(heard), settings(max_steps=400), tmp_path / "other.safetensors")
+    copied = untaught.decode(untaught.encode(torch.from_numpy(np.stack(heard))))
+    assert distance(said, meant) < distance(copied, meant)

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minittt import sentences, spoken_world, voices
 from minittt.codec import Codec, CodecConfig
@@ -78,6 +80,40 @@ def test_a_drawn_world_keeps_its_promises():
     assert any(len(r["messages"]) > 3 for r in splits["train"])
 
 
+def test_training_alone_hears_disguised_voices():
+    utterances, splits = spoken_world.draw(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
+
+    def disguised(split: str, role: str) -> list[bool]:
+        parts = [
+            p for r in splits[split] for who, *parts in r["messages"] if (who == "user") == (role == "user")
+            for p in parts
+        ]  # fmt: skip
+        return [bool(utterances[p].get("disguise")) for p in parts if isinstance(p, int)]
+
+    assert 0.25 < sum(disguised("train", "user")) / len(disguised("train", "user")) < 0.65
+    assert not any(disguised("train", "assistant"))
+    for split in ("renditions", "voices", "facts"):
+        assert not any(disguised(split, "user"))
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_a_disguise_moves_all_frequencies_by_one_factor_and_bends_the_spectrum(seed):
+    from minittt import synthesis
+
+    time = np.arange(8000) / 8000
+    wave = sum(np.sin(2 * np.pi * f * time) for f in (300, 600, 1200)).astype(np.float32)
+    bent = synthesis.disguise(wave, np.random.default_rng(seed))
+    factor = len(bent) / len(wave)
+    assert 0.899 < factor < 1.101
+    spectrum = np.abs(np.fft.rfft(bent))
+    peaks = [round(f / factor * len(bent) / 8000) for f in (300, 600, 1200)]  # bins where the tones should be
+    heights = [spectrum[p - 3 : p + 4].max() for p in peaks]
+    assert min(heights) > 10 * np.median(spectrum)
+    assert max(heights) / min(heights) < 10 ** (16 / 20) * 1.5
+    assert np.abs(bent).max() == pytest.approx(0.7, abs=1e-3) and bent.dtype == np.float32
+    assert np.array_equal(bent, synthesis.disguise(wave, np.random.default_rng(seed)))
+
+
 def test_equations_are_true():
     number = {word: i for i, word in enumerate(sentences.NUMBERS)}
     for a, operator, b in sentences.SUMS:
@@ -99,7 +135,7 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
         )
     corpus = load_corpus(tmp_path)
     assert {name: len(records) for name, records in corpus.splits.items()} == {
-        "train": 28, "renditions": 21, "voices": 21, "facts": 6
+        "train": 29, "renditions": 21, "voices": 21, "facts": 6
     }  # fmt: skip
     assert corpus.info["codec"] == codec.fingerprint()
     assert all(len(corpus.audio(i)) for i in range(len(corpus.utterances)))

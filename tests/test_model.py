@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minittt.attention import group_mask
 from minittt.errors import MinitttError
-from minittt.model import ModelConfig, Transformer, rotary, rotate
+from minittt.model import ModelConfig, Transformer, attend, rotary, rotate
 from minittt.vocabulary import Vocabulary
 from tests.toy import toy_model
 
@@ -64,3 +64,23 @@ def test_choices_are_columns_of_the_logits():
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(MinitttError, match="must be"):
         ModelConfig(20, **sizes)
+
+
+@given(
+    SEEDS, st.integers(1, 2), st.sampled_from([(2, 1), (4, 2), (3, 3)]), st.integers(1, 9), st.integers(0, 5)
+)
+def test_attention_by_hand_in_bfloat16_equals_the_kernel(seed, B, heads, L, kept):
+    """The branch that a CPU takes in bfloat16, against torch's kernel in float32, forward and backward."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(B, heads[0], L, 8), (B, heads[1], kept + L, 8), (B, heads[1], kept + L, 8)]
+    coarse = [torch.randn(s, generator=generator).bfloat16().requires_grad_() for s in shapes]
+    exact = [x.detach().float().requires_grad_() for x in coarse]
+    mask = torch.rand(B, L, kept + L, generator=generator) < 0.5
+    mask[:, :, -1] = True  # no empty row
+    a, b = attend(*coarse, mask), attend(*exact, mask)
+    assert a.dtype == torch.bfloat16 and a.shape == b.shape
+    assert torch.allclose(a.float(), b, atol=0.05)
+    direction = torch.randn(b.shape, generator=generator)
+    (a.float() * direction).sum().backward()
+    (b * direction).sum().backward()
+    assert all(torch.allclose(x.grad.float(), y.grad, atol=0.2) for x, y in zip(coarse, exact, strict=True))

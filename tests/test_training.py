@@ -21,7 +21,9 @@ from minittt.training import Trainer, TrainingSettings, learning_rate, main
 from tests.toy import toy_corpus
 
 TINY = {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
-SETTINGS = TrainingSettings(steps=6, records=4, row_length=160, evaluate_every=100, save_every=2, model=TINY)
+SETTINGS = TrainingSettings(
+    steps=6, records=4, row_length=160, evaluate_every=100, save_every=2, precision="float32", model=TINY
+)
 LONG = replace(SETTINGS, steps=400, save_every=1)
 
 
