@@ -168,6 +168,10 @@ class Codec(nn.Module):
                 codes |= dict(zip(chosen, encoded, strict=True))
         return [codes[i] for i in range(len(waves))]
 
+    def codebooks(self) -> Tensor:
+        """What the codes stand for: the entries of all codebooks, (K * codebook_size, dimension), as flattened."""
+        return torch.cat([layer._codebook.embed for layer in self.quantizer.vq.layers])
+
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this codec's tokens: a hash of configuration, encoder and codebooks.
 
@@ -176,9 +180,8 @@ class Codec(nn.Module):
         """
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
         for name, value in self.state_dict().items():
-            if name.startswith("decoder."):
-                continue
-            digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
+            if not name.startswith("decoder."):
+                digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:

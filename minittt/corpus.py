@@ -32,9 +32,11 @@ class Corpus:
     offsets: np.ndarray  # (utterances + 1,) int64
     utterances: list[dict]
     splits: dict[str, list[dict]]
+    codebooks: np.ndarray | None = None  # (codes there are, dimension): the codec's latent for each code
 
     @property
     def vocabulary(self) -> Vocabulary:
+        """The ids of this corpus: its tokeniser's pieces, then its codec's codes."""
         return Vocabulary(len(self.tokeniser), self.info["codebook_size"], self.info["n_codebooks"])
 
     def audio(self, utterance: int) -> np.ndarray:
@@ -61,12 +63,20 @@ def _read_lines(path: Path) -> list[dict]:
 
 
 def save_corpus(
-    folder: Path, info: dict, codes: list[np.ndarray], utterances: list[dict], splits: dict[str, list[dict]]
+    folder: Path,
+    info: dict,
+    codes: list[np.ndarray],
+    utterances: list[dict],
+    splits: dict[str, list[dict]],
+    codebooks: np.ndarray | None = None,
 ) -> None:
     """Write everything but the tokeniser. codes: one (n,) array an utterance; corpus.json is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     offsets = np.concatenate([[0], np.cumsum([len(c) for c in codes])]).astype(np.int64)
-    np.savez_compressed(folder / "audio.npz", codes=np.concatenate(codes).astype(np.uint16), offsets=offsets)
+    arrays = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
+    if codebooks is not None:
+        arrays["codebooks"] = codebooks.astype(np.float16)
+    np.savez_compressed(folder / "audio.npz", **arrays)
     _write_lines(folder / "utterances.jsonl.gz", utterances)
     for name, records in splits.items():
         _write_lines(folder / f"{name}.jsonl.gz", records)
@@ -89,8 +99,10 @@ def load_corpus(folder: str | Path) -> Corpus:
         info = json.loads((folder / "corpus.json").read_text())
         with np.load(folder / "audio.npz", allow_pickle=False) as audio:
             codes, offsets = audio["codes"], audio["offsets"]
+            codebooks = audio["codebooks"].astype(np.float32) if "codebooks" in audio else None
         utterances = _read_lines(folder / "utterances.jsonl.gz")
         splits = {name: _read_lines(folder / f"{name}.jsonl.gz") for name in info["splits"]}
     except (OSError, KeyError, ValueError) as error:
         raise MinitttError(f"the corpus in {folder} is damaged ({error}); make it anew") from error
-    return Corpus(info, TextTokeniser(folder / "tokeniser.model"), codes, offsets, utterances, splits)
+    tokeniser = TextTokeniser(folder / "tokeniser.model")
+    return Corpus(info, tokeniser, codes, offsets, utterances, splits, codebooks)

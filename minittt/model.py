@@ -135,6 +135,19 @@ class Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+@torch.no_grad()
+def place_codes(model: "Transformer", first_code: int, codebooks: Tensor, spread: float = 0.04) -> None:
+    """Let the embeddings of audio codes start where the codec has them: codes that sound alike begin alike.
+
+    codebooks (n, dimension): the latent of each code, ids first_code and on. A random projection keeps their distances;
+    some noise keeps equal entries apart. spread: standard deviation of the embeddings, per channel.
+    """
+    weight = model.embed_tokens.weight[first_code : first_code + len(codebooks)]  # (n, d)
+    latents = (codebooks - codebooks.mean(0)).to(weight)
+    placed = latents @ torch.randn(latents.shape[1], weight.shape[1]).to(weight)  # (n, d)
+    weight.copy_(spread * placed / placed.std() + 0.3 * spread * torch.randn(weight.shape).to(weight))
+
+
 class Transformer(nn.Module):
     """Token ids and a mask in, logits out; one network for reading, writing and denoising."""
 

@@ -107,4 +107,4 @@ def import_recordings(folder: str | Path, out: str | Path, codec: Codec, seed: i
     train_tokeniser([*texts, *INSTRUCTIONS], out / "tokeniser.model")
     utterances = [{"text": row["text"], "voice": row["voice"]} for row in rows]
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
-    save_corpus(out, codec_info(codec), codes, utterances, records)
+    save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy())

@@ -222,7 +222,7 @@ def build(
     splits["train"] += transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
-    save_corpus(out, codec_info(codec), flat, kept, splits)
+    save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy())
 
 
 def codec_info(codec) -> dict:

@@ -27,7 +27,7 @@ from minittt.distributed import Worker, join, leave, share_out, whole
 from minittt.errors import MinitttError
 from minittt.held_out import held_out_losses, questions, sample_replies
 from minittt.loader import Loader
-from minittt.model import ModelConfig, Transformer
+from minittt.model import ModelConfig, Transformer, place_codes
 from minittt.objective import preset
 from minittt.packing import Batch
 from minittt.talker import Talker
@@ -143,6 +143,8 @@ class Trainer:
         sizes = {"max_length": max(512, s.row_length), **s.model}
         dtype = torch.float64 if s.precision == "float64" else torch.float32
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
+        if self.corpus.codebooks is not None:
+            place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
         half = PRECISIONS[s.precision] == torch.bfloat16
         half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)

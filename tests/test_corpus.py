@@ -134,6 +134,7 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
             capture_output=True,
         )
     corpus = load_corpus(tmp_path)
+    assert np.allclose(corpus.codebooks, codec.codebooks(), atol=1e-2)
     assert {name: len(records) for name, records in corpus.splits.items()} == {
         "train": 29, "renditions": 21, "voices": 21, "facts": 6
     }  # fmt: skip

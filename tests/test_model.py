@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minittt.attention import group_mask
 from minittt.errors import MinitttError
-from minittt.model import ModelConfig, Transformer, attend, rotary, rotate
+from minittt.model import ModelConfig, Transformer, attend, place_codes, rotary, rotate
 from minittt.vocabulary import Vocabulary
 from tests.toy import toy_model
 
@@ -84,3 +84,23 @@ def test_attention_by_hand_in_bfloat16_equals_the_kernel(seed, B, heads, L, kept
     (a.float() * direction).sum().backward()
     (b * direction).sum().backward()
     assert all(torch.allclose(x.grad.float(), y.grad, atol=0.2) for x, y in zip(coarse, exact, strict=True))
+
+
+@given(SEEDS, st.integers(2, 40))
+def test_codes_that_sound_alike_begin_alike(seed, dimension):
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(6, 50)
+    model = toy_model(vocabulary, seed, d_model=128)
+    before = model.embed_tokens.weight.clone()
+    latents = torch.randn(50, dimension) * 7 + 3
+    latents[1] = latents[0]  # two entries that sound the same
+    place_codes(model, vocabulary.first_code, latents, spread=0.1)
+    after = model.embed_tokens.weight.detach()
+    codes = slice(vocabulary.first_code, vocabulary.first_code + 50)
+    others = torch.ones(len(after), dtype=torch.bool)
+    others[codes] = False
+    assert torch.equal(after[others], before[others])
+    assert after[codes].std() == pytest.approx(0.1, rel=0.1)
+    far, near = (torch.cdist(x, x).double() for x in (after[codes], latents))
+    assert 0 < far[0, 1] < far[0, 2:].median()
+    assert torch.corrcoef(torch.stack([far.flatten(), near.flatten()]))[0, 1] > 0.5
