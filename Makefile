@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint format train mutants notebooks doctor clean
+.PHONY: demo test lint format train mutants notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
@@ -27,6 +27,13 @@ train: $(VENV)/.installed
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants.run
 
+# all cells of all notebooks, written nowhere; MINITTT_FAST=1 make notebooks: with short trainings
+notebooks: $(VENV)/.notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=1800 notebooks/*.ipynb
+
+notebooks-write: $(VENV)/.notebooks
+	$(BIN)/python notebooks/build.py $(NAMES)
+
 doctor: $(VENV)/.installed
 	$(BIN)/minittt doctor
 
@@ -44,4 +51,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) -e ".[data,dev]"
+	touch $@
+
+$(VENV)/.notebooks: $(VENV)/.dev
+	$(PIP) -e ".[notebooks]"
 	touch $@

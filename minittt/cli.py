@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, what: str, example: str, talks: bool = True) -> argparse.ArgumentParser:
+        """A command of one line's help and an example; with `talks` it takes a talker and its codec."""
         sub = commands.add_parser(
             name,
             help=what,
@@ -50,48 +51,41 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if talks:
-            sub.add_argument(
-                "--talker", type=Path, default=SAMPLES / "talker.safetensors", help="talker to use"
-            )
-            sub.add_argument(
-                "--codec",
-                type=Path,
-                default=SAMPLES / "codec.safetensors",
-                help="codec the talker was trained with",
-            )
+            file = SAMPLES / "talker.safetensors"
+            sub.add_argument("--talker", type=Path, default=file, help="talker to use")
+            file = SAMPLES / "codec.safetensors"
+            sub.add_argument("--codec", type=Path, default=file, help="codec the talker was trained with")
         return sub
 
-    talk = command(
-        "talk",
-        "Ask by voice or in writing, hear the answer.",
-        "talk question.wav -o answer.wav --page reply.html",
-    )
+    for add in (_talk, _listen_and_speak, _train, _evaluate, _data, _codec, _referee):
+        add(command)
+    command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
+    return parser
+
+
+def _talk(command) -> None:
+    example = "talk question.wav -o answer.wav --page reply.html"
+    talk = command("talk", "Ask by voice or in writing, hear the answer.", example)
     talk.add_argument("questions", nargs="+", metavar="QUESTION", help="an audio file, or text in quotes")
-    talk.add_argument(
-        "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
-    )
-    talk.add_argument(
-        "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
-    )
-    talk.add_argument(
-        "--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16"
-    )
+    what = "a WAV file, or a folder if there are several questions"
+    talk.add_argument("-o", "--output", type=Path, help=what)
+    what = "write one self-contained HTML page: players, masks, unmasking"
+    talk.add_argument("--page", type=Path, help=what)
+    what = "with --page: several steps per block side by side, as 1,4,16"
+    talk.add_argument("--compare", type=_numbers, help=what)
     _decoding_options(talk)
-    command("transcribe", "Write down what is said.", "transcribe question.wav").add_argument(
-        "files", nargs="+", type=Path
-    )
-    speak = command(
-        "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
-    )
+
+
+def _listen_and_speak(command) -> None:
+    transcribe = command("transcribe", "Write down what is said.", "transcribe question.wav")
+    transcribe.add_argument("files", nargs="+", type=Path)
+    example = 'speak "two plus three" -o speech.wav --seed 3'
+    speak = command("speak", "Say a text in one of four voices.", example)
     speak.add_argument("text")
     speak.add_argument("-o", "--output", type=Path, default=Path("speech.wav"), help="WAV file to write")
     _decoding_options(speak)
-    command("caption", "Say what sound or voice is heard.", "caption beeps.wav").add_argument(
-        "files", nargs="+", type=Path
-    )
-    _training_commands(command)
-    command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
-    return parser
+    caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
+    caption.add_argument("files", nargs="+", type=Path)
 
 
 def _decoding_options(sub: argparse.ArgumentParser) -> None:
@@ -113,13 +107,9 @@ def _decoding_options(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _training_commands(command) -> None:
-    train = command(
-        "train",
-        "Train a talker from token files.",
-        "train -o runs/mine --preset exact --steps 2500",
-        talks=False,
-    )
+def _train(command) -> None:
+    example = "train -o runs/mine --preset exact --steps 2500"
+    train = command("train", "Train a talker from token files.", example, talks=False)
     train.add_argument("-o", "--output", type=Path, default=Path("runs/talker"))
     train.add_argument("--data", type=Path, default=SAMPLES / "corpus", help="corpus folder")
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
@@ -130,51 +120,47 @@ def _training_commands(command) -> None:
         train.add_argument("--" + name, action="store_true", default=None, help=what)
     train.add_argument("--layers", type=int, help="of the Transformer")
     train.add_argument("--width", type=int, help="of the Transformer: d_model")
-    evaluate = command(
-        "evaluate", "Measure a talker, with 95 % intervals.", "evaluate --split voices --json scores.json"
-    )
+
+
+def _evaluate(command) -> None:
+    example = "evaluate --split voices --json scores.json"
+    evaluate = command("evaluate", "Measure a talker, with 95 % intervals.", example)
     evaluate.add_argument("--data", type=Path, default=SAMPLES / "corpus")
     evaluate.add_argument("--referee", type=Path, default=SAMPLES / "referee.safetensors")
     evaluate.add_argument("--split", default="voices", help="renditions, voices or facts")
     evaluate.add_argument("--limit", type=int, help="at most so many items of each family")
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
-    evaluate.add_argument(
-        "--coherence", action="store_true", help="voice coherence at 1 step and one step per slot, block 16"
-    )
+    what = "voice coherence at 1 step and one step per slot, block 16"
+    evaluate.add_argument("--coherence", action="store_true", help=what)
     _decoding_options(evaluate)
-    data = command(
-        "data",
-        "Make token files.",
-        "data build -o my_corpus   |   minittt data import recordings -o my_corpus",
-        talks=False,
-    )
+
+
+def _data(command) -> None:
+    example = "data build -o my_corpus   |   minittt data import recordings -o my_corpus"
+    data = command("data", "Make token files.", example, talks=False)
     data.add_argument("action", choices=["build", "import"])
-    data.add_argument(
-        "recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv"
-    )
+    what = "import: folder of recordings with a metadata.csv"
+    data.add_argument("recordings", nargs="?", type=Path, help=what)
     data.add_argument("-o", "--output", type=Path, required=True)
     data.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
     data.add_argument("--seed", type=int, default=0)
-    codec = command(
-        "codec",
-        "Train a codec, or pass a recording through one.",
-        "codec train -o codec.safetensors --minutes 14   |   minittt codec roundtrip in.wav -o out.wav",
-        talks=False,
-    )
+
+
+def _codec(command) -> None:
+    example = "codec train -o codec.safetensors --minutes 14   |   minittt codec roundtrip in.wav -o out.wav"
+    codec = command("codec", "Train a codec, or pass a recording through one.", example, talks=False)
     codec.add_argument("action", choices=["train", "polish", "roundtrip"])
-    codec.add_argument(
-        "input",
-        nargs="?",
-        type=Path,
-        help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)",
-    )
+    what = "roundtrip: an audio file; train: a folder of recordings (default: the spoken world)"
+    codec.add_argument("input", nargs="?", type=Path, help=what)
     codec.add_argument("-o", "--output", type=Path, required=True)
     codec.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
     codec.add_argument("--minutes", type=float, default=40.0)
     codec.add_argument("--seed", type=int, default=0)
-    referee = command(
-        "referee", "Train the recogniser that judges.", "referee -o referee.safetensors", talks=False
-    )
+
+
+def _referee(command) -> None:
+    example = "referee -o referee.safetensors"
+    referee = command("referee", "Train the recogniser that judges.", example, talks=False)
     referee.add_argument("-o", "--output", type=Path, required=True)
     referee.add_argument("--codec", type=Path, default=SAMPLES / "codec.safetensors")
 
