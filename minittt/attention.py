@@ -107,12 +107,15 @@ class Tokens(NamedTuple):
     noisy: Tensor
 
     def at(self, *index) -> "Tokens":
+        """The same index of every tensor."""
         return Tokens(*(values[index] for values in self))
 
     def as_queries(self) -> "Tokens":
+        """(B, L) as the left side of a rule."""
         return self.at(..., None)  # (B, L, 1)
 
     def as_keys(self) -> "Tokens":
+        """(B, L) as the right side of a rule."""
         return self.at(..., None, slice(None))  # (B, 1, L)
 
 

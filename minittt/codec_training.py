@@ -124,11 +124,13 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft))
 
     def spectrum(self, wave: Tensor, n_fft: int) -> Tensor:
+        """Magnitudes (B, bins, frames) of wave (B, samples)."""
         window = getattr(self, f"window_{n_fft}")
         spectrum = torch.stft(wave, n_fft, n_fft // 4, window=window, return_complex=True)
         return torch.view_as_real(spectrum).pow(2).sum(-1).add(1e-7).sqrt()  # (B, bins, frames)
 
     def forward(self, wave: Tensor, target: Tensor) -> Tensor:
+        """wave, target (B, samples) -> scalar, 0 for equal waves."""
         total = wave.new_zeros(())
         for n_fft in self.resolutions:
             plain, plain_target = self.spectrum(wave, n_fft), self.spectrum(target, n_fft)
@@ -232,6 +234,7 @@ class _Trainer:
         self.perplexity, self.distances = 0.0, []
 
     def crops(self, n: int) -> Tensor:
+        """(2, n, samples): heard and meant."""
         return crops(self.pairs, n, self.frames * self.codec.hop, self.rng).to(self.device)
 
     def learn(self, progress: float) -> None:

@@ -47,6 +47,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> the same shape."""
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
@@ -64,26 +65,28 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention of q (B, heads, L, head_dim) over k, v (B, kv_heads, K, head_dim) under mask (B, L, K) bool."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of q (B, heads, L, head_dim) over k, v (B, kv_heads, K, head_dim).
+
+    mask (B, L, K) bool, True = may see; None: all is seen.
+    """
     B, heads, L, head_dim = q.shape
     kv_heads, K = k.shape[1:3]
     shared = heads // kv_heads
-    if (
-        q.device.type == "cpu" and q.dtype == torch.bfloat16
-    ):  # torch's CPU kernels are twice slower in bfloat16
-        scores = (q * head_dim**-0.5).reshape(
-            B, kv_heads, shared * L, head_dim
-        ) @ k.mT  # (B, kv, shared * L, K)
-        unseen = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)  # (B, L, K)
-        scores = scores.view(B, kv_heads, shared, L, K) + unseen[:, None, None]
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # torch's CPU kernels are twice slower in bfloat16
+        scores = (q * head_dim**-0.5).reshape(B, kv_heads, shared * L, head_dim) @ k.mT  # (B, kv, shared * L, K)
+        scores = scores.view(B, kv_heads, shared, L, K)
+        if mask is not None:
+            unseen = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)  # (B, L, K)
+            scores = scores + unseen[:, None, None]
         return (scores.softmax(-1).view(B, kv_heads, shared * L, K) @ v).view(B, heads, L, head_dim)
-    k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))  # (B, heads, K, head_dim)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+    if shared > 1:
+        k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))  # (B, heads, K, head_dim)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None])
 
 
 class Attention(nn.Module):
-    """Grouped-query attention under a boolean mask; a cache, if given, extends its keys and values."""
+    """Grouped-query attention under a boolean mask; a cache, if given, does the attending (see `context.py`)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -95,15 +98,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.d_model, kv_width)
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+        """x (B, L, d), mask (B, L, K) bool, angles from `rotary` -> (B, L, d). K counts what the cache keeps, too."""
         B, L, _ = x.shape
         q = self.q_proj(x).view(B, L, self.heads, self.head_dim).transpose(1, 2)  # (B, heads, L, head_dim)
         k = self.k_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         v = self.v_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         q, k = (rotate(x, *angles).to(v.dtype) for x in (q, k))  # autocast computes v alone in bfloat16
-        if cache is not None:
-            k, v = cache.extend(k, v)  # (B, kv_heads, K, head_dim)
-        y = attend(q, k, v, mask)  # (B, heads, L, head_dim)
+        y = attend(q, k, v, mask) if cache is None else cache.attend(q, k, v)  # (B, heads, L, head_dim)
         return self.o_proj(y.transpose(1, 2).reshape(B, L, -1))
 
 
@@ -117,6 +119,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, L, d) -> (B, L, d)."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -130,7 +133,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
+        """x (B, L, d) -> (B, L, d); arguments as for `Attention`."""
         x = x + self.self_attn(self.input_layernorm(x), mask, angles, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -172,11 +176,11 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def hidden(
-        self, ids: Tensor, mask: Tensor, positions: Tensor | None = None, caches: list | None = None
+        self, ids: Tensor, mask: Tensor | None, positions: Tensor | None = None, caches: list | None = None
     ) -> Tensor:
-        """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, K) bool, True = may see.
+        """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, L) bool, True = may see.
 
-        positions (B, L): default 0, 1, 2, ... With `caches` (one a layer) K counts the kept keys too, else K = L.
+        positions (B, L): default 0, 1, 2, ... With `caches`, one a layer, these say who sees whom, not the mask.
         """
         B, L = ids.shape
         if positions is None:

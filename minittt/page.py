@@ -178,6 +178,7 @@ class _Show:
         self.data: list[dict] = []
 
     def question(self, numbered: list[tuple[int, Entry]]) -> Html:
+        """One question with all its answers, and how each was made."""
         several, first = len(numbered) > 1, numbered[0][1]
         text = Html() if first.question_text is None else _fill("said", text=first.question_text)
         return _fill(
@@ -210,11 +211,13 @@ class _Show:
         )
 
     def tokens(self, items: list[Item], place: str) -> Html:
+        """A row of tokens, a frame around each group."""
         groups = groupby(items, key=lambda item: item.group)
         boxes = ((group, _join(map(self.token, run))) for group, run in groups)
         return _join(_fill("group", place=place, tokens=tokens, number=group) for group, tokens in boxes)
 
     def token(self, item: Item) -> Html:
+        """A token as a coloured box."""
         name = self.name(item.id)
         look, dropped, end = token_look(name, item.kind), item.position is None, name == "EOA"
         return _fill(
@@ -226,6 +229,7 @@ class _Show:
         )
 
     def name(self, token: int) -> str:
+        """A text piece as it is written, or the name of any other id."""
         v = self.vocabulary
         return self.pieces.id_to_piece(token).replace("▁", " ") if token < v.text_size else v.name(token)
 

@@ -66,6 +66,7 @@ class MelPower(nn.Module):
         self.register_buffer("hann", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waves: Tensor) -> Tensor:
+        """waves (B, samples) -> powers (B, T, bands)."""
         # zeros at both ends, as the batch's padding is, so that a wave alone and a wave in a batch agree
         padded = nn.functional.pad(waves, (self.n_fft // 2, self.n_fft // 2))
         spectrum = torch.stft(
@@ -100,6 +101,7 @@ class TwoWayGRU(nn.Module):
         self.ahead, self.back = (nn.GRU(inputs, width, batch_first=True) for _ in range(2))
 
     def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """rows (B, T, inputs) of the given lengths (B,) -> (B, T, 2 * width)."""
         # turned, so that padding comes after the sound in both directions
         back = self.back(turn(rows, lengths))[0]
         return torch.cat((self.ahead(rows)[0], turn(back, lengths)), -1)
@@ -123,6 +125,7 @@ class Recogniser(nn.Module):
         return 1 + samples // self.mel.hop
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = features * (torch.arange(features.shape[1]) < frames[:, None])[..., None]  # (B, T, C)
             features = nn.functional.gelu(norm(convolution(features.mT).mT))  # (B, T / stride, width)
@@ -148,6 +151,7 @@ class VoiceJudge(nn.Module):
         self.head = nn.Linear(2 * width, len(config.voices))
 
     def forward(self, power: Tensor) -> Tensor:
+        """power (N, T, bands) of windows -> logits (N, voices)."""
         hidden = self.layers(log_power(power).mT)  # (N, width, T)
         return self.head(torch.cat((hidden.mean(-1), hidden.amax(-1)), -1))  # (N, voices)
 

@@ -48,6 +48,7 @@ class _Espeak:
         return 0
 
     def speak(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
+        """(samples,) float32 at the engine's own sample rate."""
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise MinitttError(
                 f"espeak-ng has no voice {voice!r}; a voice is a language and a variant, as en-us+f2"

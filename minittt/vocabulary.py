@@ -35,18 +35,22 @@ class Vocabulary:
 
     @property
     def first_code(self) -> int:
+        """Id of code 0 of the first codebook; all audio codes follow."""
         return self.text_size + len(CONTROL)
 
     @property
     def eoa(self) -> int:
+        """End of audio: closes a span, and fills its last block."""
         return self.first_code + self.n_codebooks * self.codebook_size
 
     @property
     def mask(self) -> int:
+        """MASK, the absorbing state; never in a finished sequence."""
         return self.eoa + 1
 
     @property
     def size(self) -> int:
+        """How many ids there are."""
         return self.mask + 1
 
     def text_choices(self) -> Tensor:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.run import LISTS_OF_MUTANTS
+
 ROOT = Path(__file__).parent.parent
 MAP = (ROOT / "tutorials" / "map.md").read_text()
 CORE = ("attention", "diffusion", "bounds", "decoding", "unmasking", "codec", "objective")
@@ -38,3 +40,13 @@ def test_nothing_that_a_core_module_offers_is_left_out(module):
     source = (ROOT / "minittt" / f"{module}.py").read_text().split('"""', 2)[2]
     public = set(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)) - HELPERS.get(module, set())
     assert not {name for name in public if f"`{module}.{name}`" not in MAP}
+
+
+@pytest.mark.parametrize("module", LISTS_OF_MUTANTS)
+def test_every_listed_mutant_can_be_made_and_has_a_law(module):
+    """`make mutants` takes an hour; this keeps its lists from going stale in between."""
+    source = (ROOT / "minittt" / f"{module}.py").read_text()
+    tests = (ROOT / "tests" / f"test_{module}.py").read_text()
+    mutants = importlib.import_module(f"tests.mutants.{module}").MUTANTS
+    assert not [mutant for mutant in mutants if source.count(mutant.old) != 1 or mutant.new == mutant.old]
+    assert not {mutant.law for mutant in mutants if f"law_{mutant.law:02d}" not in tests}
