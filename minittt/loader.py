@@ -12,13 +12,15 @@ from minittt.corpus import Corpus
 from minittt.errors import MinitttError
 from minittt.objective import Preset, draw_blocks, example
 from minittt.packing import Batch, pack
+from minittt.strategies import denoise_replies
 
 
 class Loader:
     """Draws the batch of any step. Records come epoch by epoch, each epoch in an order of its own.
 
     A record longer than a row is left out, and counted in `left_out`; with `split` it becomes several documents instead,
-    unless one of its spans alone is longer than a row. Raises MinitttError if no record is left.
+    unless one of its spans alone is longer than a row. Raises MinitttError if no record is left, or for `split` with a
+    preset that denoises text: a reply is one run of slots then, without a group border to cut at.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Loader:
     ) -> None:
         self.corpus, self.p, self.seed, self.per_step, self.row_length = corpus, p, seed, per_step, row_length
         self.split, self.source_noise = split, source_noise
+        if split and p.denoise_text:
+            raise MinitttError("replies whose text is denoised cannot be split: use longer rows, without split")
         self.records = [record for record in records if self._fits(record)]
         self.left_out = len(records) - len(self.records)
         if not self.records:
@@ -43,7 +47,10 @@ class Loader:
         """Whether a row is long enough, whatever block sizes will be drawn."""
         for block in self.p.block_sizes:
             for first in (None, *(size for size in self.p.block_sizes if block and size and size < block)):
-                pieces = self._pieces(render(record, self.corpus, block, first))
+                sequence = render(record, self.corpus, block, first)
+                if self.p.denoise_text:  # text takes a slot in each stream, then
+                    sequence = denoise_replies(sequence, block, first)
+                pieces = self._pieces(sequence)
                 if max(length(piece, self.p.two_streams) for piece in pieces) > self.row_length:
                     return False
         return True

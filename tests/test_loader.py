@@ -101,3 +101,19 @@ def test_mishearing_touches_only_codes_that_are_listened_to(seed, most):
     ]
     heard_right = most / 2 * (1 - 1 / v.codebook_size)  # a random code may be the true one
     assert abs(sum(changed) / 60 - heard_right) < 0.1 * most + 0.02
+
+
+@given(st.integers(0, 100), st.integers(20, 120))
+def test_replies_whose_text_is_denoised_fit_their_rows(seed, row_length):
+    """Text in two streams takes two slots: a record that fits a row otherwise may not fit it here."""
+    corpus = toy_corpus(seed)
+    try:
+        made = loader(corpus, "nar", row_length=row_length)
+    except MinitttError:
+        return  # no record fits
+    assert all(made.batch(step).ids.shape[1] <= row_length for step in range(8))
+
+
+def test_splitting_what_has_no_group_border_is_refused():
+    with pytest.raises(MinitttError, match="cannot be split"):
+        loader(toy_corpus(0), "nar", split=True)
