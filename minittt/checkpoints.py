@@ -17,6 +17,7 @@ from tqdm import tqdm
 from minittt.codec import whole_file
 from minittt.distributed import like, whole
 from minittt.errors import MinitttError
+from minittt.optimiser import Together
 
 FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")  # may change when a run is resumed
 
@@ -26,7 +27,7 @@ def states(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*.safetensors"))
 
 
-def tensors_of(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module, optimiser: Together) -> dict[str, Tensor]:
     """All that training changes, whole and on the CPU. All processes must call it."""
     tensors = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
     for i, state in optimiser.state_dict()["state"].items():
@@ -73,7 +74,7 @@ def check(folder: Path, found: dict, given: dict) -> None:
 
 
 @torch.no_grad()
-def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore(model: nn.Module, optimiser: Together, tensors: dict[str, Tensor]) -> None:
     """Put back what `tensors_of` took, sharded as the model is. Raises MinitttError for another model's state."""
     parameters = dict(model.named_parameters())
     found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
@@ -92,7 +93,7 @@ def restore(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[st
             continue
         _, i, key = name.split(".")
         state.setdefault(int(i), {})[key] = like(moment, order[int(i)]) if moment.dim() else moment
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict({"state": state})
 
 
 def tidy(folder: Path, step: int) -> None:

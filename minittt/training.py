@@ -29,6 +29,7 @@ from minittt.held_out import held_out_losses, questions, sample_replies
 from minittt.loader import Loader
 from minittt.model import ModelConfig, Transformer, place_codes
 from minittt.objective import preset
+from minittt.optimiser import make_optimiser
 from minittt.packing import Batch
 from minittt.talker import Talker
 
@@ -53,7 +54,9 @@ class TrainingSettings:
         0.1  # at most this share of the codes listened to is replaced by random ones, in training
     )
     split: bool = False  # records longer than a row become several documents; else they are left out
-    learning_rate: float = 2e-3
+    optimiser: str = "muon"  # for the Transformer's matrices, AdamW for the rest; "adamw" for all
+    learning_rate: float = 2e-3  # AdamW's peak
+    muon_learning_rate: float = 5e-3  # Muon's peak, scaled to compare with AdamW's
     warmup: int = 100  # steps
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -76,6 +79,8 @@ class TrainingSettings:
             raise MinitttError(
                 f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
             )
+        if self.optimiser not in ("muon", "adamw"):
+            raise MinitttError(f"there is no optimiser {self.optimiser!r}; choose muon or adamw")
         if self.compile and self.shard:
             raise MinitttError("compile and shard do not go together: choose one")
 
@@ -88,10 +93,10 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def learning_rate(step: int, s: TrainingSettings) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the peak."""
+def rate_share(step: int, s: TrainingSettings) -> float:
+    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %."""
     cosine = 0.5 * (1 + math.cos(math.pi * step / s.steps))
-    return s.learning_rate * min(1.0, (step + 1) / max(1, s.warmup)) * (0.02 + 0.98 * cosine)
+    return min(1.0, (step + 1) / max(1, s.warmup)) * (0.02 + 0.98 * cosine)
 
 
 class Trainer:
@@ -150,10 +155,8 @@ class Trainer:
         half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)
         shared = share_out(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
-        rest = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": decayed, "weight_decay": s.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=s.learning_rate, betas=s.betas)
+        rates = (s.learning_rate, s.muon_learning_rate)
+        self.optimiser = make_optimiser(self.model, s.optimiser, *rates, s.weight_decay, s.betas)
 
     def train(self, until: int | None = None) -> Talker:
         """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
@@ -192,8 +195,7 @@ class Trainer:
 
     def _one_step(self) -> tuple[dict, int]:
         self.model.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.s)
+        self.optimiser.set_rate(rate_share(self.step, self.s))
         self.optimiser.zero_grad()
         text, audio, n = self.accumulator.add_gradient(self.step)
         line = {"step": self.step + 1, "text": text / max(1, n.text), "audio": audio / max(1, n.audio)}
@@ -203,7 +205,7 @@ class Trainer:
         if wrong:
             raise MinitttError(
                 f"{' and '.join(wrong).replace('_', ' ')} not finite at step {self.step}: lower the learning rate, now "
-                f"{learning_rate(self.step, self.s):.2g}; the newest checkpoint is from before"
+                f"{self.s.learning_rate * rate_share(self.step, self.s):.2g}; the newest checkpoint is from before"
             )
         self.optimiser.step()
         self.step += 1
