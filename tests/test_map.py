@@ -50,3 +50,22 @@ def test_every_listed_mutant_can_be_made_and_has_a_law(module):
     mutants = importlib.import_module(f"tests.mutants.{module}").MUTANTS
     assert not [mutant for mutant in mutants if source.count(mutant.old) != 1 or mutant.new == mutant.old]
     assert not {mutant.law for mutant in mutants if f"law_{mutant.law:02d}" not in tests}
+
+
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05"])
+def test_every_notebook_section_on_the_map_exists(number):
+    (source,) = (ROOT / "notebooks" / "src").glob(f"{number}_*.py")
+    sections = set(re.findall(r"^# ## (\d+)\.", source.read_text(), re.M))
+    named = re.findall(rf"\b{number} ((?:§\d+(?:, )?)+)", MAP)
+    assert {section for group in named for section in re.findall(r"\d+", group)} <= sections
+    assert sections, f"{source.name} numbers its sections"
+
+
+def test_every_row_of_the_map_has_a_notebook_a_chapter_or_is_parity():
+    rows = [
+        line for line in MAP.splitlines() if line.startswith("| ") and not line.startswith("| in the paper")
+    ]
+    assert len(rows) > 40
+    last = [row.strip("| ").rsplit("|", 1)[1].strip() for row in rows]
+    assert not [cell for cell in last if not re.fullmatch(r"-|chapter 0\d|(0\d (§\d+(, )?)+)+", cell)]
+    assert sum(cell == "-" for cell in last) <= 3

@@ -1,0 +1,813 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 Absorbing diffusion
+#
+# After this notebook you can
+#
+# - write the training bound of masked diffusion in **four forms** and show, to the last digit, that they are one number;
+# - say **why 1/t weights are noisy** and what to draw instead, and why the network is not told the time;
+# - tell a bound from a likelihood, and read what **K denoising steps** cost off a curve.
+#
+# **Time**: half a minute on one CPU core; on a GPU not measured. **Modules**: `minittt/diffusion.py` and
+# `minittt/bounds.py`, rebuilt here piece by piece. **Chapter**, with every step derived:
+# [`03_absorbing_diffusion.md`](../tutorials/03_absorbing_diffusion.md).
+
+# %% tags=["needed"]
+import math
+import sys
+from itertools import permutations
+from pathlib import Path
+
+sys.path.insert(0, str(next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "minittt").is_dir())))
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.colors import ListedColormap
+from torch.nn.functional import one_hot
+
+from minittt import bounds, diffusion, plotting
+from minittt.diffusion import Cosine, Geometric, Linear
+
+torch.manual_seed(0)
+plt.rcParams.update({**plotting.STYLE, "figure.dpi": 80})
+C = plotting.COLOURS
+CLEAN_OR_MASK = ListedColormap([C["target"], C["mask"]])
+
+# %%
+torch.set_default_dtype(torch.float64)  # a claim that two numbers are equal deserves 16 digits
+
+# %% [markdown]
+# ## 1. Corruption: a token stays, or becomes MASK
+#
+# At time `t` between 0 and 1 a token is still itself with probability `alpha(t)`; otherwise it is MASK, and stays MASK.
+# At `t = 0` all are clean, at `t = 1` all are MASK. The share that is masked is `lambda = 1 - alpha`. Each token is on
+# its own.
+#
+# One way to picture it: every token has a private threshold `u`, uniform in (0, 1), and falls when `lambda(t)` passes it.
+
+# %%
+MASK = 99
+x0 = torch.arange(32)
+u = torch.rand(32)
+times = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+states = torch.stack([diffusion.corrupt(x0, u < 1 - Linear().alpha(t), MASK) for t in times])  # (6, 32)
+
+fig, ax = plt.subplots(figsize=(7, 1.7), layout="constrained")
+ax.pcolormesh(states == MASK, cmap=CLEAN_OR_MASK, edgecolors="white", linewidth=1)
+ax.set(ylabel="t", xlabel="place", xticks=[])
+ax.set_yticks(torch.arange(6) + 0.5, [f"{t:.1f}" for t in times])
+ax.invert_yaxis()
+plotting.legend(ax, ["target", "mask"], bbox_to_anchor=(1, 1.25), ncol=2)
+plt.show()
+
+# %% [markdown]
+# `alpha` is a choice, a **noise schedule**. Here are three that begin clean and end masked. Does the choice matter?
+# Section 4 has an answer.
+
+# %%
+t = torch.linspace(0, 1, 101)
+SCHEDULES = {"Linear": Linear(), "Cosine": Cosine(), "Geometric": Geometric(0.05, 4.0, stretched=True)}
+fig, ax = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
+for (name, schedule), style in zip(SCHEDULES.items(), ("-", "--", ":"), strict=True):
+    ax.plot(t, 1 - schedule.alpha(t), style, label=name)
+ax.set(xlabel="t", ylabel="masked share lambda(t)")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# From a time `s` to a later `t` a token stays with probability `alpha_t / alpha_s`. As a matrix, row: before, column:
+# after. Two steps in a row are the same as one long one. That is all there is to the forward process.
+
+
+# %%
+def kernel_by_hand(alpha_s, alpha_t, vocab_size, mask_id):
+    stays = alpha_t / alpha_s
+    kernel = torch.diag(torch.full((vocab_size,), stays))
+    kernel[:, mask_id] += 1 - stays  # for MASK itself the two add up to 1
+    return kernel
+
+
+one_step = kernel_by_hand(0.8, 0.2, 4, 3)  # values 0, 1, 2 and MASK = 3
+assert torch.allclose(one_step, diffusion.forward_kernel(0.8, 0.2, 4, 3))
+two_steps = kernel_by_hand(0.8, 0.5, 4, 3) @ kernel_by_hand(0.5, 0.2, 4, 3)
+assert torch.allclose(two_steps, one_step)
+print(one_step)
+
+# %% [markdown]
+# ## 2. Backwards: Bayes' rule
+#
+# Suppose you know the clean token `x_0` and what became of it at `t`. What was it at an earlier `s`? Bayes' rule:
+#
+#     q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0)
+#
+# A token that is not masked at `t` was not masked at `s`. A MASK was MASK already with probability `lambda_s / lambda_t`,
+# and else was still `x_0`.
+
+
+# %%
+def posterior_by_bayes(x_t, x_0, alpha_s, alpha_t, V, mask_id):
+    to_s, s_to_t, to_t = (
+        kernel_by_hand(a, b, V, mask_id) for a, b in ((1, alpha_s), (alpha_s, alpha_t), (1, alpha_t))
+    )
+    return s_to_t[:, x_t] * to_s[x_0] / to_t[x_0, x_t]  # (V,) over x_s
+
+
+for x_0 in range(3):
+    for x_t in (x_0, 3):  # it stayed, or it is MASK
+        found = diffusion.posterior(torch.tensor(x_t), torch.eye(4)[x_0], 0.8, 0.2, mask_id=3)
+        assert torch.allclose(found, posterior_by_bayes(x_t, x_0, 0.8, 0.2, 4, 3))
+print("MASK at alpha_t = 0.2, at alpha_s = 0.8 (x_0 = 2; last: MASK):", [f"{p:.2f}" for p in found.tolist()])
+
+# %% [markdown]
+# Walk this backwards in small steps and the sequence comes back, token by token. On the left, what a token that is MASK
+# at `t = 0.8` was at an earlier `s`; on the right, one such walk. Of course it needs `x_0`. **A network is asked for
+# its guess of `x_0` instead**, and that is the whole model.
+
+# %%
+x, walk = torch.full((32,), 32), []
+steps = torch.linspace(1, 0, 6).tolist()
+for t_now, s in zip(steps, steps[1:], strict=False):
+    walk.append(x)
+    p = diffusion.posterior(x, torch.eye(33)[:32], 1 - s, 1 - t_now, mask_id=32)  # alpha = 1 - t; x0 known
+    x = torch.multinomial(p, 1).squeeze(1)
+assert torch.equal(x, torch.arange(32))
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.2), width_ratios=(2, 3), layout="constrained")
+s = torch.linspace(0, 0.8, 50)
+left.fill_between(s, s / 0.8, 1, color=C["target"])
+left.fill_between(s, 0, s / 0.8, color=C["mask"])
+left.set(xlabel="s", ylabel="probability", xlim=(0, 0.8), ylim=(0, 1))
+left.text(0.22, 0.75, "still x_0", ha="center")
+left.text(0.58, 0.25, "already MASK", ha="center")
+right.pcolormesh(torch.stack([*walk, x]) == 32, cmap=CLEAN_OR_MASK, edgecolors="white", linewidth=1)
+right.set(ylabel="t", xticks=[], xlabel="place")
+right.set_yticks(torch.arange(6) + 0.5, [f"{v:.1f}" for v in steps])
+plt.show()
+
+# %% [markdown]
+# ## 3. A network small enough to ask everything
+#
+# Sequences of `L = 4` tokens with `V = 3` values have 256 noised versions. So a "network" can be a table: for each noised
+# sequence, arbitrary logits at each place. It is a bad network: its answers have nothing to do with each other. What is
+# true of it is true of any.
+#
+# One thing must be put right before logits are probabilities: a revealed token **is** what it is, and MASK is never a
+# guess. (The literature calls that SUBS or *carry-over*; forget it and MASKs stay in what you generate.)
+
+
+# %% tags=["needed"]
+def table_network(V, L, seed):
+    """x_t (N, L) -> log p(x_0 | x_t) (N, L, V + 1), MASK = V; unrelated answers to every x_t."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn((V + 1) ** L, L, V + 1, generator=generator, dtype=torch.float64)
+    return lambda x_t: diffusion.subs(logits[(x_t * (V + 1) ** torch.arange(L)).sum(1)], x_t, V)
+
+
+def oracle(q):
+    """The true conditionals of a distribution q (V, V, ..., V) over sequences; MASK = V."""
+    V, L = q.shape[0], q.dim()
+    sequences = torch.cartesian_prod(*[torch.arange(V)] * L).view(-1, L)  # (V^L, L)
+
+    def predict(x_t):
+        agrees = ((x_t[:, None] == sequences) | (x_t[:, None] == V)).all(-1)  # (N, V^L)
+        weight = agrees * q.flatten()
+        p = torch.einsum("ns,siv->niv", weight, one_hot(sequences, V + 1).double())
+        return (p / weight.sum(1)[:, None, None]).log()
+
+    return predict
+
+
+# %%
+def subs_by_hand(logits, x_t, mask_id):
+    log_p = logits.clone()
+    log_p[..., mask_id] = -torch.inf  # MASK is never predicted
+    log_p = log_p.log_softmax(-1)
+    revealed = x_t != mask_id
+    log_p[revealed] = one_hot(x_t[revealed], logits.shape[-1]).double().log()  # 0 at x_t, -inf elsewhere
+    return log_p
+
+
+logits, x_t = torch.randn(1, 4, 4), torch.tensor([[2, 3, 3, 0]])
+assert torch.equal(subs_by_hand(logits, x_t, 3), diffusion.subs(logits, x_t, 3))
+
+# %% [markdown]
+# All that follows is a sum over one small table: for each set `S` of masked places, and each place in it, the surprisal
+# `-log p(x_i | the tokens outside S)`. Its row sum is the cross-entropy `CE(S)`. Row 5 is binary 0101: places 0 and 2
+# masked.
+
+
+# %%
+def surprisals_by_hand(predict, x0, mask_id):
+    L = len(x0)
+    table = torch.zeros(2**L, L)
+    for row in range(1, 2**L):
+        hidden = [i for i in range(L) if row >> i & 1]
+        x_t = x0.clone()
+        x_t[hidden] = mask_id
+        table[row, hidden] = -predict(x_t[None])[0, hidden, x0[hidden]]
+    return table
+
+
+V, L = 3, 4
+network, x0 = table_network(V, L, seed=1), torch.tensor([0, 2, 1, 1])
+table = surprisals_by_hand(network, x0, V)
+assert torch.equal(table, bounds.surprisals(network, x0, V))
+
+# %%
+masked = bounds.masked_sets(L)  # (16, 4)
+order = sorted(range(1, 2**L), key=lambda row: (int(masked[row].sum()), row))  # by number of MASKs
+fig, ax = plt.subplots(figsize=(6.5, 2.4), layout="constrained")
+image = ax.imshow(table.masked_fill(~masked, torch.nan)[order].T, cmap="cividis_r", aspect="auto")
+ax.set_xticks(range(15), ["".join("?" if m else "." for m in masked[row]) for row in order], rotation=90)
+ax.set(ylabel="place", xlabel="masked set S (? = masked)", yticks=range(L))
+for edge in (3.5, 9.5, 13.5):
+    ax.axvline(edge, color="black", linewidth=0.8)
+fig.colorbar(image, label="surprisal, nats")
+plt.show()
+
+# %% [markdown]
+# ## 4. One bound, four forms
+#
+# **Where it comes from.** The backward walk with the network's guesses is a model of sequences. Its `-log p(x_0)` is at
+# most the sum, over the steps, of how far the network's step is from the true one (a Kullback-Leibler divergence).
+# Compute that literally, for a walk of `T` steps, by asking `posterior` twice: with the truth, and with the network's
+# guess.
+
+
+# %%
+def sum_of_divergences(predict, x0, lambdas):
+    """lambdas: masked shares 0 = lambda_0 < ... < lambda_T = 1."""
+    total = 0.0
+    for lam_s, lam_t in zip(lambdas, lambdas[1:], strict=False):
+        for hidden in bounds.masked_sets(L)[1:]:  # the empty set costs nothing
+            k = int(hidden.sum())
+            x_t = x0.masked_fill(hidden, V)
+            guess = predict(x_t[None])[0].exp()
+            truth = diffusion.posterior(x_t, torch.eye(V + 1)[x0], 1 - lam_s, 1 - lam_t, V)
+            model = diffusion.posterior(x_t, guess, 1 - lam_s, 1 - lam_t, V)
+            divergence = torch.where(truth > 0, truth * (truth / model).log(), 0.0).sum()
+            total += lam_t**k * (1 - lam_t) ** (L - k) * divergence
+    return total
+
+
+shares = [0.0, 0.3, 0.5, 1.0]
+literal = sum_of_divergences(network, x0, shares)
+assert torch.isclose(literal, bounds.discrete_time_bound(table, shares), rtol=1e-12)
+print(f"a walk of three steps: {literal:.6f} nats")
+
+# %% [markdown]
+# For a masked token that divergence is just `(lambda_t - lambda_s) / lambda_t` times its surprisal (the chapter shows
+# why), so a step costs `(lambda_t - lambda_s) / lambda_t` times the mean of `CE(S)`. That is a Riemann sum. With ever
+# more steps it becomes an integral:
+#
+#     form 1:   integral over lambda in (0, 1) of  E CE(S) / lambda,     each token in S with probability lambda
+#
+# Here is the **1/t** that makes the loss look odd: few MASKs are rare at large `lambda` and weigh much at small `lambda`.
+
+# %%
+CE = table.sum(1)  # (16,) cross-entropy of every set
+size = bounds.masked_sets(L).sum(1)  # (16,) |S|
+
+
+def mean_ce_over_lambda(lam):  # (J,) -> (J,): a polynomial, for |S| = 0 costs nothing
+    sets = lam[:, None] ** (size[1:] - 1) * (1 - lam[:, None]) ** (L - size[1:])  # (J, 15)
+    return sets @ CE[1:]
+
+
+lam = (torch.arange(100_000) + 0.5) / 100_000
+form_1_roughly = mean_ce_over_lambda(lam).mean()  # the midpoint rule, 100,000 points
+two_points = 0.5 + torch.tensor([-0.5, 0.5]) / math.sqrt(
+    3
+)  # Gauss: exact for polynomials of degree 3 = L - 1
+form_1_by_hand = mean_ce_over_lambda(two_points).mean()
+form_1 = bounds.lambda_integral(table)
+print(f"{form_1_roughly:.12f} by midpoints, {form_1_by_hand:.12f} by two points, {form_1:.12f} shipped")
+assert torch.isclose(form_1_roughly, form_1, rtol=1e-8) and torch.isclose(form_1_by_hand, form_1, rtol=1e-12)
+
+# %%
+T = [1, 2, 4, 8, 16, 32, 64, 128]
+walks = [bounds.discrete_time_bound(table, torch.linspace(0, 1, n + 1)) for n in T]
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+left.semilogx(T, walks, "o-", base=2, label="walk of T steps")
+left.axhline(form_1, color="black", linestyle="--", label="integral")
+left.set(xlabel="steps T", ylabel="nats")
+left.legend()
+t = torch.linspace(0.001, 0.999, 300)
+for (name, schedule), style in zip(SCHEDULES.items(), ("-", "--", ":"), strict=True):
+    lam = 1 - schedule.alpha(t)
+    right.plot(t, -schedule.alpha_prime(t) * mean_ce_over_lambda(lam), style, label=name)
+right.set(xlabel="t", ylabel="integrand")
+right.legend(fontsize=8)
+plt.show()
+print({name: f"{bounds.time_integral(table, schedule):.12f}" for name, schedule in SCHEDULES.items()})
+for schedule in SCHEDULES.values():
+    assert torch.isclose(bounds.time_integral(table, schedule), form_1, rtol=1e-12)
+
+# %% [markdown]
+# On the right is the same integral over `t`, for the three schedules of section 1: three curves, **one area**. The
+# schedule is a change of variable. It changes what a random draw is likely to look at, not what is measured.
+#
+# **Form 2, closed.** The integral can be done on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
+# `(k-1)! (L-k)! / L!`.
+#
+# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together weigh
+# `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weigh it with `L/k`.
+#
+# **Form 4, any order.** Reveal the tokens one at a time in a random order; average `-log p` over all `L!` orders.
+
+
+# %%
+def closed_form_by_hand(table):
+    return sum(
+        math.factorial(k - 1) * math.factorial(L - k) / math.factorial(L) * table[row].sum()
+        for row in range(1, 2**L)
+        for k in [int(size[row])]
+    )
+
+
+def k_subset_form_by_hand(table):
+    m = [CE[size == k].mean() for k in range(1, L + 1)]  # mean cross-entropy of k-subsets
+    return sum(L / k * m_k for k, m_k in enumerate(m, start=1)) / L
+
+
+def any_order_form_by_hand(table):
+    total = 0.0
+    for places in permutations(range(L)):
+        row = 2**L - 1  # all masked
+        for i in places:
+            total += table[row, i]
+            row -= 2**i  # place i is revealed
+    return total / math.factorial(L)
+
+
+# %%
+NAMES = ("lambda_integral", "closed_form", "k_subset_form", "any_order_form")
+shipped = [getattr(bounds, name)(table) for name in NAMES]
+forms = (closed_form_by_hand, k_subset_form_by_hand, any_order_form_by_hand)
+by_hand = [form_1_by_hand, *(form(table) for form in forms)]
+for name, ours, theirs in zip(NAMES, by_hand, shipped, strict=True):
+    print(f"{name:15} {ours:.13f} {theirs:.13f}")
+assert all(torch.isclose(value, form_1, rtol=1e-12) for value in (*shipped, *by_hand))
+
+# %% [markdown]
+# Four ways to write one number, for any network at all. The picture says why forms 3 and 4 agree. Going through a
+# random order, there are first `L` tokens masked, then `L - 1`, and so on. With `k` masked, the masked set is a random
+# `k`-subset, and the next token a random member of it: it costs `m_k / k` on average, `m_k` being the mean of `CE` over
+# `k`-subsets. Each `k` occurs once.
+
+# %%
+m = bounds.mean_by_count(table)[1:]  # (L,) m_1 .. m_L
+k = torch.arange(1, L + 1)
+assert torch.isclose((m / k).sum(), form_1)
+fig, ax = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
+ax.bar(k, m / k, color=[str(0.85 - 0.15 * int(i)) for i in k], edgecolor="black")
+ax.set(xlabel="tokens still masked, k", ylabel="cost of the next token, nats", xticks=k.tolist())
+ax.set_title(f"together {form_1:.3f} nats", fontsize=9)
+plt.show()
+
+# %% [markdown]
+# ## 5. Why the network needs no time
+#
+# Image diffusion tells its network how noisy the input is. Here nobody does. By Bayes' rule, of all clean sequences
+# that agree with the revealed tokens, each is noised into this `x_t` with the **same** probability: `lambda^k (1 -
+# lambda)^(L - k)`. It cancels.
+#
+# That is special to MASK. If noise replaced tokens by *random tokens*, then how far to trust a token would depend on
+# the time. Here are both, exactly, for a random distribution over 81 sequences.
+
+# %%
+q = torch.rand((V,) * L, generator=torch.Generator().manual_seed(3)) ** 3
+q = q / q.sum()
+sequences = torch.cartesian_prod(*[torch.arange(V)] * L)  # (81, 4)
+
+
+def belief(x_t, kernel, place=1):
+    """p(x_0 at `place` | x_t), by Bayes over all sequences; kernel[x_0, x_t]."""
+    likelihood = kernel[sequences, x_t].prod(1)  # (81,)
+    weight = likelihood * q.flatten()
+    return torch.stack([weight[sequences[:, place] == v].sum() for v in range(V)]) / weight.sum()
+
+
+grid = torch.linspace(0.02, 0.98, 49)
+absorbing = [
+    belief(torch.tensor([2, V, 0, V]), diffusion.forward_kernel(1.0, 1 - t, V + 1, V)) for t in grid.tolist()
+]
+uniform = [belief(torch.tensor([2, 1, 0, 1]), (1 - t) * torch.eye(V) + t / V) for t in grid.tolist()]
+fig, axes = plt.subplots(1, 2, figsize=(6.5, 2.3), layout="constrained", sharey=True)
+for ax, beliefs, title in zip(axes, (absorbing, uniform), ("MASK", "random tokens"), strict=True):
+    for v, style in enumerate(("-", "--", ":")):
+        ax.plot(grid, torch.stack(beliefs)[:, v], style, label=f"x_0 = {v}")
+    ax.set(title=f"noise by {title}", xlabel="t", ylim=(0, 1))
+axes[0].set_ylabel("belief about place 1")
+axes[1].legend(fontsize=8)
+plt.show()
+assert torch.allclose(torch.stack(absorbing), absorbing[0].expand(49, V), rtol=1e-12)
+assert torch.allclose(absorbing[0], oracle(q)(torch.tensor([[2, V, 0, V]]))[0, 1, :V].exp())
+
+# %% [markdown]
+# Flat lines: the best answer is a conditional probability given the revealed tokens, no more. So the same network
+# serves all schedules, all numbers of steps, and any order of revealing. (It can count the MASKs itself, should that
+# ever help.)
+#
+# ## 6. Why 1/t is noisy and the k-subset is not
+#
+# Training cannot sum over all sets. It draws one. Forms 1 and 3 say how, and both are right on average:
+#
+# - **1/p**: draw `p` uniform in (eps, 1), mask each token with probability `p`, weigh with `1/p` (the released code:
+#   eps = 0.001);
+# - **k-subset**: draw `k` uniform in 1..n, mask a random `k`-subset, weigh with `n/k`.
+
+
+# %%
+def k_subset_by_hand(n, generator):
+    k = int(torch.randint(1, n + 1, (), generator=generator))
+    masked = torch.zeros(n, dtype=torch.bool)
+    masked[torch.randperm(n, generator=generator)[:k]] = True
+    return masked, n / k * masked  # weight 0 where not masked
+
+
+def estimates(masked, weight):
+    """Draws (N, L) -> (N,): weight times the cross-entropy of the set that was drawn."""
+    row = (masked * 2 ** torch.arange(L)).sum(1)
+    return weight.amax(1) * CE[row]
+
+
+generator, N = torch.Generator().manual_seed(0), 20_000
+one_group = torch.zeros(N, L, dtype=torch.long)  # every row is one group of L tokens
+options = {"generator": generator, "stratified": False, "dtype": torch.float64}
+draws = {
+    "by hand": estimates(
+        *map(torch.stack, zip(*[k_subset_by_hand(L, generator) for _ in range(N)], strict=True))
+    ),
+    "k-subset": estimates(*diffusion.random_k_subset(one_group, **options)),
+    "1/p": estimates(*diffusion.independent_masks(one_group, eps=1e-3, **options)),
+}
+for name, values in draws.items():
+    print(
+        f"{name:9} mean {values.mean():6.3f} (bound {form_1:.3f})  std {values.std():6.3f}  largest {values.max():8.1f}"
+    )
+assert (draws["by hand"].mean() - form_1).abs() < 5 * draws["by hand"].std() / N**0.5
+
+# %%
+fig, ax = plt.subplots(figsize=(5.5, 2.4), layout="constrained")
+bins = torch.logspace(-0.3, 3.3, 60)
+for name, colour in (("1/p", C["target"]), ("k-subset", C["text"])):
+    ax.hist(draws[name].clamp(min=0.51), bins=bins, color=colour, alpha=0.65, label=name)
+ax.axvline(form_1, color="black", linestyle="--", label="the bound")
+ax.set(xscale="log", yscale="log", xlabel="one estimate, nats (0 is put at the left end)", ylabel="draws")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# The long tail of 1/p is one event: `p` was tiny and *still* a token was masked. Its probability is about `n p`, its
+# square is `1/p^2`, and the integral of `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows for
+# ever as eps falls. With eps larger it is milder, but then 1/p is **biased**. The k-subset has neither trouble.
+# `bounds.py` has all of it exactly.
+
+
+# %%
+def by_count_variance(eps):
+    """Independent masks with exact weights: coefficient over probability of the set (see the chapter)."""
+    n = torch.full_like(size[1:], L)
+    weight = diffusion.count_weight(size[1:], n, eps)  # (15,)
+    coefficient = torch.tensor([1 / (k * math.comb(L, k)) for k in size[1:].tolist()])
+    return (coefficient * weight * CE[1:] ** 2).sum() - form_1**2
+
+
+eps = torch.logspace(-9, -0.5, 60).tolist()
+inverse_p = torch.stack([bounds.inverse_p_moments(table, e)[1] for e in eps])
+bias = torch.stack([bounds.inverse_p_bias(table, e) for e in eps])
+mean, k_subset = bounds.k_subset_moments(table)
+assert torch.isclose(mean, form_1)
+assert (draws["k-subset"].var() / k_subset - 1).abs() < 0.1
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+left.semilogx(eps, inverse_p, color=C["target"], label="1/p")
+left.semilogx(
+    eps, [by_count_variance(e) for e in eps], color=C["source"], linestyle=":", label="exact weights"
+)
+left.axhline(k_subset, color=C["text"], linestyle="--", label="k-subset")
+left.plot(1e-3, draws["1/p"].var(), "o", color=C["control"], label="20,000 draws")
+left.set(xlabel="eps", ylabel="variance of one estimate", ylim=(0, 1.7 * inverse_p.max()))
+left.legend(fontsize=8, loc="upper right")
+right.semilogx(eps, bias, color=C["target"])
+right.axhline(0, color="black", linewidth=0.8)
+right.set(xlabel="eps", ylabel="bias of 1/p, nats")
+plt.show()
+singles = (CE[size == 1] ** 2).sum()  # the slope of the curve: sets of one token
+assert torch.isclose((inverse_p[0] - inverse_p[10]) / math.log(eps[10] / eps[0]), singles, rtol=1e-3)
+
+# %% [markdown]
+# "Exact weights" (dotted) are what is left when 1/p is replaced by its mean given the set that was drawn, `(n+1)/k` at
+# eps = 0: knowing the set, the value of `p` is only noise. The k-subset goes one step further and never draws the empty
+# set. (The dot may miss its curve: with so long a tail, 20,000 draws do not even measure the variance of 1/p well.)
+#
+# A batch holds many groups. **Stratified** draws spread `k/n` (or `p`) evenly over them, each still uniform by itself.
+# That is free.
+
+# %%
+spread, batch = {}, torch.zeros(32, L, dtype=torch.long)  # 32 groups
+for stratified in (False, True):
+    note, settings = ", stratified" * stratified, {**options, "stratified": stratified}
+    for name, draw in (
+        ("1/p", lambda s: diffusion.independent_masks(batch, eps=1e-3, **s)),
+        ("exact weights", lambda s: diffusion.independent_masks(batch, eps=1e-3, weighting="by_count", **s)),
+        ("k-subset", lambda s: diffusion.random_k_subset(batch, **s)),
+    ):
+        spread[name + note] = torch.stack([estimates(*draw(settings)).mean() for _ in range(400)]).std()
+
+fig, ax = plt.subplots(figsize=(6, 2.1), layout="constrained")
+ax.barh(list(spread), list(spread.values()), color=[C["target"], C["source"], C["text"]] * 2)
+ax.invert_yaxis()
+ax.set_xlabel("standard deviation of the mean of 32 groups, nats")
+plt.show()
+assert spread["k-subset, stratified"] < spread["k-subset"] < spread["1/p"]
+
+# %% [markdown]
+# ## 7. A bound, and when it is tight
+#
+# A sampler that reveals tokens in a random order gives `x_0` the probability `mean over orders of p`. Its `-log` is
+# *not* the mean of `-log p`: by Jensen's inequality it is smaller. The gap is the price of averaging outside the
+# logarithm. It vanishes when all orders agree on `p`, as they do for a **consistent** network: one whose answers are
+# the conditionals of a single distribution.
+
+# %%
+truth = bounds.surprisals(oracle(q), x0, V)
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+for ax, this, title in zip(
+    axes, (table, truth), ("any network", "consistent (true conditionals)"), strict=True
+):
+    nlls = bounds.order_nlls(this)  # (24,)
+    ax.plot(nlls.sort().values, "o", markersize=3, color=C["target"], label="one order")
+    ax.axhline(nlls.mean(), color="black", label="mean: the bound")
+    ax.axhline(bounds.any_order_nll(this), color=C["text"], linestyle="--", label="-log of the mean p")
+    ax.set(title=title, xlabel="24 orders, sorted", ylabel="-log p, nats")
+axes[0].legend(fontsize=8)
+axes[1].set_ylim(nlls.mean() - 1, nlls.mean() + 1)
+plt.show()
+exact = -(-bounds.order_nlls(table)).exp().mean().log()
+assert torch.isclose(exact, bounds.any_order_nll(table)) and exact < bounds.any_order_form(table)
+assert torch.allclose(bounds.order_nlls(truth), -q[tuple(x0)].log())
+
+# %% [markdown]
+# So do not compare a diffusion model's bound with an autoregressive model's likelihood as if they were the same thing:
+# one is at least `-log p`, the other is it. A network is never quite consistent, but training pulls it there, and
+# closes the gap.
+#
+# ## 8. Group by group
+#
+# Text-to-Talk generates group after group (notebook 02), so its bound is a sum: each group's bound, given the finished
+# groups before it. Groups of one token have one order, and give plain autoregression, exactly. One group of all gives
+# section 4.
+
+
+# %%
+def bound_by_groups(predict, x0, groups):
+    return sum(bounds.closed_form(t) for t in bounds.group_surprisals(predict, x0, V, groups))
+
+
+PARTITIONS = {"1+1+1+1": [0, 1, 2, 3], "2+2": [0, 0, 1, 1], "1+3": [0, 1, 1, 1], "4": [0, 0, 0, 0]}
+left_to_right = bounds.path_nll(table, [[0], [1], [2], [3]])
+assert torch.isclose(bound_by_groups(network, x0, torch.arange(4)), left_to_right)
+assert torch.isclose(bound_by_groups(network, x0, torch.zeros(4).long()), form_1)
+
+
+def mean_bound(predict, groups):  # over sequences drawn from q
+    each = [bound_by_groups(predict, s, torch.tensor(groups)) for s in sequences]
+    return (q.flatten() * torch.stack(each)).sum()
+
+
+entropy = -(q * q.log()).sum()
+means = {name: [mean_bound(p, g) for p in (network, oracle(q))] for name, g in PARTITIONS.items()}
+assert all(torch.isclose(of_oracle, entropy, rtol=1e-12) for _, of_oracle in means.values())
+
+# %%
+fig, ax = plt.subplots(figsize=(5, 2.3), layout="constrained")
+at = torch.arange(4)
+ax.bar(at - 0.2, [v[0] for v in means.values()], 0.36, color=C["mask"], label="any network")
+ax.bar(at + 0.2, [v[1] for v in means.values()], 0.36, color=C["target"], label="true conditionals")
+ax.axhline(entropy, color="black", linestyle="--", label="entropy H")
+ax.set_xticks(at, list(means))
+ax.set(
+    xlabel="tokens per group", ylabel="mean bound, nats", ylim=(0, 1.6 * max(v[0] for v in means.values()))
+)
+ax.legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# With the true conditionals the mean bound is the entropy, **whatever the groups**: the choice of blocks costs nothing
+# in principle. What it costs is what a real network finds hard.
+#
+# ## 9. What K steps cost
+#
+# Decoding a block of `n` tokens in `n` steps is slow. In `K` steps, several tokens are revealed at once, each drawn
+# **on its own**: right one by one, perhaps not together. The expected price has a bound like the others: cut a random
+# order into `K` rounds, and let a round's tokens be predicted in parallel. Before a round `r` tokens are masked, the
+# round reveals `n_j` of them, and costs `n_j / r * m_r` on average. The sum is called NELBO(K): negative evidence lower
+# bound.
+
+
+# %%
+def k_step_bound_by_hand(table, sizes):
+    m = bounds.mean_by_count(table)
+    left, total = table.shape[1], 0.0
+    for reveal in sizes:
+        total = total + reveal / left * m[left]
+        left -= reveal
+    return total
+
+
+for K in range(1, 5):
+    assert torch.isclose(k_step_bound_by_hand(table, bounds.round_sizes(4, K)), bounds.k_step_bound(table, K))
+assert torch.isclose(bounds.k_step_bound(table, 1), CE[-1])  # all at once
+assert torch.isclose(bounds.k_step_bound(table, 4), form_1)  # one at a time
+
+# %% [markdown]
+# Now something like speech: six tokens in one of **two voices**. The voice is a coin nobody tells; given the voice,
+# each token is 1 with probability .9 (or .1). Even the true conditionals, asked for all tokens at once, cannot agree on
+# a voice. The more steps, the sooner the first tokens tell the rest.
+
+# %%
+n, bits = 6, torch.cartesian_prod(*[torch.arange(2)] * 6)  # (64, 6)
+ones = bits.sum(1)
+q_voices = 0.5 * (0.9**ones * 0.1 ** (n - ones)) + 0.5 * (0.1**ones * 0.9 ** (n - ones))  # (64,)
+voices = oracle(q_voices.view((2,) * n))
+tables = torch.stack([bounds.surprisals(voices, x, 2) for x in bits])  # (64, 2^6, 6)
+H = -(q_voices * q_voices.log()).sum()
+
+
+def p_of_k_steps(K):
+    """The exact distribution of the K-step sampler: the mean over all orders, cut into rounds. (64,)"""
+    p = torch.zeros(64)
+    for places in torch.tensor(list(permutations(range(n)))):  # 720 orders
+        row, nll = 2**n - 1, torch.zeros(64)
+        for group in places.split(bounds.round_sizes(n, K)):
+            nll += tables[:, row, group].sum(1)
+            row -= int((2**group).sum())
+        p += (-nll).exp() / math.factorial(n)
+    return p
+
+
+nelbo = torch.stack(
+    [(q_voices * torch.stack([bounds.k_step_bound(t, K) for t in tables])).sum() for K in range(1, n + 1)]
+)
+p_K = torch.stack([p_of_k_steps(K) for K in range(1, n + 1)])  # (6, 64)
+divergence = (q_voices * (q_voices / p_K).log()).sum(1)  # (6,)
+assert torch.allclose(p_K.sum(1), torch.ones(n)) and (divergence <= nelbo - H + 1e-12).all()
+mixed = (ones >= 2) & (ones <= 4)
+print(
+    "mixed samples: truth",
+    f"{q_voices[mixed].sum():.2f};",
+    {K: f"{p_K[K - 1, mixed].sum():.2f}" for K in (1, 2, 3, 6)},
+)
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
+left.plot(range(1, n + 1), nelbo - H, "o-", color=C["text"], label="NELBO(K) - H")
+left.plot(range(1, n + 1), divergence, "s--", color=C["target"], label="KL(q, p_K)")
+left.set(xlabel="steps K", ylabel="nats")
+left.legend()
+count = torch.arange(n + 1)
+for p, style, name in ((q_voices, "k-", "truth"), (p_K[0], "s--", "K = 1"), (p_K[2], "o:", "K = 3")):
+    right.plot(count, [p[ones == c].sum() for c in count], style, markersize=4, label=name)
+right.set(xlabel="how many tokens are 1", ylabel="probability", ylim=(0, 0.42))
+right.legend(fontsize=8, ncol=3, loc="upper center", columnspacing=1)
+plt.show()
+
+# %% [markdown]
+# Left: the bound falls to nothing at `K = n`, and the true divergence stays below it. Right, what it means: the truth
+# has two humps, one for each voice. In one step there is a single hump in the middle: most samples are *mixed*, neither
+# voice. With three steps the two humps are coming back, but a third of the samples is mixed still.
+#
+# Two things to notice. The second step brings most of the gain: once some tokens stand, the voice is nearly known. And
+# from 3 to 5 steps little happens, for the *first* round still reveals two tokens at once, when nothing is known yet:
+# what is drawn in the dark costs most. Notebook 04 decodes with this, and asks which tokens to reveal first.
+#
+# ## Exercises
+#
+# ### 1. Fill in: the any-order bound without orders
+#
+# `any_order_form` runs through all `L!` orders: 24 for four tokens, but 3,628,800 for ten. A recursion over *sets*
+# needs only `2^L` steps. Let `bound[row]` be the mean cost of revealing the tokens masked in `row`, one at a time, in a
+# random order. The first to be revealed is a random one of them; then `bound` of a smaller set is left. Fill in the
+# line. (`table[row, i]` is the surprisal of place `i` if the places of `row` are masked, and `row - 2**i` is `row` with
+# place `i` revealed.)
+
+
+# %% tags=["exercise-1"]
+def any_order_by_sets(table):
+    n = table.shape[1]
+    bound = {0: 0.0}  # nothing is masked: nothing to pay
+    for row in range(1, 2**n):
+        places = [i for i in range(n) if row >> i & 1]  # noqa: F841 (masked in this row)
+        bound[row] = None  # yours
+    return bound[2**n - 1]
+
+
+# %% tags=["check-1"]
+def check_any_order_by_sets():
+    for n in range(1, 6):
+        table = torch.rand(2**n, n, generator=torch.Generator().manual_seed(n)).double() * bounds.masked_sets(
+            n
+        )
+        found, wanted = any_order_by_sets(table), bounds.any_order_form(table)
+        if found is None:
+            return print("exercise 1: not answered yet")
+        found = torch.as_tensor(found)
+        where = f"with {n} token{'s' * (n > 1)} you have {found:.4f} nats, the orders give {wanted:.4f}: "
+        if found > wanted + 1e-9:
+            raise AssertionError(
+                where + "too much; only ONE of the masked tokens is revealed next, a random one"
+            )
+        assert found > wanted - 1e-9, (
+            where + "too little; after the first token the others still must be paid for"
+        )
+    print("exercise 1: right")
+
+
+check_any_order_by_sets()
+
+# %% [markdown]
+# ### 2. Predict: one coin, written twice
+#
+# A fair coin is thrown **once** and its side written down **twice**: the sequences are 00 and 11, each with probability
+# 1/2. The network knows the true conditionals. What is `NELBO(1)` (both tokens in one step), and what is `NELBO(2)`
+# (one after the other), **in bits**?
+
+# %% tags=["exercise-2"]
+nelbo_1, nelbo_2 = None, None  # bits
+
+
+# %% tags=["check-2"]
+def check_nelbo():
+    if nelbo_1 is None or nelbo_2 is None:
+        return print("exercise 2: not answered yet")
+    coin = torch.tensor([[0.5, 0.0], [0.0, 0.5]]).double()
+    table = bounds.surprisals(oracle(coin), torch.tensor([0, 0]), 2)  # 11 is the same by symmetry
+    one, two = (bounds.k_step_bound(table, K).item() / math.log(2) for K in (1, 2))
+    assert abs(nelbo_1 - one) < 1e-6, (
+        "NELBO(1): at once, with both masked, what is each token's probability of being right?"
+    )
+    assert abs(nelbo_2 - two) < 1e-6, (
+        "NELBO(2): when the first token is revealed, what is left to say of the second?"
+    )
+    print("exercise 2: right")
+
+
+check_nelbo()
+
+# %% [markdown]
+# ### 3. Extend: draw k as you please
+#
+# Suppose you would rather train on many MASKs than on few: draw `k` with probabilities of your own choice. Which weight
+# keeps the estimate unbiased for the bound? Write it for `k` masked of `n` tokens, where `chance` is the probability
+# with which this `k` is drawn. (Form 3 is the case `chance = 1/n`.)
+
+
+# %% tags=["exercise-3"]
+def weight_of_draw(k, n, chance):
+    """The weight of CE(S), S a uniform k-subset of n tokens, where k was drawn with probability `chance`."""
+    ...
+
+
+# %% tags=["check-3"]
+def check_weight_of_draw():
+    for n in (2, 3, 4):
+        table = torch.rand(2**n, n, generator=torch.Generator().manual_seed(n)).double() * bounds.masked_sets(
+            n
+        )
+        m, k = bounds.mean_by_count(table)[1:], torch.arange(1, n + 1).double()
+        for name, share in (("uniform", 0 * k + 1), ("rising with k", k), ("falling with k", 1 / k)):
+            chances = (share / share.sum()).tolist()
+            weights = [weight_of_draw(i, n, chance) for i, chance in enumerate(chances, start=1)]
+            if weights[0] is None:
+                return print("exercise 3: not answered yet")
+            mean = sum(c * w * m_k for c, w, m_k in zip(chances, weights, m, strict=True))
+            wanted = bounds.closed_form(table)
+            hint = (
+                "what is drawn twice as often must weigh half as much"
+                if name != "uniform"
+                else "it is form 3"
+            )
+            off = f"k drawn {name}, n = {n}: the mean is {mean:.4f}, the bound {wanted:.4f}"
+            assert abs(mean - wanted) < 1e-9, f"{off}; {hint}"
+    print("exercise 3: right")
+
+
+check_weight_of_draw()
+
+# %% [markdown]
+# **Next**: [notebook 04](04_block_decoding.ipynb) decodes with all this. Solutions:
+# `tutorials/solutions/03_absorbing_diffusion.py`.

@@ -1,0 +1,110 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Solutions of notebook 02
+#
+# Exercise 1. Two audio places with the same number of text tokens before them have no text between them.
+
+
+# %% tags=["exercise-1"]
+def released_mask(kinds):
+    place = torch.arange(len(kinds))
+    not_later = place[None, :] <= place[:, None]  # [q, k]
+    words_so_far = (kinds == TEXT).cumsum(0)  # how many text tokens up to each place
+    audio = kinds != TEXT
+    same_span = audio[:, None] & audio[None, :] & (words_so_far[:, None] == words_so_far[None, :])
+    return not_later | same_span
+
+
+# %% [markdown]
+# Wrong: causal alone.
+
+
+# %% tags=["wrong-1"]
+def released_mask(kinds):
+    place = torch.arange(len(kinds))
+    return place[None, :] <= place[:, None]
+
+
+# %% [markdown]
+# Wrong: the leak of section 4.
+
+
+# %% tags=["wrong-1"]
+def released_mask(kinds):
+    place = torch.arange(len(kinds))
+    audio = kinds != TEXT
+    return (place[None, :] <= place[:, None]) | (audio[:, None] & audio[None, :])
+
+
+# %% [markdown]
+# Wrong: a text token has the same count as the audio behind it, and would look ahead.
+
+
+# %% tags=["wrong-1"]
+def released_mask(kinds):
+    place = torch.arange(len(kinds))
+    words_so_far = (kinds == TEXT).cumsum(0)
+    return (place[None, :] <= place[:, None]) | (words_so_far[:, None] == words_so_far[None, :])
+
+
+# %% [markdown]
+# Exercise 2. Place 4 shares its group with 2 and 3; the second block (5 to 7) and the last word (8) come later. The text
+# before was written before the block was begun.
+
+# %% tags=["exercise-2"]
+places_that_move = {2, 3, 4, 5, 6, 7, 8}
+
+# %% [markdown]
+# Wrong: thinking causally.
+
+# %% tags=["wrong-2"]
+places_that_move = {4, 5, 6, 7, 8}
+
+# %% [markdown]
+# Wrong: thinking that audio sees all of the past and the future.
+
+# %% tags=["wrong-2"]
+places_that_move = set(range(9))
+
+# %% [markdown]
+# Exercise 3. The two-stream rule, with one more word in its last line: the *same* copy.
+
+
+# %% tags=["exercise-3"]
+def many_copies_mask(groups, copy):
+    """groups, copy (L,) -> bool (L, L), [q, k] True where q sees k."""
+    q_group, k_group = groups[:, None], groups[None, :]
+    q_copy, k_copy = copy[:, None], copy[None, :]
+    clean_sees_clean = (q_copy == 0) & (k_copy == 0) & (k_group <= q_group)
+    noisy_sees_clean = (q_copy > 0) & (k_copy == 0) & (k_group < q_group)
+    noisy_sees_itself = (q_copy > 0) & (k_copy == q_copy) & (k_group == q_group)
+    return clean_sees_clean | noisy_sees_clean | noisy_sees_itself
+
+
+# %% [markdown]
+# Wrong: copies see each other.
+
+
+# %% tags=["wrong-3"]
+def many_copies_mask(groups, copy):
+    return attention.two_stream_mask(groups[None], copy[None] > 0)[0]
+
+
+# %% [markdown]
+# Wrong: the group rule alone; the clean stream sees noise.
+
+
+# %% tags=["wrong-3"]
+def many_copies_mask(groups, copy):
+    return groups[None, :] <= groups[:, None]

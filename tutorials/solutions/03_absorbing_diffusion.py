@@ -1,0 +1,102 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Solutions of notebook 03
+#
+# Exercise 1. The mean over the token that is revealed next, of its surprisal and of what is left.
+
+
+# %% tags=["exercise-1"]
+def any_order_by_sets(table):
+    n = table.shape[1]
+    bound = {0: 0.0}
+    for row in range(1, 2**n):
+        places = [i for i in range(n) if row >> i & 1]
+        bound[row] = sum(table[row, i] + bound[row - 2**i] for i in places) / len(places)
+    return bound[2**n - 1]
+
+
+# %% [markdown]
+# Wrong: all masked tokens paid at once, and the rest on top.
+
+
+# %% tags=["wrong-1"]
+def any_order_by_sets(table):
+    n = table.shape[1]
+    bound = {0: 0.0}
+    for row in range(1, 2**n):
+        places = [i for i in range(n) if row >> i & 1]
+        bound[row] = sum(table[row, i] + bound[row - 2**i] for i in places)
+    return bound[2**n - 1]
+
+
+# %% [markdown]
+# Wrong: only the first token is paid for.
+
+
+# %% tags=["wrong-1"]
+def any_order_by_sets(table):
+    n = table.shape[1]
+    bound = {0: 0.0}
+    for row in range(1, 2**n):
+        places = [i for i in range(n) if row >> i & 1]
+        bound[row] = sum(table[row, i] for i in places) / len(places)
+    return bound[2**n - 1]
+
+
+# %% [markdown]
+# Exercise 2. At once, each token is 0 or 1 with probability 1/2, and two such guesses cost one bit each. One after the
+# other, the second is known as soon as the first is: one bit, the entropy.
+
+# %% tags=["exercise-2"]
+nelbo_1, nelbo_2 = 2, 1
+
+# %% [markdown]
+# Wrong: one coin, one bit, however it is sampled.
+
+# %% tags=["wrong-2"]
+nelbo_1, nelbo_2 = 1, 1
+
+# %% [markdown]
+# Wrong: two tokens, two bits, however they are sampled.
+
+# %% tags=["wrong-2"]
+nelbo_1, nelbo_2 = 2, 2
+
+# %% [markdown]
+# Exercise 3. The bound is the sum over k of m_k / k. A draw of k contributes chance * weight * m_k, so weight = 1 / (k
+# * chance). With chances proportional to 1/k all weights are equal: a plain mean of cross-entropies, no weights at all.
+
+
+# %% tags=["exercise-3"]
+def weight_of_draw(k, n, chance):
+    """The weight of CE(S), S a uniform k-subset of n tokens, where k was drawn with probability `chance`."""
+    return 1 / (k * chance)
+
+
+# %% [markdown]
+# Wrong: the weight of uniform k, whatever was drawn.
+
+
+# %% tags=["wrong-3"]
+def weight_of_draw(k, n, chance):
+    return n / k
+
+
+# %% [markdown]
+# Wrong: divided by the chance, without taking back the 1/n.
+
+
+# %% tags=["wrong-3"]
+def weight_of_draw(k, n, chance):
+    return n / (k * chance)

@@ -1,0 +1,108 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Solutions to 04, block decoding
+#
+# **1.** The lead is the difference of the two highest probabilities; masked slots are sorted by it.
+
+
+# %% tags=["exercise-1"]
+def margin_order(draft):
+    best, second = draft.p.topk(2).values.unbind(-1)  # (D,), (D,)
+    lead = (best - second).masked_fill(~draft.masked, -1.0)
+    order = lead.argsort(descending=True, stable=True)
+    share = math.ceil(int(draft.masked.sum()) / draft.steps_left)
+    return torch.zeros_like(draft.masked).index_fill(0, order[:share], True)
+
+
+# %% [markdown]
+# Wrong: sorted the wrong way round; revealed slots take part; the drawn token's probability; one slot too few.
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    best, second = draft.p.topk(2).values.unbind(-1)
+    lead = (best - second).masked_fill(~draft.masked, 2.0)
+    share = math.ceil(int(draft.masked.sum()) / draft.steps_left)
+    return torch.zeros_like(draft.masked).index_fill(0, lead.argsort()[:share], True)
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    best, second = draft.p.topk(2).values.unbind(-1)
+    share = math.ceil(int(draft.masked.sum()) / draft.steps_left)
+    return torch.zeros_like(draft.masked).index_fill(0, (second - best).argsort()[:share], True)
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    return unmasking.confidence_released(draft)
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    best, second = draft.p.topk(2).values.unbind(-1)
+    lead = (best - second).masked_fill(~draft.masked, -1.0)
+    share = max(1, int(draft.masked.sum()) // draft.steps_left)
+    return torch.zeros_like(draft.masked).index_fill(0, lead.argsort(descending=True)[:share], True)
+
+
+# %% [markdown]
+# **2.** At least one candidate is 1 with probability $1 - 0.2^2 = 0.96$; then 0.8 for the other bit: 0.768.
+
+# %% tags=["exercise-2"]
+p_11 = (1 - 0.2**2) * 0.8
+
+# %% tags=["wrong-2"]
+p_11 = 0.64
+
+# %% tags=["wrong-2"]
+p_11 = 0.8 * 0.8 * 0.96
+
+# %% tags=["wrong-2"]
+p_11 = 0.891
+
+# %% [markdown]
+# **3.** Draw one slot blind, then the three others together: they are independent given the voice, and one code tells
+# the voice in 85 cases of 100. `random_order` draws two slots blind, and they disagree in most replies.
+
+
+# %% tags=["exercise-3"]
+def better_in_two(draft):
+    if draft.masked.all():
+        return torch.arange(len(draft.masked)) == draft.noise.argmin()
+    return draft.masked
+
+
+# %% [markdown]
+# Wrong: three blind and one after; the same two and two in a fixed order; one at a time, which is exact but takes four.
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):
+    return torch.arange(4) < 3 if draft.masked.all() else draft.masked
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):
+    return unmasking.entropy_order(draft)
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):
+    return unmasking.left_to_right(draft._replace(steps_left=int(draft.masked.sum())))
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):
+    return unmasking.confidence_released(draft)
