@@ -12,11 +12,13 @@ from minittt.errors import MinitttError
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
 TRAINING_NUMBERS = {  # options of `train`, as TrainingSettings has them
-    "preset": (str, "exact (default), paper, mended, ar or nar"),
+    "preset": (str, "exact (default), paper, paper-banom, paper-ppm, paper-sst, mended, ar or nar"),
     "steps": (int, "optimiser steps"),
     "records": (int, "records a step"),
     "row_length": (int, "tokens a row, both streams counted"),
-    "learning_rate": (float, "its peak"),
+    "optimiser": (str, "muon (default; AdamW for what is not a matrix of the Transformer) or adamw"),
+    "learning_rate": (float, "AdamW's peak"),
+    "muon_learning_rate": (float, "Muon's peak"),
     "warmup": (int, "steps until the peak"),
     "source_noise": (float, "at most this share of the codes listened to is replaced by random ones"),
     "accumulate": (int, "passes a step; the loss stays the same"),
@@ -73,6 +75,10 @@ def _talk(command) -> None:
     talk.add_argument("--page", type=Path, help=what)
     what = "with --page: several steps per block side by side, as 1,4,16"
     talk.add_argument("--compare", type=_numbers, help=what)
+    what = "write the sound while it is being made, to a WAV file or, with -o -, as raw samples to a player"
+    talk.add_argument("--stream", action="store_true", help=what)
+    what = "with --stream: slots of a span's first block, fewer than --block: sound starts sooner"
+    talk.add_argument("--first-block", type=int, help=what)
     _decoding_options(talk)
 
 
@@ -130,8 +136,6 @@ def _evaluate(command) -> None:
     evaluate.add_argument("--split", default="voices", help="renditions, voices or facts")
     evaluate.add_argument("--limit", type=int, help="at most so many items of each family")
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
-    what = "voice coherence at 1 step and one step per slot, block 16"
-    evaluate.add_argument("--coherence", action="store_true", help=what)
     _decoding_options(evaluate)
 
 
@@ -147,9 +151,9 @@ def _data(command) -> None:
 
 
 def _codec(command) -> None:
-    example = "codec train -o codec.safetensors --minutes 14   |   minittt codec roundtrip in.wav -o out.wav"
+    example = "codec train -o codec.safetensors --minutes 40   |   minittt codec roundtrip in.wav -o out.wav"
     codec = command("codec", "Train a codec, or pass a recording through one.", example, talks=False)
-    codec.add_argument("action", choices=["train", "polish", "roundtrip"])
+    codec.add_argument("action", choices=["train", "roundtrip"])
     what = "roundtrip: an audio file; train: a folder of recordings (default: the spoken world)"
     codec.add_argument("input", nargs="?", type=Path, help=what)
     codec.add_argument("-o", "--output", type=Path, required=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def talk(args) -> None:
     """Answer each question in text and speech; write WAVs and, if asked, a page."""
     if args.compare and not args.page:
         raise MinitttError("--compare shows its replies on a page: add --page reply.html")
+    if args.stream:
+        return _talk_along(args)
     talker, codec = _load(args)
     heard = [read_audio(q, codec.config.sample_rate) if _is_audio(q) else None for q in args.questions]
     entries = []
@@ -54,12 +57,24 @@ def talk(args) -> None:
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, args.seed)
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
-            print(
-                f"{question}: {reply.text}  ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)"
-            )
+            print(f"{question}: {reply}")
     _write_answers(args, codec, entries)
     if args.page:
         _write_page(args, talker, codec, entries)
+
+
+def _talk_along(args) -> None:
+    """Answer one question, writing its sound while it is being made."""
+    from minittt.streaming import answer_aloud
+
+    if len(args.questions) > 1 or args.page:
+        raise MinitttError("--stream answers one question, and makes no page")
+    (talker, codec), [question] = _load(args), args.questions
+    wave = read_audio(question, codec.config.sample_rate) if _is_audio(question) else None
+    asked = [["system", "answer"], ["user", question if wave is None else talker.listen(codec, wave)]]
+    settings = _settings(args, first_block=args.first_block, full_span=_full_span(talker))
+    reply, pace = answer_aloud(talker, codec, asked, settings, args.seed, args.output)
+    print(f"{question}: {reply}\n{pace}", file=sys.stderr if args.output == Path("-") else None)
 
 
 def _full_span(talker: Talker) -> bool:
@@ -193,27 +208,21 @@ def train(args) -> None:
 
 def evaluate(args) -> None:
     """Print the table of scores for one split."""
+    from minittt.cli import SAMPLES
+    from minittt.codec_quality import originals
     from minittt.corpus import load_corpus
-    from minittt.evaluation import Evaluation, coherence, family
+    from minittt.evaluation import Evaluation, trained_with
     from minittt.referee import Referee
 
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
-    settings = dataclasses.replace(_settings(args), full_span=_full_span(talker))
+    settings = dataclasses.replace(_settings(args), full_span=not trained_with(talker).two_streams)
     evaluation = Evaluation(talker, corpus, codec, Referee.load(args.referee), args.split, settings)
     corpus.split(args.split)  # names the splits there are, if this is none
-    evaluation.text(args.limit)
-    evaluation.questions(args.limit)
-    evaluation.speech(args.limit)
-    if args.coherence:
-        records = family(corpus, args.split, "qa", args.limit)
-        evaluation.scores += [coherence(evaluation, records, steps) for steps in (1, 4, 16)]
-    for score in evaluation.scores:
+    for score in evaluation.everything(args.limit, originals(min(100, args.limit or 100), SAMPLES / "wav")):
         print(score)
     if args.json:
-        args.json.write_text(
-            json.dumps([dataclasses.asdict(score) for score in evaluation.scores], indent=1) + "\n"
-        )
+        args.json.write_text(json.dumps([*map(dataclasses.asdict, evaluation.scores)], indent=1) + "\n")
 
 
 def data(args) -> None:
@@ -233,27 +242,15 @@ def data(args) -> None:
 
 
 def codec(args) -> None:
-    """Train a codec, train its decoder further, or hear what it keeps of a recording."""
+    """Train a codec, or hear what it keeps of a recording."""
     log = args.output.with_suffix(".jsonl")
     if args.action == "train":
         from minittt.codec_training import CodecTrainingSettings, draw_corpus, read_corpus, train_codec
 
         settings = CodecTrainingSettings(minutes=args.minutes, seed=args.seed)
-        waves = (
-            read_corpus(args.input, settings.config.sample_rate)
-            if args.input
-            else draw_corpus(6000, args.seed)
-        )
-        train_codec(waves, settings, args.output, log)
-    elif args.action == "polish":
-        from minittt.codec_polishing import draw_pairs, polish
-        from minittt.codec_training import read_corpus
-
-        codec = Codec.load(args.codec)
-        heard = clean = read_corpus(args.input, codec.config.sample_rate) if args.input else None
-        if heard is None:
-            heard, clean = draw_pairs(3000, args.seed)
-        polish(codec, heard, clean, args.output, args.minutes, log, seed=args.seed)
+        rate, folder = settings.config.sample_rate, args.input
+        pairs = read_corpus(folder, rate) if folder else draw_corpus(6000, args.seed)
+        train_codec(pairs, settings, args.output, log)
     else:
         _roundtrip(args)
     print(f"wrote {args.output}")

@@ -57,10 +57,12 @@ class _Cache:
         self.values[new.rows, :, new.slots] = v[0].transpose(0, 1)
         attended = []
         for part in new.parts:
-            n, shared = part.n, heads // kv_heads
-            # heads that share keys ask as if they were more queries: the keys need no copies
+            n = part.n
+            # heads that share keys ask as if they were more queries: then keys need no copies (of a long prompt the mask
+            # would outweigh them)
+            shared = heads // kv_heads if n <= 2 * head_dim else 1
             queries = q[0, :, part.tokens].unflatten(1, (-1, n)).transpose(0, 1)  # (b, heads, n, head_dim)
-            queries = queries.reshape(-1, kv_heads, shared * n, head_dim)
+            queries = queries.reshape(-1, heads // shared, shared * n, head_dim)
             mask = None
             if not part.whole:
                 slot = torch.arange(part.keys, device=q.device)
@@ -142,13 +144,17 @@ class CachedContext:
         order = sorted((row for row in range(len(ids)) if ids[row]), key=lambda row: len(ids[row]))
         parts, first, at = [], {}, 0
         for n, same in groupby(order, key=lambda row: len(ids[row])):
-            same, keys = list(same), 0
+            same = list(same)
             keys = max(seen[row][-1] for row in same)
             several = max(1, LARGEST_MASK // (n * keys))
             for some in (same[i : i + several] for i in range(0, len(same), several)):
                 whole = all(seen[row][0] == keys for row in some)
-                rows = slice(some[0], some[-1] + 1)  # a view of the cache instead of a copy, where it can be one
-                rows = rows if len(some) == some[-1] + 1 - some[0] else torch.tensor(some).to(self.last.device)
+                rows = slice(
+                    some[0], some[-1] + 1
+                )  # a view of the cache instead of a copy, where it can be one
+                rows = (
+                    rows if len(some) == some[-1] + 1 - some[0] else torch.tensor(some).to(self.last.device)
+                )
                 parts.append(Part(rows, slice(at, at + n * len(some)), n, keys, whole))
                 for row in some:
                     first[row], at = at, at + n
@@ -170,14 +176,18 @@ class CachedContext:
     def _logits(self, drafted: Tensor, at: list[tuple[int, int]], n_draft: list[int], D: int) -> Tensor:
         """Hidden states of the drafted slots, which are at `at`, -> (B, 1 + D, V)."""
         shape = (len(n_draft), 1 + D)
-        row, slot = torch.tensor(at, dtype=torch.long).view(-1, 2).T.to(drafted.device)  # (drafted slots,) each
+        row, slot = (
+            torch.tensor(at, dtype=torch.long).view(-1, 2).T.to(drafted.device)
+        )  # (drafted slots,) each
         if self.heads is None:
             hidden = drafted.new_zeros(*shape, drafted.shape[-1])
             hidden[:, 0], hidden[row, 1 + slot] = self.last, drafted
             return self.model.logits(hidden)
         logits = drafted.new_full((*shape, self.model.config.vocab_size), -torch.inf)
         (text, text_head), (audio, audio_head) = self.heads
-        writing = torch.tensor([r for r, d in enumerate(n_draft) if not d], dtype=torch.long, device=row.device)
+        writing = torch.tensor(
+            [r for r, d in enumerate(n_draft) if not d], dtype=torch.long, device=row.device
+        )
         logits[writing[:, None], 0, text] = self.last[writing] @ text_head.T
         logits[row[:, None], 1 + slot[:, None], audio] = drafted @ audio_head.T
         return logits

@@ -1,67 +1,29 @@
-"""How good is a talker: text, speech, captions, length and voice, each with a bootstrap interval.
+"""How good a talker's replies are: text, speech, captions, length, voice and cost, each with a bootstrap interval.
 
 Spoken replies are judged by the referee, a recogniser trained apart from the talker; what it makes of the true tokens
 through the same codec stands beside every figure it gives.
 """
 
 import random
-import re
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-import jiwer
 import numpy as np
 from tqdm import tqdm
 
 from minittt.codec import Codec
+from minittt.codec_quality import codec_scores
 from minittt.conversation import reply_text
 from minittt.corpus import Corpus
-from minittt.decoding import Settings
+from minittt.decoding import DenoisingStep, Settings, random_order
+from minittt.likelihood import estimator, reply_nats
+from minittt.nar import DenoisingTalker
+from minittt.objective import Preset, preset
 from minittt.referee import Referee
+from minittt.scores import Score, character_errors, normal, ratio, word_errors, words_right
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling
-
-
-@dataclass
-class Score:
-    """One figure over items: a ratio of sums, with a 95 % interval from 1000 bootstrap draws of the items."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    items: int
-    note: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name:<44} {self.value:7.3f}  [{self.low:.3f}, {self.high:.3f}]  n={self.items}  {self.note}"
-
-
-def ratio(
-    name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
-) -> Score:
-    """sum(numerators) / sum(denominators), the latter 1 each by default: a rate over items, or WER over words."""
-    a = np.asarray(numerators, float)
-    b = np.ones_like(a) if denominators is None else np.asarray(denominators, float)
-    if not len(a) or not b.sum():
-        return Score(name, float("nan"), float("nan"), float("nan"), len(a), note)
-    drawn = np.random.default_rng(0).integers(0, len(a), (1000, len(a)))
-    draws = a[drawn].sum(1) / np.maximum(b[drawn].sum(1), 1e-9)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Score(name, float(a.sum() / b.sum()), float(low), float(high), len(a), note)
-
-
-def word_errors(said: str, heard: str) -> tuple[int, int]:
-    """Substitutions, deletions and insertions between two texts, and the number of true words."""
-    if not said.split():
-        return len(heard.split()), 0
-    out = jiwer.process_words(said, heard if heard.strip() else "")
-    return out.substitutions + out.deletions + out.insertions, len(said.split())
-
-
-def normal(text: str) -> str:
-    """Lower case, one blank between words."""
-    return re.sub(r"\s+", " ", text.lower()).strip()
 
 
 @dataclass
@@ -70,6 +32,10 @@ class Answers:
 
     records: list[dict]
     replies: list[Reply] = field(default_factory=list)
+
+    def pairs(self) -> list[tuple[dict, Reply]]:
+        """Each record and its reply."""
+        return list(zip(self.records, self.replies, strict=True))
 
 
 def ask(
@@ -102,12 +68,27 @@ def true_spans(record: dict) -> list[int]:
 
 
 def decoding_settings(
-    block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=None
+    block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=random_order
 ) -> Settings:
     """Greedy text; audio drawn at `temperature` with `steps` per block of `block` slots."""
-    extra = {} if policy is None else {"policy": policy}
     sampling = {"text_sampling": Sampling(0.0), "audio_sampling": Sampling(temperature)}
-    return Settings(block, full_span=full_span, steps=steps, max_text=64, max_span=160, **sampling, **extra)
+    how = {"full_span": full_span, "policy": policy}
+    return Settings(block, steps=steps, max_text=64, max_span=160, max_spans=8, **sampling, **how)
+
+
+def trained_with(talker: Talker) -> Preset:
+    """The preset a talker was trained with: it says which blocks it knows."""
+    return preset(talker.info["training"]["preset"])
+
+
+def in_turn(records: list[dict], n: int | None, seed: int = 0) -> list[dict]:
+    """n of these records, of all families in turn: the same ones whenever asked."""
+    mixed = random.Random(seed).sample(records, len(records))
+    place, seen = [], Counter()
+    for record in mixed:
+        seen[record["family"]] += 1
+        place.append(seen[record["family"]])
+    return [mixed[i] for i in sorted(range(len(mixed)), key=place.__getitem__)][:n]
 
 
 class Evaluation:
@@ -116,9 +97,12 @@ class Evaluation:
     def __init__(
         self, talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, split: str, settings: Settings
     ) -> None:
+        talker.check_codec(codec)
+        self.denoises_text = trained_with(talker).denoise_text
+        if self.denoises_text:
+            talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
         self.talker, self.corpus, self.codec, self.referee = talker, corpus, codec, referee
         self.split, self.settings, self.scores = split, settings, []
-        talker.check_codec(codec)
 
     def add(self, *score_arguments) -> None:
         """Note one score."""
@@ -130,21 +114,18 @@ class Evaluation:
 
     def text(self, limit: int | None = None) -> None:
         """Transcripts, captions and chat: text out. Families that the split does not have are passed over."""
-        asr = self._ask("asr", limit)
-        if asr.records:
-            pairs = zip(asr.records, asr.replies, strict=True)
-            errors, words = zip(*(word_errors(reply_text(r), a.text) for r, a in pairs), strict=True)
-            self.add("ASR word error rate", errors, words)
+        asr = self._ask("asr", limit).pairs()
+        if asr:
+            texts = [(reply_text(record), reply.text) for record, reply in asr]
+            for name, errors in (("word", word_errors), ("character", character_errors)):
+                self.add(f"ASR {name} error rate", *zip(*(errors(*pair) for pair in texts), strict=True))
         for name in ("caption", "chat"):
             answers = self._ask(name, limit)
             if answers.records:
                 self.add(f"{name} right", self._exact(answers))
 
     def _exact(self, answers: Answers) -> list[bool]:
-        return [
-            normal(reply_text(r)) == normal(a.text)
-            for r, a in zip(answers.records, answers.replies, strict=True)
-        ]
+        return [normal(reply_text(record)) == normal(reply.text) for record, reply in answers.pairs()]
 
     def questions(self, limit: int | None = None) -> None:
         """Spoken questions: the text of the answer, and its speech where the text is right."""
@@ -152,53 +133,40 @@ class Evaluation:
         if answers.records:
             right = self._exact(answers)
             self.add("spoken question, text answer right", right)
-            kept = [
-                pair
-                for pair, yes in zip(zip(answers.records, answers.replies, strict=True), right, strict=True)
-                if yes
-            ]
-            self._speech("spoken answer", Answers([r for r, _ in kept], [a for _, a in kept]))
+            self._speech("spoken answer", [p for p, yes in zip(answers.pairs(), right, strict=True) if yes])
 
     def speech(self, limit: int | None = None) -> None:
         """Text to speech."""
-        self._speech("TTS", self._ask("tts", limit))
+        self._speech("TTS", self._ask("tts", limit).pairs())
 
     def waves(self, spans: list[list[int]]) -> list[np.ndarray]:
         """Flattened codes of each span -> its waveform."""
         return [self.talker.sound(self.codec, span) for span in spans]
 
-    def _speech(self, name: str, answers: Answers) -> None:
-        """Words, length and voice of spoken replies against the true tokens through the same codec and referee."""
-        pairs = [(r, a) for r, a in zip(answers.records, answers.replies, strict=True) if true_spans(r)]
+    def _speech(self, name: str, pairs: list[tuple[dict, Reply]]) -> None:
+        """Words, length, voice and cost of spoken replies; the true tokens' words through the same codec beside them."""
+        pairs = [pair for pair in pairs if true_spans(pair[0])]
         if not pairs:
             return
-        said, theirs, truth = [], [], []
-        for record, reply in pairs:
+        said, theirs, truth = [], [reply.spans for _, reply in pairs], []
+        for record, _ in pairs:
             numbers = true_spans(record)
             said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
             truth.append([self.corpus.audio(n).tolist() for n in numbers])
-            theirs.append(reply.spans)
-        spoken, real = self._heard(theirs), self._heard(truth)
-        true_rate = ratio("", *_word_rate(said, real)).value
-        self.add(f"{name}: words recognised", *_word_rate(said, spoken), f"true tokens {true_rate:.3f}")
+        true_rate = ratio("", *words_right(said, self._heard(truth))).value
+        self.add(
+            f"{name}: words recognised",
+            *words_right(said, self._heard(theirs)),
+            f"true tokens {true_rate:.3f}",
+        )
         lengths = [(sum(map(len, t)), sum(map(len, r))) for t, r in zip(theirs, truth, strict=True)]
         self.add(f"{name}: length against true", *zip(*lengths, strict=True))
-        self.add(
-            f"{name}: spans that end on a block end",
-            [self._at_block_end(s) for spans in theirs for s in spans],
-        )
-        waves = [np.concatenate(self.waves(spans)) for spans in theirs if spans]
-        self.add(
-            f"{name}: voice coherence",
-            [self.referee.voice_coherence(w) for w in waves],
-            None,
-            self._voices(waves),
-        )
-        self.add(
-            f"{name}: forwards per audio token",
-            [r.nfe for r in answers.replies],
-            [max(1, n) for n, _ in lengths],
-        )
+        ends = [self._at_block_end(span) for spans in theirs for span in spans]
+        self.add(f"{name}: spans that end on a block end", ends)
+        self.scores.append(self.coherence(f"{name}: voice coherence", theirs))
+        steps = [sum(isinstance(e, DenoisingStep) for e in reply.events) for _, reply in pairs]
+        slots = [sum(len(span) + 1 for span in spans) for spans in theirs]  # codes, and one EOA a span
+        self.add(f"{name}: denoising steps per audio token", steps, slots)
 
     def _heard(self, replies: list[list[list[int]]]) -> list[str]:
         flat = self.referee.transcribe([wave for spans in replies for wave in self.waves(spans)])
@@ -208,31 +176,71 @@ class Evaluation:
     def _at_block_end(self, span: list[int]) -> bool:
         return (len(span) + 1) % (self.settings.block_size or 1) == 0
 
-    def _voices(self, waves: list[np.ndarray]) -> str:
+    def coherence(self, name: str, replies: list[list[list[int]]]) -> Score:
+        """Share of windows in the voice of their reply, over replies (spans of codes) that say something."""
+        waves = [np.concatenate(self.waves(spans)) for spans in replies if spans]
         heard = Counter(self.referee.voice_of(wave) for wave in waves)
-        return "voices " + " ".join(f"{heard[v] / max(1, len(waves)):.2f}" for v in range(4))
+        voices = "voices " + " ".join(f"{heard[v] / max(1, len(waves)):.2f}" for v in range(4))
+        return ratio(name, [self.referee.voice_coherence(wave) for wave in waves], None, voices)
+
+    def voices(self, limit: int | None = None, steps: tuple[int, ...] = (1, 4, 16), block: int = 16) -> None:
+        """Voice coherence: of true tokens, of true tokens with the voice redrawn, of replies at some steps a block."""
+        records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)][:limit]
+        truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in records]
+        self.scores.append(self.coherence("voice coherence of true tokens", truth))
+        for every in (8, 1):
+            mixed, name = (
+                redrawn(truth, every),
+                f"voice coherence of true tokens, voice redrawn every {every}",
+            )
+            self.scores.append(self.coherence(name, mixed))
+        for k in steps:
+            settings = decoding_settings(block, k, full_span=self.settings.full_span)
+            spans = [reply.spans for reply in ask(self.talker, self.corpus, records, settings).replies]
+            self.scores.append(self.coherence(f"voice coherence, block {block}, {k} steps", spans))
+
+    def likelihood(self, limit: int | None = 300) -> None:
+        """Nats per token of true replies, by modality (`likelihood.py` says of what)."""
+        p = estimator(trained_with(self.talker), self.settings.block_size or 8)
+        records = in_turn(self.corpus.split(self.split), limit)
+        found = reply_nats(self.talker.model, self.corpus, records, p)
+        self.scores.append(
+            found.score("text", "text: nats per token", "denoised" if p.denoise_text else "exact")
+        )
+        blocks = "whole spans, length given" if p.block_sizes == (None,) else f"block {p.block_sizes[0]}"
+        self.scores.append(found.score("audio", "audio: nats per token, bound", blocks))
+
+    def pace(self, replies: int = 8) -> None:
+        """Seconds of computing per second of speech, one reply at a time, sound not decoded."""
+        records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)][:replies]
+        spent, spoken = [], []
+        for record in records:
+            begun = time.perf_counter()
+            [reply] = ask(self.talker, self.corpus, [record], self.settings).replies
+            spent.append(time.perf_counter() - begun)
+            spoken.append(sum(map(len, reply.spans)) / self.codec.config.n_codebooks / self.codec.frame_rate)
+        self.add("seconds of computing per second of speech", spent, spoken, "on this machine")
+
+    def everything(self, limit: int | None, originals: list[tuple[np.ndarray, str]]) -> list[Score]:
+        """The whole table. originals: recordings (samples,) at the codec's rate, and their words."""
+        for measure in (self.text, self.questions, self.speech, self.voices):
+            measure(limit)
+        self.likelihood(min(300, limit or 300))
+        self.pace()
+        self.scores += codec_scores(self.codec, self.referee, originals)
+        return self.scores
 
 
-def _word_rate(said: list[str], heard: list[str]) -> tuple[list[float], list[float]]:
-    """Words got right, 1 - WER as a ratio: true words less errors, over true words."""
-    errors, words = zip(*(word_errors(a, b) for a, b in zip(said, heard, strict=True)), strict=True)
-    return [max(0, w - e) for e, w in zip(errors, words, strict=True)], list(words)
+def redrawn(replies: list[list[list[int]]], every: int, seed: int = 0) -> list[list[list[int]]]:
+    """Spans of codes (counted from 0) pieced together: each run of `every` tokens is that of some span at the same place."""
+    rng, spans = random.Random(seed), [span for reply in replies for span in reply]
+
+    def mixed(span: list[int]) -> list[int]:
+        runs = range(0, len(span), every)
+        return [code for at in runs for code in _longer(spans, at, rng)[at : at + every]]
+
+    return [[mixed(span) for span in reply] for reply in replies]
 
 
-def coherence(
-    evaluation: Evaluation, records: list[dict], steps: int, block: int = 16, seed: int = 0
-) -> Score:
-    """Voice coherence of spoken replies at some steps per block: random order, temperature 1."""
-    talker, corpus = evaluation.talker, evaluation.corpus
-    settings = decoding_settings(block, steps, full_span=evaluation.settings.full_span)
-    answers = ask(talker, corpus, records, settings, seed)
-    waves = [np.concatenate(evaluation.waves(r.spans)) for r in answers.replies if r.spans]
-    name = f"voice coherence, block {block}, {steps} steps"
-    return ratio(
-        name, [evaluation.referee.voice_coherence(w) for w in waves], None, evaluation._voices(waves)
-    )
-
-
-def shuffled(records: list[dict], n: int, seed: int = 0) -> list[dict]:
-    """n records in random order."""
-    return random.Random(seed).sample(records, min(n, len(records)))
+def _longer(spans: list[list[int]], than: int, rng: random.Random) -> list[int]:
+    return rng.choice([span for span in spans if len(span) > than])

@@ -55,4 +55,6 @@ class GuidedContext:
         conditional, unconditional = self.context.step(ids, groups, draft.repeat(2, 1)).chunk(
             2
         )  # (B, 1 + D, V)
-        return unconditional + (1 + self.scale) * (conditional - unconditional)
+        guided = unconditional + (1 + self.scale) * (conditional - unconditional)
+        ruled_out = conditional == -torch.inf  # or not computed
+        return guided.masked_fill(ruled_out, -torch.inf)

@@ -73,8 +73,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     B, heads, L, head_dim = q.shape
     kv_heads, K = k.shape[1:3]
     shared = heads // kv_heads
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # torch's CPU kernels are twice slower in bfloat16
-        scores = (q * head_dim**-0.5).reshape(B, kv_heads, shared * L, head_dim) @ k.mT  # (B, kv, shared * L, K)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # torch's own kernels for this are twice slower
+        q = (q * head_dim**-0.5).reshape(B, kv_heads, shared * L, head_dim)
+        scores = q @ k.mT  # (B, kv_heads, shared * L, K)
         scores = scores.view(B, kv_heads, shared, L, K)
         if mask is not None:
             unseen = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)  # (B, L, K)

@@ -9,13 +9,14 @@ Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is th
          decoding can reach is one that training has seen, for the block sizes trained. No strategy is needed.
 
 Three more show what each part is worth: `mended` is `paper` with its three mistakes switched off, `ar` is `exact` with
-one audio token a block, `nar` is `exact` with the text of a reply denoised too.
+one audio token a block, `nar` is `exact` with the text of a reply denoised too. And `paper-banom`, `paper-ppm` and
+`paper-sst` are `paper` less one strategy.
 
 The loss is three steps, each usable alone: `draw_noise`, one forward in `unified_loss`, and the weighing of what it read.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,7 @@ PRESETS = {
     "ar": Preset(True, (1,)),
     "nar": Preset(True, (4, 8, 16), short_first_block=0.5, denoise_text=True),
 }
+PRESETS |= {f"paper-{name}": replace(PRESETS["paper"], **{name: 0.0}) for name in ("banom", "ppm", "sst")}
 
 
 def preset(name: str) -> Preset:

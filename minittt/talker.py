@@ -44,6 +44,9 @@ class Reply:
     reason: str = ""  # 'end', or 'limit' where max_text was reached
     overwritten: int = 0  # slots after a first EOA that held something else
 
+    def __str__(self) -> str:
+        return f"{self.text}  ({sum(map(len, self.spans))} audio tokens, {self.nfe} forwards)"
+
 
 class Talker:
     """Model, vocabulary and tokeniser, and the fingerprint of the codec whose codes they were trained on."""
@@ -74,10 +77,11 @@ class Talker:
             raise MinitttError(
                 f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
             )
-        context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit)
+        classes = self.vocabulary.classes()
+        context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit, classes)
         generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
         prompts, groups = [r.prompt for r in replies], [r.groups for r in replies]
-        for event in generate(context, prompts, groups, self.vocabulary.classes(), settings, generators):
+        for event in generate(context, prompts, groups, classes, settings, generators):
             self._note(replies[event.row], event)
             yield event
 
@@ -114,12 +118,7 @@ class Talker:
     def sound(self, codec: Codec, span: list[int]) -> np.ndarray:
         """Flattened codes -> waveform (samples,). Codes of an unfinished or disordered last frame are left out."""
         n_codebooks, size = codec.config.n_codebooks, codec.config.codebook_size
-        whole = [
-            s
-            for i in range(0, len(span), n_codebooks)
-            if _is_frame(s := span[i : i + n_codebooks], n_codebooks, size)
-        ]
-        codes = [code for frame in whole for code in frame]
+        codes = whole_frames(span, n_codebooks, size)
         if not codes:
             return np.zeros(codec.hop, np.float32)
         return codec.decode(unflatten(torch.tensor(codes), n_codebooks, size)[None])[0].numpy()
@@ -170,6 +169,12 @@ class Talker:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         vocabulary = Vocabulary(**json.loads(header["vocabulary"]))
         return cls(model.eval(), vocabulary, tokeniser, json.loads(header["info"]))
+
+
+def whole_frames(codes: list[int], n_codebooks: int, size: int) -> list[int]:
+    """Flattened codes less the frames that are unfinished or whose codes are not one of each codebook, in order."""
+    frames = [codes[i : i + n_codebooks] for i in range(0, len(codes), n_codebooks)]
+    return [code for frame in frames if _is_frame(frame, n_codebooks, size) for code in frame]
 
 
 def _is_frame(codes: list[int], n_codebooks: int, size: int) -> bool:

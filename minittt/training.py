@@ -46,18 +46,17 @@ class TrainingSettings:
     """All that decides a training run. Raises MinitttError naming the setting that makes no sense."""
 
     preset: str = "exact"
-    steps: int = 3000
+    steps: int = 5000
     records: int = 40  # per step, over all processes
     accumulate: int = 1  # passes per step and process; the loss stays the mean over the step
     row_length: int = 384  # tokens, both streams counted
-    source_noise: float = (
-        0.1  # at most this share of the codes listened to is replaced by random ones, in training
-    )
+    source_noise: float = 0.1  # most of the codes listened to that training replaces by random ones, a share
     split: bool = False  # records longer than a row become several documents; else they are left out
     optimiser: str = "muon"  # for the Transformer's matrices, AdamW for the rest; "adamw" for all
     learning_rate: float = 2e-3  # AdamW's peak
     muon_learning_rate: float = 5e-3  # Muon's peak, scaled to compare with AdamW's
     warmup: int = 100  # steps
+    schedule: str = "cosine"  # down to 2 % at the last step; "anytime": falling with no end in view
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0  # bound on the gradient's norm; the norm before clipping is logged
@@ -79,6 +78,8 @@ class TrainingSettings:
             raise MinitttError(
                 f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
             )
+        if self.schedule not in ("cosine", "anytime"):
+            raise MinitttError(f"there is no schedule {self.schedule!r}; choose cosine or anytime")
         if self.optimiser not in ("muon", "adamw"):
             raise MinitttError(f"there is no optimiser {self.optimiser!r}; choose muon or adamw")
         if self.compile and self.shard:
@@ -94,9 +95,15 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def rate_share(step: int, s: TrainingSettings) -> float:
-    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %."""
+    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %.
+
+    "anytime": no end is known, so the rate stays for four warm-ups and then falls as one over the root of the steps.
+    """
+    warm = min(1.0, (step + 1) / max(1, s.warmup))
+    if s.schedule == "anytime":
+        return warm * min(1.0, math.sqrt(4 * max(1, s.warmup) / (step + 1)))
     cosine = 0.5 * (1 + math.cos(math.pi * step / s.steps))
-    return min(1.0, (step + 1) / max(1, s.warmup)) * (0.02 + 0.98 * cosine)
+    return warm * (0.02 + 0.98 * cosine)
 
 
 class Trainer:

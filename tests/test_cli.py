@@ -183,3 +183,10 @@ def test_a_damaged_talker_is_named(tmp_path, capsys):
     (tmp_path / "t.safetensors").write_bytes(data[: len(data) // 2])
     code, _, err = run(capsys, "talk", "hello", "--talker", tmp_path / "t.safetensors")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_roundtrip_is_heard(tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    assert main(["codec", "roundtrip", str(SAMPLES / "wav" / "question_1.wav"), "-o", str(out)]) == 0
+    assert "tokens for" in capsys.readouterr().out
+    assert out.stat().st_size > 5000

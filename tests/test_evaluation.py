@@ -1,6 +1,6 @@
-"""Scores mean what they say."""
+"""Replies of known quality score as they should."""
 
-import math
+import random
 from collections import Counter
 
 import numpy as np
@@ -11,56 +11,11 @@ from hypothesis import strategies as st
 from minittt.codec import Codec
 from minittt.conversation import reply_text
 from minittt.corpus import load_corpus
-from minittt.evaluation import (
-    Answers,
-    Evaluation,
-    decoding_settings,
-    family,
-    normal,
-    ratio,
-    true_spans,
-    word_errors,
-)
+from minittt.decoding import DenoisingStep
+from minittt.evaluation import Evaluation, decoding_settings, family, in_turn, redrawn, true_spans
 from minittt.referee import Referee
 from minittt.talker import Reply, Talker
 from tests.test_cli import SAMPLES
-
-WORDS = st.lists(st.sampled_from("one two three".split()), max_size=6)
-
-
-@given(WORDS, WORDS)
-def test_word_errors_are_the_edit_distance(said, heard):
-    table = list(range(len(heard) + 1))
-    for i, a in enumerate(said, 1):
-        above, table[0] = table[:], i
-        for j, b in enumerate(heard, 1):
-            table[j] = min(above[j] + 1, table[j - 1] + 1, above[j - 1] + (a != b))
-    assert word_errors(" ".join(said), " ".join(heard)) == (table[-1], len(said))
-
-
-@given(st.lists(st.booleans(), min_size=2, max_size=40))
-def test_a_rate_lies_in_its_interval_and_certainty_has_none(right):
-    score = ratio("x", right)
-    assert math.isclose(score.value, sum(right) / len(right))
-    assert score.low <= score.value <= score.high
-    assert (score.low == score.high) == (len(set(right)) == 1)
-
-
-def test_the_interval_narrows_with_items_and_covers_the_truth():
-    rng = np.random.default_rng(0)
-    covered = widths = 0
-    for _ in range(100):
-        few, many = rng.random(50) < 0.8, rng.random(800) < 0.8
-        small, large = ratio("", few), ratio("", many)
-        covered += small.low <= 0.8 <= small.high
-        widths += (large.high - large.low) < (small.high - small.low)
-    assert covered > 85  # of 100, at a nominal 95 %
-    assert widths == 100
-
-
-def test_nothing_to_measure_gives_nan_not_a_crash():
-    assert math.isnan(ratio("x", []).value)
-    assert math.isnan(ratio("x", [1.0], [0.0]).value)
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +33,21 @@ def test_true_replies_score_as_true_and_swapped_ones_do_not(evaluation):
     corpus = evaluation.corpus
     records = family(corpus, "voices", "tts", 30)
     spans = [[corpus.audio(n).tolist() for n in true_spans(r)] for r in records]
-    truth = [Reply(text=reply_text(r), spans=s, nfe=10) for r, s in zip(records, spans, strict=True)]
+    step = DenoisingStep(0, 0, 0, 0, (), (), ())
+    truth = [
+        Reply(text=reply_text(r), spans=s, events=[step] * (sum(map(len, s)) + len(s)))
+        for r, s in zip(records, spans, strict=True)
+    ]
     evaluation.scores = []
-    evaluation._speech("true", Answers(records, truth))
-    evaluation._speech("swapped", Answers(records, truth[1:] + truth[:1]))
+    evaluation._speech("true", list(zip(records, truth, strict=True)))
+    evaluation._speech("swapped", list(zip(records, truth[1:] + truth[:1], strict=True)))
     scores = {score.name: score for score in evaluation.scores}
     assert scores["true: length against true"].value == 1
     assert scores["true: words recognised"].value > 0.85
     assert scores["swapped: words recognised"].value < 0.6
     assert scores["true: voice coherence"].value > 0.9
     assert "true tokens" in scores["true: words recognised"].note
+    assert scores["true: denoising steps per audio token"].value == 1
 
 
 def test_a_spliced_reply_is_less_coherent(evaluation):
@@ -112,5 +72,24 @@ def test_a_spliced_reply_is_less_coherent(evaluation):
     assert len(heard) == 4
 
 
-def test_text_is_compared_without_case_and_spacing():
-    assert normal(" Two  PLUS two ") == "two plus two"
+@given(st.integers(0, 1000), st.integers(1, 9))
+def test_redrawn_spans_keep_every_length_and_place(seed, every):
+    rng = random.Random(seed)
+    replies = [[[100 * n + i for i in range(rng.randint(1, 20))] for n in range(3)] for _ in range(3)]
+    mixed = redrawn(replies, every, seed)
+    assert [[len(s) for s in r] for r in mixed] == [[len(s) for s in r] for r in replies]
+    for span in (span for reply in mixed for span in reply):
+        assert [code % 100 for code in span] == list(range(len(span)))
+        assert all(
+            len({code // 100 for code in span[at : at + every]}) == 1 for at in range(0, len(span), every)
+        )
+    every_one = redrawn(replies, 1, seed)
+    assert any(len({code // 100 for code in span}) > 1 for reply in every_one for span in reply)
+
+
+def test_records_in_turn_are_of_all_families_and_always_the_same():
+    records = [{"family": f, "n": n} for f in "aab" for n in range(10)]
+    some = in_turn(records, 6)
+    assert some == in_turn(records, 6)
+    assert Counter(record["family"] for record in some) == {"a": 3, "b": 3}
+    assert len(in_turn(records, None)) == 30

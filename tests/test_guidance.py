@@ -5,10 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minittt.decoding import Settings, collect, generate
+from minittt.context import CachedContext, RecomputingContext
+from minittt.decoding import DenoisingStep, Settings, collect, generate
 from minittt.guidance import GuidedContext
 from tests.small_networks import GroupContext, GroupNetwork
+from tests.test_context import VOCABULARY, manners, prompts
 from tests.test_decoding import MASK, PAD, SEEDS, V, cases, classes, decode, generators, without_entropies
+from tests.toy import toy_model
 
 
 @given(SEEDS, st.booleans(), st.sampled_from([0.0, 0.5, 3.0]), st.integers(1, 3), st.data())
@@ -60,6 +63,50 @@ def test_guidance_of_scale_zero_changes_nothing(case):
     guided = GuidedContext(context, [[0]] * len(prompts), [[0]] * len(prompts), 0.0, PAD)
     events = list(generate(guided, prompts, groups, classes(), options, generators(seeds)))
     assert without_entropies(events) == without_entropies(plain)
+
+
+class TwoPasses:
+    """Guidance as two contexts of B rows that know nothing of each other, one forward each."""
+
+    def __init__(self, conditional, unconditional, starts, start_groups, scale):
+        self.contexts, self.scale = (conditional, unconditional), scale
+        self.starts, self.start_groups, self.begun = starts, start_groups, False
+
+    def step(self, commit, commit_groups, draft):
+        other, other_groups = commit, commit_groups
+        if not self.begun:
+            other, other_groups, self.begun = self.starts, self.start_groups, True
+        conditional = self.contexts[0].step(commit, commit_groups, draft)
+        unconditional = self.contexts[1].step(other, other_groups, draft)
+        return unconditional + (1 + self.scale) * (conditional - unconditional)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 3), manners(), st.booleans())
+def test_guidance_on_the_real_model_is_one_batched_forward_a_step(seed, rows, how, asked):
+    """The condition is all of the prompt but its last token; the half without it starts from that one."""
+    model, forwards = toy_model(VOCABULARY, seed), 0
+    (ids, groups), pad = prompts(seed, rows), VOCABULARY.pad
+    starts = [x[-1:] for x in ids], [x[-1:] for x in groups]
+    context = CachedContext(model, 2 * rows, pad, classes=VOCABULARY.classes() if asked else None)
+    step = context._forward
+
+    def counted(new):
+        nonlocal forwards
+        forwards += 1
+        return step(new)
+
+    context._forward = counted
+
+    def reply(context):
+        seeds = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+        events = generate(context, ids, groups, VOCABULARY.classes(), how, seeds)
+        return [e._replace(entropies=()) if isinstance(e, DenoisingStep) else e for e in events]
+
+    batched = reply(GuidedContext(context, *starts, 1.5, pad))
+    passes = (RecomputingContext(model, rows, pad) for _ in range(2))
+    assert batched == reply(TwoPasses(*passes, *map(torch.tensor, starts), 1.5))
+    assert forwards == max(end.nfe for end in collect(batched))
 
 
 def test_guidance_towards_a_condition_that_is_missing_changes_replies():

@@ -1,0 +1,74 @@
+"""A context for CUDA: few shapes, each of which is recorded as a CUDA graph and played again.
+
+A small network on a GPU spends its time launching kernels. A graph launches all of a forward at once, but its shapes are
+fixed: so every row gets equally many new tokens (1, 2, 4, ...) and looks at one of few numbers of slots (256, 512, ...).
+What is padding goes to the cache's spare slot, which nobody sees. Long prompts, and all devices but CUDA, take the same
+steps without a graph, so that the shapes can be tested anywhere.
+
+Nothing here has been timed: no CUDA device was at hand.
+"""
+
+import torch
+from torch import Tensor
+
+from minittt.context import CachedContext, NewTokens, Part
+
+LONGEST = 64  # new tokens a row; more (a prompt) are computed as they are
+FEWEST_KEYS = 256
+
+
+class GraphedContext(CachedContext):
+    """`CachedContext` in fixed shapes. `graphs=False` on CUDA: the same shapes without recording."""
+
+    def __init__(self, *given, graphs: bool = True, **more) -> None:
+        super().__init__(*given, **more)
+        self.graphs = graphs and self.last.is_cuda
+        self.recorded: dict[tuple[int, int], tuple] = {}  # by new tokens a row and slots looked at
+
+    def _line_up(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
+        longest = max(map(len, ids))
+        if not 0 < longest <= LONGEST:
+            return super()._line_up(ids, seen)
+        n, B, device = _power_of_two(longest), len(ids), self.last.device
+        keys = max(FEWEST_KEYS, _power_of_two(max(row[-1] for row in seen if row)))
+        made = torch.full((4, B, n), self.pad)  # ids, rows, slots, seen
+        made[1], made[2], made[3] = torch.arange(B)[:, None], self.capacity, 1
+        for row, (tokens, how_many) in enumerate(zip(ids, seen, strict=True)):
+            start = self.lengths[row]
+            columns = (tokens, [row] * len(tokens), range(start, start + len(tokens)), how_many)
+            made[:, row, : len(tokens)] = torch.tensor([list(column) for column in columns])
+        part = Part(slice(0, B), slice(0, B * n), n, min(keys, self.capacity + 1), whole=False)
+        return NewTokens(*made.view(4, B * n).to(device), [part]), {row: row * n for row in range(B)}
+
+    def _forward(self, new: NewTokens) -> Tensor:
+        [part, *more] = new.parts
+        if not self.graphs or more or part.n > LONGEST:
+            return super()._forward(new)
+        key = (part.n, part.keys)
+        if key not in self.recorded:
+            self.recorded[key] = self._record(new)
+        graph, given, hidden = self.recorded[key]
+        for mine, values in zip(given[:4], new[:4], strict=True):
+            mine.copy_(values)
+        graph.replay()
+        return hidden
+
+    def _record(self, new: NewTokens) -> tuple:
+        """A graph of this forward, the tensors it reads, and the one it writes, (B * n, d)."""
+        given = NewTokens(*(values.clone() for values in new[:4]), new.parts)
+        aside = (
+            torch.cuda.Stream()
+        )  # a first run elsewhere lets libraries take their memory; it writes what will be written
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            super()._forward(given)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            hidden = super()._forward(given)
+        return graph, given, hidden
+
+
+def _power_of_two(n: int) -> int:
+    """The least power of two that is n or more."""
+    return 1 << (n - 1).bit_length()

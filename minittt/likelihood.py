@@ -1,0 +1,73 @@
+"""How surprised a talker is by true replies: nats a token of text and of audio, as its decoder would meet them.
+
+Text is exact: each token after all that stands before it, finished. Audio is an unbiased estimate of the any-order bound on
+-log p of each block after finished text and blocks (`objective.py`, two streams), whatever the talker was trained with:
+whoever was trained on whole spans is asked for whole spans. Their length is then given by the layout and costs nothing,
+while a talker that writes blocks pays for deciding where to end. Per-token figures divide by codes plus one EOA a span.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from minittt.attention import TARGET
+from minittt.conversation import render
+from minittt.corpus import Corpus
+from minittt.model import Transformer
+from minittt.objective import Noise, Preset, draw_noise, example, read
+from minittt.packing import Batch, pack
+from minittt.scores import Score, ratio
+
+
+@dataclass
+class Nats:
+    """Nats of each record's reply, and how many tokens they are spread over."""
+
+    text: list[float] = field(default_factory=list)
+    audio: list[float] = field(default_factory=list)
+    n_text: list[int] = field(default_factory=list)  # pieces, OPEN and END
+    n_audio: list[int] = field(default_factory=list)  # codes, and one EOA a span
+
+    def score(self, what: str, name: str, note: str = "") -> Score:
+        """Nats a token of `what`, 'text' or 'audio'."""
+        return ratio(name, getattr(self, what), getattr(self, f"n_{what}"), note)
+
+
+def estimator(p: Preset, block: int) -> Preset:
+    """The preset that measures a talker trained with `p` and decoded in blocks of `block` slots."""
+    sizes = (block,) if p.two_streams else (None,)
+    quiet = {"short_first_block": 0.0, "banom": 0.0, "ppm": 0.0, "sst": 0.0}
+    return replace(p, two_streams=True, block_sizes=sizes, restrict_classes=True, text_at_mask=True, **quiet)
+
+
+@torch.no_grad()
+def reply_nats(
+    model: Transformer,
+    corpus: Corpus,
+    records: list[dict],
+    p: Preset,
+    draws: int = 8,
+    seed: int = 0,
+    noise: Callable[[Batch, Preset, torch.Generator], Noise] = draw_noise,
+) -> Nats:
+    """Measure every record by `p` (see `estimator`), audio as a mean over `draws` draws of noise."""
+    found, vocabulary, device = Nats(), corpus.vocabulary, model.embed_tokens.weight.device
+    generator, rng, [block] = torch.Generator().manual_seed(seed), random.Random(seed), p.block_sizes
+    for record in records:
+        bare = render(record, corpus)
+        document = example(render(record, corpus, block), p, block, None, rng)  # (6, n)
+        batch = pack([document] * draws, document.shape[1], vocabulary.pad)  # (draws, n)
+        drawn = Noise(*(x.to(device) for x in noise(batch, p, generator)))
+        text, audio = read(model, batch.to(device), vocabulary, p, drawn)
+        found.text.append(_mean(text.nats(), draws))
+        found.audio.append(_mean(audio.nats(), draws))
+        found.n_text.append(sum(bare.targets))
+        found.n_audio.append(bare.kinds.count(TARGET))
+    return found
+
+
+def _mean(total: Tensor, draws: int) -> float:
+    return total.item() / draws
