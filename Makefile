@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint format train mutants notebooks notebooks-write doctor clean
+.PHONY: demo test lint format train ablations results mutants notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
@@ -23,6 +23,15 @@ format: $(VENV)/.dev
 
 train: $(VENV)/.installed
 	$(BIN)/minittt train -o runs/talker
+
+# the grid of eight presets and three seeds, ten minutes of one core each: what is missing; JOBS=2 make ablations
+JOBS ?= 1
+ablations: $(VENV)/.installed
+	$(BIN)/python benchmarks/ablations.py --jobs $(JOBS)
+	$(BIN)/python benchmarks/results.py
+
+results: $(VENV)/.installed
+	$(BIN)/python benchmarks/results.py
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants.run
