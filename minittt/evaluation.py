@@ -189,12 +189,9 @@ class Evaluation:
         truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in records]
         self.scores.append(self.coherence("voice coherence of true tokens", truth))
         for every in (8, 1):
-            mixed, name = (
-                redrawn(truth, every),
-                f"voice coherence of true tokens, voice redrawn every {every}",
-            )
-            self.scores.append(self.coherence(name, mixed))
-        for k in steps:
+            name = f"voice coherence of true tokens, voice redrawn every {every}"
+            self.scores.append(self.coherence(name, redrawn(truth, every)))
+        for k in steps if self.settings.block_size != 1 else ():  # AR audio knows no other blocks
             settings = decoding_settings(block, k, full_span=self.settings.full_span)
             spans = [reply.spans for reply in ask(self.talker, self.corpus, records, settings).replies]
             self.scores.append(self.coherence(f"voice coherence, block {block}, {k} steps", spans))
@@ -236,11 +233,11 @@ def redrawn(replies: list[list[list[int]]], every: int, seed: int = 0) -> list[l
     rng, spans = random.Random(seed), [span for reply in replies for span in reply]
 
     def mixed(span: list[int]) -> list[int]:
-        runs = range(0, len(span), every)
-        return [code for at in runs for code in _longer(spans, at, rng)[at : at + every]]
+        runs = [(at, min(at + every, len(span))) for at in range(0, len(span), every)]
+        return [code for at, end in runs for code in rng.choice(_reaching(spans, end))[at:end]]
 
     return [[mixed(span) for span in reply] for reply in replies]
 
 
-def _longer(spans: list[list[int]], than: int, rng: random.Random) -> list[int]:
-    return rng.choice([span for span in spans if len(span) > than])
+def _reaching(spans: list[list[int]], end: int) -> list[list[int]]:
+    return [span for span in spans if len(span) >= end]

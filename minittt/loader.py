@@ -37,7 +37,9 @@ class Loader:
         self.corpus, self.p, self.seed, self.per_step, self.row_length = corpus, p, seed, per_step, row_length
         self.split, self.source_noise = split, source_noise
         if split and p.denoise_text:
-            raise MinitttError("replies whose text is denoised cannot be split: use longer rows, without split")
+            raise MinitttError(
+                "replies whose text is denoised cannot be split: use longer rows, without split"
+            )
         self.records = [record for record in records if self._fits(record)]
         self.left_out = len(records) - len(self.records)
         if not self.records:
