@@ -30,6 +30,7 @@ from minittt.codec import (
     unflatten,
     write_audio,
 )
+from tests.test_lift import example_in_the_docstring, run_alone
 
 SEEDS = st.integers(0, 2**31 - 1)
 SOURCE = Path(module.__file__)
@@ -495,8 +496,5 @@ def test_law_22_the_module_stands_alone_and_its_example_runs(tmp_path):
     source = SOURCE.read_text(encoding="utf-8")
     assert "minittt." not in re.sub(r'""".*?"""', "", source, flags=re.S).replace("minittt-codec", "")
     shutil.copy(SOURCE, tmp_path / "codec.py")
-    (tmp_path / "example.py").write_text(re.search(r"```python\n(.*?)```", source, re.S)[1])
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "example.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = run_alone(tmp_path, example_in_the_docstring(source))
     assert "25 frames a second" in done.stdout, done.stderr
