@@ -1,0 +1,177 @@
+"""The grid: every preset, several seeds, equal data and parameters, one JSON a run. Start it, leave it, start it again.
+
+    python benchmarks/ablations.py --jobs 2                      # what is missing, two runs at a time, a core each
+    python benchmarks/ablations.py --seconds 60 --limit 8 --seeds 1 --out out/grid       # to try it
+    python benchmarks/ablations.py --seconds 1200 --width 512 --layers 8 --records 256 --equal-records 400000 \
+        --out data_samples/scores/ablations_gpu                  # a GPU is used where there is one
+
+Each run trains for the same seconds (of one core's processor time, or of a GPU's wall-clock), on the same records in the
+same order. Losses are measured along the way, scores at the end (equal time) and after `--equal-records` records (equal
+data). A run whose JSON exists is skipped; one that was killed begins anew. `results.py` makes the tables.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from timed_training import ROOT, Point, provenance, rounded, thinned, train_for
+
+from minittt.attention import TARGET
+from minittt.cli import SAMPLES
+from minittt.codec import Codec, whole_file
+from minittt.conversation import render
+from minittt.corpus import Corpus, load_corpus
+from minittt.decoding import Settings
+from minittt.evaluation import Evaluation, decoding_settings, in_turn, trained_with
+from minittt.likelihood import estimator, reply_nats
+from minittt.objective import Preset
+from minittt.referee import Referee
+from minittt.talker import Talker
+from minittt.training import Trainer, TrainingSettings
+from minittt.unmasking import confidence_released, random_order
+
+ROWS = ("exact", "paper", "ar", "nar", "mended", "paper-banom", "paper-ppm", "paper-sst")
+SPLITS = ("renditions", "voices")
+
+
+def fitting(corpus: Corpus, row_length: int) -> Corpus:
+    """The corpus with those training records that fit a row in every preset: all runs see the same ones."""
+
+    def most(record: dict) -> int:
+        bare = render(record, corpus)
+        spoken = [message for message in record["messages"] if message[0] in ("assistant", "document")]
+        spans = sum(isinstance(part, int) for message in spoken for part in message[1:])
+        # at the worst, all that is said lies in both streams, and each span has a block of filler
+        return len(bare.ids) + sum(bare.targets) + bare.kinds.count(TARGET) + 2 * 16 * max(1, spans)
+
+    corpus.splits["train"] = [r for r in corpus.split("train") if most(r) <= row_length]
+    return corpus
+
+
+def ways(p: Preset) -> dict[str, Settings]:
+    """How a talker is decoded: audio drawn in random order, and the surest slots first, greedily, as was released."""
+    block = 1 if p.block_sizes == (1,) else 8
+    drawn = decoding_settings(block, block, 0.5, not p.two_streams, random_order)
+    return {
+        "drawn": drawn,
+        "greedy": decoding_settings(block, block, 0.0, not p.two_streams, confidence_released),
+    }
+
+
+def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit: int, brief: bool) -> dict:
+    """{split: {way: scores}} of at most `limit` replies of each family. brief: the first split and way alone."""
+    found: dict = {}
+    for split in SPLITS[:1] if brief else SPLITS:
+        found[split] = {}
+        for way, settings in list(ways(trained_with(talker)).items())[: 1 if brief else None]:
+            evaluation = Evaluation(talker, corpus, codec, referee, split, settings)
+            if way == "drawn" or evaluation.denoises_text:
+                evaluation.text(limit)
+            evaluation.questions(limit)
+            evaluation.speech(limit)
+            found[split][way] = [asdict(score) for score in evaluation.scores]
+    return found
+
+
+def losses(trainer: Trainer, records: int) -> dict[str, float]:
+    """Nats per token of true replies of new renditions."""
+    some = in_turn(trainer.corpus.split("renditions"), records)
+    found = reply_nats(trainer.model, trainer.corpus, some, estimator(trainer.p, 8), draws=4)
+    return {what: found.score(what, what).value for what in ("text", "audio")}
+
+
+def run(row: str, seed: int, args) -> dict:
+    """Train and measure one run."""
+    corpus = fitting(load_corpus(args.data), args.row_length)
+    codec, referee = Codec.load(args.codec), Referee.load(args.referee)
+    sizes = {name: n for name, n in (("d_model", args.width), ("n_layers", args.layers)) if n}
+    how = {"records": args.records, "row_length": args.row_length, "samples": 0}
+    settings = TrainingSettings(preset=row, seed=seed, schedule="anytime", model=sizes, **how)
+    trainer = Trainer(corpus, ROOT / "runs" / "ablations" / f"{row}-{seed}", settings)
+    log, curve, found = [], [], {}
+    for point in train_for(trainer, args.seconds, args.points, args.equal_records, log):
+        curve.append({**asdict(point), **losses(trainer, args.limit)})
+        for when in _moments(point):
+            found[when] = scores(trainer.talker(), corpus, codec, referee, args.limit, when == "equal_data")
+        if point.last:
+            trainer.talker().save(trainer.out / "talker.safetensors")
+    how |= {"seconds": args.seconds, "equal_records": args.equal_records, "limit": args.limit}
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    about = {"row": row, "seed": seed, "budget": how, "settings": asdict(settings), "parameters": parameters}
+    about |= {"codec": corpus.info["codec"], "training_records": len(trainer.loader.records)}
+    about |= provenance(trainer.world.device)
+    return rounded({**about, "curve": curve, "scores": found, "log": thinned(log)})
+
+
+def _moments(point: Point) -> list[str]:
+    return ["equal_data"] * point.equal_data + ["equal_time"] * point.last
+
+
+def missing(args) -> list[tuple[str, int]]:
+    """Runs without a JSON, a seed of all rows before the next seed: a grid stopped halfway is still one."""
+    grid = [(row, seed) for seed in range(args.seeds) for row in args.rows]
+    return [(row, seed) for row, seed in grid if not (args.out / f"{row}-{seed}.json").is_file()]
+
+
+def run_apart(row: str, seed: int, arguments: list[str]) -> int:
+    """One run in a process of one thread. Returns its exit code."""
+    command = [sys.executable, __file__, *arguments, "--run", row, str(seed)]
+    print(f"{row}, seed {seed}: begins", flush=True)
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    last = done.stderr.strip().splitlines()[-1:] if done.returncode else ["done"]
+    print(f"{row}, seed {seed}: {' '.join(last)}", flush=True)
+    return done.returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    add("--seeds", type=int, default=3)
+    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    add("--seconds", type=float, default=600, help="of training, per run: of one core, or of a GPU")
+    add("--equal-records", type=int, default=60_000, help="scores are taken after so many records, too")
+    add("--records", type=int, default=40, help="per step")
+    add("--row-length", type=int, default=512)
+    add("--width", type=int, help="of the Transformer")
+    add("--layers", type=int, help="of the Transformer")
+    add("--limit", type=int, default=60, help="replies measured of each family and split")
+    add("--points", type=int, default=10, help="of the loss curve")
+    add("--data", type=Path, default=SAMPLES / "corpus")
+    add("--codec", type=Path, default=SAMPLES / "codec.safetensors")
+    add("--referee", type=Path, default=SAMPLES / "referee.safetensors")
+    add("--out", type=Path, default=SAMPLES / "scores" / "ablations", help="folder of the JSONs")
+    add("--run", nargs=2, metavar=("ROW", "SEED"), help="this one run, here and now")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing. Returns the exit code: 1 if a run failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args(arguments)
+    if args.run:
+        row, seed = args.run[0], int(args.run[1])
+        torch.set_num_threads(1)
+        made = run(row, seed, args)
+        with whole_file(args.out / f"{row}-{seed}.json") as unfinished:
+            unfinished.write_text(json.dumps(made, indent=1) + "\n")
+        return 0
+    todo = missing(args)
+    print(f"{len(todo)} runs to do")
+    with ThreadPoolExecutor(args.jobs) as pool:
+        codes = list(pool.map(lambda cell: run_apart(*cell, arguments), todo))
+    return int(any(codes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The claims that are tested, and how a verdict is computed: paired differences over seeds, with Student's interval."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STUDENT = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # 97.5 % quantiles, 1, 2, ... degrees
+HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told at this scale"
+MISSING = "not measured yet"  # fewer than two seeds of both rows
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a run (its JSON) and which way is better: +1 more, -1 less. headline: it decides a claim."""
+
+    name: str
+    of: Callable[[dict], float]
+    better: int
+    headline: bool = False
+
+
+def score(when: str, split: str, way: str, name: str) -> Callable[[dict], float]:
+    """The value of one score of a run; nan where it was not measured."""
+
+    def value(run: dict) -> float:
+        found = run["scores"].get(when, {}).get(split, {}).get(way, [])
+        return next((s["value"] for s in found if s["name"] == name), math.nan)
+
+    return value
+
+
+def loss(what: str, equal_data: bool) -> Callable[[dict], float]:
+    """Nats per token at the end, or after equal data."""
+    mark = "equal_data" if equal_data else "last"
+    return lambda run: next((point[what] for point in run["curve"] if point[mark]), math.nan)
+
+
+def off_length(run: dict) -> float:
+    """How far the length of spoken text is from the true one, as a share."""
+    return abs(score("equal_time", "renditions", "drawn", "TTS: length against true")(run) - 1)
+
+
+def _quality(when: str, where: str) -> list[Measure]:
+    split = {"new renditions": "renditions", "voices never heard": "voices"}[where]
+    head = when == "equal_time" and split == "renditions"
+    after = {"equal_time": "equal time", "equal_data": "equal data"}[when]
+    at = f"{where}, {after}"
+
+    def named(label: str, way: str, name: str, better: int, headline: bool = False) -> Measure:
+        return Measure(f"{label}, {at}", score(when, split, way, name), better, headline and head)
+
+    return [
+        named("spoken question, text right", "drawn", "spoken question, text answer right", 1, True),
+        named("ASR word error rate", "drawn", "ASR word error rate", -1),
+        named("spoken answer, words recognised", "drawn", "spoken answer: words recognised", 1),
+        named("TTS, words recognised", "drawn", "TTS: words recognised", 1, True),
+        named("TTS, words recognised, greedy", "greedy", "TTS: words recognised", 1),
+        named("TTS, voice coherence", "drawn", "TTS: voice coherence", 1),
+    ]
+
+
+MEASURES = [
+    *_quality("equal_time", "new renditions"),
+    *_quality("equal_time", "voices never heard"),
+    *_quality("equal_data", "new renditions"),
+    Measure("TTS, length off by, equal time", off_length, -1),
+    Measure("text, nats per token, equal time", loss("text", False), -1),
+    Measure("text, nats per token, equal data", loss("text", True), -1),
+]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said, and the two rows that test it: `ours` is to beat `theirs`."""
+
+    text: str
+    ours: str
+    theirs: str
+    of_the_paper: bool = True
+
+
+CLAIMS = (
+    Claim("AR text with NAR audio beats AR alone", "paper", "ar"),
+    Claim("AR text with NAR audio beats NAR alone", "paper", "nar"),
+    Claim("BANOM helps", "paper", "paper-banom"),
+    Claim("PPM helps", "paper", "paper-ppm"),
+    Claim("SST helps", "paper", "paper-sst"),
+    Claim("the three mistakes mended, `paper` is better", "mended", "paper", False),
+    Claim("`exact` beats `paper`", "exact", "paper", False),
+    Claim("`exact` beats AR alone", "exact", "ar", False),
+    Claim("`exact` beats NAR alone", "exact", "nar", False),
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """ours - theirs, a mean over seeds, its 95 % interval, and what it says."""
+
+    measure: Measure
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """Holds if the whole interval is on the better side."""
+        if math.isnan(self.low) or self.low <= 0 <= self.high:
+            return UNTOLD
+        return HOLDS if (self.low > 0) == (self.measure.better > 0) else FAILS
+
+
+def difference(runs: dict[tuple[str, int], dict], claim: Claim, measure: Measure) -> Difference:
+    """Seed by seed: the same records in the same order, the same questions. runs: by (row, seed)."""
+    seeds = sorted(seed for row, seed in runs if row == claim.ours and (claim.theirs, seed) in runs)
+    pairs = [(measure.of(runs[claim.ours, s]), measure.of(runs[claim.theirs, s])) for s in seeds]
+    values = [a - b for a, b in pairs if not math.isnan(a - b)]
+    n = len(values)
+    mean = sum(values) / n if n else math.nan
+    if n < 2:
+        return Difference(measure, mean, math.nan, math.nan, n)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    half = STUDENT[min(n - 1, len(STUDENT)) - 1] * deviation / math.sqrt(n)
+    return Difference(measure, mean, mean - half, mean + half, n)
+
+
+def sentence(claim: Claim, found: list[Difference]) -> str:
+    """The verdict on a claim, by its headline measures: those that can be told must agree."""
+    if all(d.seeds < 2 for d in found if d.measure.headline):
+        return f"{claim.text}: **{MISSING}**."
+    said = {d.measure.name: d.verdict for d in found if d.measure.headline}
+    told = {verdict for verdict in said.values() if verdict != UNTOLD}
+    if not told:
+        return f"{claim.text}: **{UNTOLD}**."
+    if len(told) == 1:
+        where = "; ".join(name for name, verdict in said.items() if verdict != UNTOLD)
+        return f"{claim.text}: **{told.pop()}** ({where})."
+    parts = "; ".join(f"{verdict} by {name}" for name, verdict in said.items() if verdict != UNTOLD)
+    return f"{claim.text}: **{UNTOLD}**, as measures disagree ({parts})."

@@ -1,0 +1,186 @@
+"""The premise of Text-to-Talk, measured: does text lean on what was said before it, and audio on what it is made from?
+
+    python benchmarks/premise.py          # ten minutes of one core; writes data_samples/scores/premise.json
+
+A talker (`exact`) is trained to miss things: each of four parts of the context is replaced by MASK in one record of ten.
+Then nats per token of true replies are compared with and without them. Hiding context from a talker that never missed any
+would measure its surprise at MASKs, not what it knows.
+
+              its source                                        its own past
+    text      what the user said                                the reply so far, words and sound
+    audio     what the user said, and the words of the reply    the sound of the reply so far, in earlier blocks
+
+Inside a block the past is given by what is revealed already: that is the bound at one step (nothing revealed) less the
+bound at one token a step. Lengths, turns and instructions stay to be seen. The corpus decides all this, not the method:
+here text repeats or computes, and four voices speak two dozen words.
+"""
+
+import argparse
+import json
+import random
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from timed_training import ROOT, provenance, rounded, thinned, train_for
+from torch import Tensor
+
+from minittt.accumulation import Accumulator, Part
+from minittt.attention import SOURCE, TARGET
+from minittt.cli import SAMPLES
+from minittt.codec import whole_file
+from minittt.corpus import Corpus, load_corpus
+from minittt.evaluation import in_turn
+from minittt.held_out import level_noise
+from minittt.likelihood import Nats, estimator, reply_nats
+from minittt.loader import seed_of
+from minittt.objective import Noise, draw_noise
+from minittt.packing import Batch
+from minittt.scores import Score, ratio
+from minittt.training import Trainer, TrainingSettings
+from minittt.vocabulary import Vocabulary
+
+HIDDEN = {  # what is replaced by MASK, in which of three parts of a record
+    "nothing": (),
+    "source of text": ("asked",),
+    "past of text": ("written", "spoken"),
+    "source of audio": ("asked", "written"),
+    "past of audio": ("spoken",),
+}
+SHARE = 0.1  # of the records, for each of the last four
+
+
+def parts(batch: Batch, v: Vocabulary) -> dict[str, Tensor]:
+    """Where the three parts stand in the clean stream, each (B, L) bool; control tokens belong to none of them."""
+    place = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
+    begins = (batch.ids == v.bos) | (batch.ids == v.user) | (batch.ids == v.assistant)
+    turn = batch.ids.gather(
+        1, torch.where(begins, place, 0).cummax(1).values
+    )  # (B, L): the token that began the turn
+    clean, piece = (batch.kinds >= 0) & ~batch.noisy, batch.ids < v.text_size
+    written = clean & piece & batch.text_targets
+    asked = clean & (turn == v.user) & (piece | (batch.kinds == SOURCE)) & ~written
+    return {"asked": asked, "written": written, "spoken": clean & (batch.kinds == TARGET)}
+
+
+def hide(batch: Batch, v: Vocabulary, condition: Tensor) -> Tensor:
+    """Tokens to be replaced, (B, L) bool: condition (B, L) long is a number in `HIDDEN` for every token's record."""
+    found, hidden = parts(batch, v), torch.zeros_like(batch.noisy)
+    for number, names in enumerate(HIDDEN.values()):
+        for name in names:
+            hidden |= found[name] & (condition == number)
+    return hidden
+
+
+class Forgetful(Accumulator):
+    """Draws for every record of a training step what it has to do without."""
+
+    def draw(self, step: int, part: int) -> Part:
+        """See `Accumulator.draw`."""
+        made = super().draw(step, part)
+        documents = made.batch.documents
+        generator = torch.Generator().manual_seed(
+            random.Random(seed_of(self.loader.seed, "hidden", step, part)).getrandbits(63)
+        )
+        u = torch.rand(len(documents), int(documents.max()) + 1, generator=generator).to(documents.device)
+        number = torch.where(u < SHARE * (len(HIDDEN) - 1), (u / SHARE).long() + 1, 0)  # (B, documents)
+        condition = number.gather(1, documents.clamp(min=0))  # (B, L)
+        masked = made.noise.masked | hide(made.batch, self.worker.vocabulary, condition)
+        return made._replace(noise=made.noise._replace(masked=masked))
+
+
+def measure(trainer: Trainer, records: list[dict], block: int, draws: int) -> dict[str, Nats]:
+    """Nats of each record's reply under each condition; and, for audio, at one step a block."""
+    v, p, found = trainer.corpus.vocabulary, estimator(trainer.p, block), {}
+    for condition, one_step in (
+        *((name, False) for name in HIDDEN),
+        ("nothing", True),
+        ("past of audio", True),
+    ):
+        number = list(HIDDEN).index(condition)
+
+        def noise(batch: Batch, p, generator, number=number, one_step=one_step) -> Noise:
+            drawn = level_noise(batch, p, 1.0, generator) if one_step else draw_noise(batch, p, generator)
+            return drawn._replace(masked=drawn.masked | hide(batch, v, torch.full_like(batch.ids, number)))
+
+        n = 1 if one_step else draws  # all masked: nothing is random
+        name = f"{condition}, one step" if one_step else condition
+        found[name] = reply_nats(trainer.model, trainer.corpus, records, p, n, noise=noise)
+    return found
+
+
+def lost(found: dict[str, Nats], what: str, without: str, name: str, against: str = "nothing") -> Score:
+    """Nats per token that `what` loses where `without` is hidden: paired differences, record by record."""
+    a, b = (np.array(getattr(found[condition], what)) for condition in (without, against))
+    return ratio(name, list(a - b), getattr(found["nothing"], f"n_{what}"))
+
+
+def table(found: dict[str, Nats]) -> list[Score]:
+    """Nats per token with everything seen, and what is lost by hiding."""
+    whole = found["nothing"]
+    scores = [whole.score("text", "text, all seen"), whole.score("audio", "audio, all seen")]
+    for what in ("text", "audio"):
+        for part in ("source", "past"):
+            scores.append(lost(found, what, f"{part} of {what}", f"{what}, its {part} hidden: lost"))
+        more = lost(found, what, f"past of {what}", f"{what}: past less source", f"source of {what}")
+        scores.append(more)
+    scores.append(lost(found, "audio", "nothing, one step", "audio, inside the block: one step, lost"))
+    name = "audio, earlier blocks and all in the block hidden: lost"
+    scores.append(lost(found, "audio", "past of audio, one step", name))
+    name = "audio: all its past less source"
+    scores.append(lost(found, "audio", "past of audio, one step", name, "source of audio"))
+    return scores
+
+
+def some_of(found: dict[str, Nats], chosen: list[int]) -> dict[str, Nats]:
+    """The same of some records."""
+    return {
+        n: Nats(*([getattr(x, f.name)[i] for i in chosen] for f in fields(Nats))) for n, x in found.items()
+    }
+
+
+def forgetful_trainer(corpus: Corpus, out: Path, settings: TrainingSettings) -> Trainer:
+    """A trainer whose records miss things."""
+    trainer = Trainer(corpus, out, settings)
+    plain = trainer.accumulator
+    trainer.accumulator = Forgetful(**{f.name: getattr(plain, f.name) for f in fields(plain)})
+    return trainer
+
+
+def main() -> None:
+    """Train, measure, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=600)
+    add("--seed", type=int, default=0)
+    add("--block", type=int, default=16)
+    add("--items", type=int, default=300, help="records of new renditions")
+    add("--draws", type=int, default=8)
+    add("--data", type=Path, default=SAMPLES / "corpus")
+    add("--json", type=Path, default=SAMPLES / "scores" / "premise.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = TrainingSettings(preset="exact", schedule="anytime", seed=args.seed, samples=0)
+    corpus, log = load_corpus(args.data), []
+    trainer = forgetful_trainer(corpus, ROOT / "runs" / "premise", settings)
+    for _ in train_for(trainer, args.seconds, 1, None, log):
+        records = in_turn(corpus.split("renditions"), args.items)
+        found = measure(trainer, records, args.block, args.draws)
+    families = {"all": list(range(len(records)))}
+    for i, record in enumerate(records):
+        families.setdefault(record["family"], []).append(i)
+    tables = {name: [asdict(s) for s in table(some_of(found, chosen))] for name, chosen in families.items()}
+    about = {"block": args.block, "seconds": args.seconds, "seed": args.seed, "steps": trainer.step}
+    about |= {"settings": asdict(settings), "codec": corpus.info["codec"], **provenance(trainer.world.device)}
+    with whole_file(args.json) as unfinished:
+        made = rounded({**about, "scores": tables, "log": thinned(log)})
+        unfinished.write_text(json.dumps(made, indent=1) + "\n")
+    for score in table(found):
+        print(score)
+
+
+if __name__ == "__main__":
+    main()

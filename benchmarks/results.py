@@ -1,0 +1,92 @@
+"""tutorials/results.md from the JSONs in data_samples/scores, by one command. Nothing in it is typed by hand.
+
+python benchmarks/results.py
+"""
+
+import json
+from pathlib import Path
+
+from ablations import ROWS
+from matplotlib.figure import Figure
+from tables import Runs, claims, grid, of_row, premise, sampler, sweep
+from timed_training import ROOT
+
+from minittt.plotting import COLOURS, house_style
+
+SCORES = ROOT / "data_samples" / "scores"
+PAGE = ROOT / "tutorials" / "results.md"
+CURVES = ROOT / "tutorials" / "pictures" / "ablations.png"
+HEAD = """# Does the claim hold, in small?
+
+*Written by `python benchmarks/results.py` from the JSONs in `data_samples/scores`; a test compares the two.*
+
+The paper claims that a model which writes text left to right and fills in audio by diffusion beats one that does everything
+left to right, and one that does everything by diffusion; that each of its three training strategies helps; and that blocks
+handle replies of any length. It rests on a premise: text leans on the text before it, audio on what it is made from.
+All of that is tested again here on a toy: a million parameters, minutes of training, synthetic voices, two dozen words.
+A verdict is about this toy. What it cannot tell, it says."""
+LIMITS = """## How to read this, and what it cannot say
+
+- Differences are taken seed by seed: the same records in the same order, the same questions. Intervals are Student's over
+  seeds; with three seeds they are wide. The comparisons are many, and nothing is corrected for that: where nothing differs,
+  one in twenty will still seem to. Measures in bold decide the sentence of a claim.
+- Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
+- Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
+  is handicapped, at equal data it is not.
+- `ar` predicts a code at its own slot, behind a MASK; `nar` denoises its text in blocks, as it does audio.
+- Nats of audio are not compared between rows: a talker of whole spans is given their length, a talker of blocks pays for it.
+- What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
+- What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
+STUDIES = (
+    ("premise", "The premise", premise),
+    ("sweep", "Quality against forwards", sweep),
+    ("sampler_study", "The sampler alone, with an oracle in the network's place", sampler),
+)
+
+
+def load(scores: Path = SCORES) -> Runs:
+    """The grid."""
+    runs = [json.loads(path.read_text()) for path in sorted((scores / "ablations").glob("*.json"))]
+    return {(run["row"], run["seed"]): run for run in runs}
+
+
+def page(scores: Path = SCORES) -> str:
+    """The whole of results.md."""
+    runs = load(scores)
+    parts = [HEAD, f"## The grid\n\n{grid(runs)}", f"## The claims\n\n{claims(runs)}"]
+    if runs:
+        parts.insert(2, "![Nats of text by time and by data](pictures/ablations.png)")
+    for name, title, write in STUDIES:
+        path = scores / f"{name}.json"
+        found = write(json.loads(path.read_text())) if path.is_file() else None
+        parts.append(f"## {title}\n\n" + (found or f"Not measured yet: `python benchmarks/{name}.py`."))
+        if found and name != "premise":
+            parts.append(f"![{title}](pictures/{name}.png)")
+    return "\n\n".join([*parts, LIMITS]) + "\n"
+
+
+def draw(runs: Runs, path: Path) -> None:
+    """Nats per token of text by seconds and by records, a colour a row, a line a seed."""
+    named = [COLOURS[name] for name in ("source", "target", "text", "control")]
+    with house_style():
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        for ax, by in zip(figure.subplots(1, 2), ("seconds", "records"), strict=True):
+            for row, colour in zip(ROWS, [*named, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"], strict=True):
+                for i, run in enumerate(of_row(runs, row)):
+                    points = [(point[by], point["text"]) for point in run["curve"]]
+                    ax.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=None if i else row)
+            ax.set(xlabel=by, title="text, nats per token", yscale="log")
+        ax.legend(fontsize=7)
+        figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Write the page, and the picture of the curves."""
+    PAGE.write_text(page())
+    if runs := load():
+        draw(runs, CURVES)
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The sections of tutorials/results.md, each a function of the JSONs: computed sentences, and the tables behind them."""
+
+import math
+from collections import Counter
+
+from ablations import ROWS
+from claims import CLAIMS, FAILS, HOLDS, MEASURES, UNTOLD, Difference, Measure, difference, sentence
+
+SEEDS = 3  # wanted of each row
+Runs = dict[tuple[str, int], dict]  # the grid's JSONs by (row, seed)
+
+
+def number(value: float) -> str:
+    """Three decimals; a dash for what was not measured."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def bounds(score: dict) -> str:
+    """'0.953 [0.931, 0.972]'."""
+    return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
+
+
+def signed(mean: float, low: float, high: float) -> str:
+    """'+0.050 [-0.020, +0.120]'."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def section(sentences: list[str], *tables: str) -> str:
+    """A list of sentences, then what they rest on."""
+    return "\n\n".join(["\n".join(f"- {s}" for s in sentences), *tables])
+
+
+def of_row(runs: Runs, row: str) -> list[dict]:
+    """The runs of one row, by seed."""
+    return [runs[key] for key in sorted(runs) if key[0] == row]
+
+
+# ---- the grid
+
+
+def grid(runs: Runs) -> str:
+    """What ran, what is missing, and the mean of each row's figures over its seeds."""
+    said = [f"{len(runs)} of {len(ROWS) * SEEDS} runs are here."]
+    absent = {row: [str(seed) for seed in range(SEEDS) if (row, seed) not in runs] for row in ROWS}
+    parts = [f"`{row}` {' '.join(seeds)}" for row, seeds in absent.items() if seeds]
+    said += [f"Missing, with their seeds: {'; '.join(parts)}."] if parts else []
+    about = {
+        "Seconds of training": lambda run: f"{run['budget']['seconds']:g}",
+        "Equal data after, records": lambda run: run["budget"]["equal_records"],
+        "Machine": lambda run: run["machine"],
+        "Commit": lambda run: run["commit"],
+        "Parameters": lambda run: run["parameters"],
+    }
+    for name, of in about.items():
+        found = Counter(of(run) for run in runs.values())
+        said += (
+            [f"{name}: {', '.join(f'{value} ({n} runs)' for value, n in found.items())}."] if found else []
+        )
+    shown = [m for m in MEASURES if "voices never heard" not in m.name]
+    rows = []
+    for row in ROWS:
+        mine = of_row(runs, row)
+        if mine:
+            seen = mean([run["curve"][-1]["records"] for run in mine])
+            rows.append(
+                [f"`{row}`", str(len(mine)), f"{seen:.0f}", *(number(mean_of(m, mine)) for m in shown)]
+            )
+    return (
+        section(said, table(["row", "seeds", "records seen", *(m.name for m in shown)], rows))
+        if rows
+        else section(said)
+    )
+
+
+def mean(values: list[float]) -> float:
+    """Arithmetic."""
+    return sum(values) / len(values)
+
+
+def mean_of(measure: Measure, runs: list[dict]) -> float:
+    """Over runs; nan if one of them was not measured."""
+    return mean([measure.of(run) for run in runs])
+
+
+# ---- the claims
+
+
+def claims(runs: Runs) -> str:
+    """A sentence a claim, then every difference behind it."""
+    said, tables = [], []
+    for claim in CLAIMS:
+        found = [difference(runs, claim, measure) for measure in MEASURES]
+        said.append(("" if claim.of_the_paper else "(ours) ") + sentence(claim, found))
+        if any(d.seeds for d in found):
+            rows = [_cells(d) for d in found]
+            head = ["measure", "better is", "difference, 95 %", "seeds", "verdict"]
+            tables.append(f"### `{claim.ours}` less `{claim.theirs}`\n\n{table(head, rows)}")
+    return section([*said, *lengths(runs)[0]], *lengths(runs)[1], *tables)
+
+
+def _cells(d: Difference) -> list[str]:
+    name = f"**{d.measure.name}**" if d.measure.headline else d.measure.name
+    better = "more" if d.measure.better > 0 else "less"
+    return [name, better, signed(d.mean, d.low, d.high), str(d.seeds), d.verdict]
+
+
+def lengths(runs: Runs) -> tuple[list[str], list[str]]:
+    """Whether blocks handle replies of any length: true lengths and block ends, the intervals of all seeds together."""
+    rows, said = [], []
+    for row in ("paper", "mended", "exact"):
+        found = [
+            run["scores"].get("equal_time", {}).get("renditions", {}).get("drawn", [])
+            for run in of_row(runs, row)
+        ]
+        ratios, ends = (
+            [s for scores in found for s in scores if s["name"] == f"TTS: {name}" and s["items"]]
+            for name in ("length against true", "spans that end on a block end")
+        )
+        if not ratios or not ends:
+            continue
+        low, high = min(s["low"] for s in ratios), max(s["high"] for s in ratios)
+        at_end = f"{min(s['low'] for s in ends):.3f} to {max(s['high'] for s in ends):.3f}"
+        rows.append([f"`{row}`", f"{low:.3f} to {high:.3f}", at_end])
+        if row == "paper":
+            word = HOLDS if low >= 0.95 and high <= 1.05 else FAILS if low > 1.05 or high < 0.95 else UNTOLD
+            said = [
+                f"Blocks handle replies of any length (`paper`, length within 5 % of the true one): **{word}**."
+            ]
+    head = ["row", "TTS length against true", "spans that end on a block end (by chance 0.125)"]
+    return said, [table(head, rows)] if rows else []
+
+
+# ---- the other studies
+
+
+def premise(made: dict) -> str:
+    """What text and audio lose without their source or their past."""
+    scores, said = {s["name"]: s for s in made["scores"]["all"]}, []
+    for name, text, sign in (
+        ("text: past less source", "Text leans on its own past more than on its source", 1),
+        ("audio: all its past less source", "Audio leans on its source more than on its own past", -1),
+    ):
+        s = scores[name]
+        told = s["items"] and not s["low"] <= 0 <= s["high"]
+        word = (HOLDS if s["low"] * sign > 0 else FAILS) if told else UNTOLD
+        said.append(
+            f"{text}: **{word}** ({signed(s['value'], s['low'], s['high'])} nats per token, past less source)."
+        )
+    families = list(made["scores"])
+    rows = [
+        [name, *(bounds(next(s for s in made["scores"][family] if s["name"] == name)) for family in families)]
+        for name in scores
+    ]
+    return section(said, table(["nats per token", *families], rows))
+
+
+QUALITIES = ("voice coherence", "words recognised", "text right")
+
+
+def sweep(made: dict) -> str:
+    """Where steps matter: one step a block against one a slot; and the ways that nothing beats."""
+    plain = {
+        (r["block"], r["steps"]): r
+        for r in made["rows"]
+        if r["policy"] == "random_order" and r["temperature"] == 1.0
+    }
+    largest, said = max(block for block, _ in plain), []
+    for quality in QUALITIES:
+        one, each = plain[largest, 1][quality], plain[largest, largest][quality]
+        apart = one["high"] < each["low"] or each["high"] < one["low"]
+        word = "matters" if apart else "makes no difference that can be told"
+        said.append(
+            f"{quality}: the number of steps **{word}**: {bounds(one)} at one step a block of {largest}, "
+            f"{bounds(each)} at one a slot (random order, temperature 1)."
+        )
+    rows = []
+    for r in sorted(made["rows"], key=lambda r: r["forwards per token"]["value"]):
+        if "on the front of" in r:
+            how = [str(r["block"]), str(r["steps"]), r["policy"], str(r["temperature"])]
+            found = [number(r[name]["value"]) for name in ("forwards per token", *QUALITIES)]
+            rows.append([*how, *found, number(r["voices even"]), ", ".join(r["on the front of"])])
+    head = [
+        "block",
+        "steps",
+        "policy",
+        "temperature",
+        "forwards per token",
+        *QUALITIES,
+        "voices even",
+        "best in",
+    ]
+    return section(said, "Ways that no other beats in one quality:", table(head, rows))
+
+
+def sampler(made: dict) -> str:
+    """The oracle's table, and what it shows of the released rule."""
+    rows = made["rows"]
+    [two] = [
+        r
+        for r in rows
+        if r["world"].startswith("two") and r["policy"] == "confidence_released" and r["steps"] > 1
+    ]
+    kept = HOLDS if all(r["kl"] <= r["entropy_bound"] + 1e-4 for r in rows if r["promised"]) else FAILS
+    single = max(
+        abs(r["kl"])
+        for r in rows
+        if r["promised"] and r["entropy_bound"] == 0 and "threshold" not in r["policy"]
+    )
+    released = [r for r in rows if r["world"] == rows[0]["world"] and r["policy"] == "confidence_released"]
+    worse = released[-1]["kl"] > released[0]["kl"]
+    said = [
+        f"Two independent bits, 1 with probability .9: the released confidence rule draws 11 with probability "
+        f"{two['p_of_likeliest']:.3f}; {two['q_of_likeliest']:.3f} is true.",
+        f"More steps make the released rule **{'worse' if worse else 'no worse'}**: in the world of {released[0]['world']}, "
+        f"KL {released[0]['kl']:.3f} nats at one step, {released[-1]['kl']:.3f} at one slot a step.",
+        f"One slot a step is exact for every policy that does not look at drawn tokens (largest KL {single:.1e} nats).",
+        f"Every such policy stays within the entropy bound at any number of steps: **{kept}**.",
+    ]
+    cells = [
+        [
+            r["world"],
+            r["policy"],
+            f"{r['steps']:.2f}",
+            number(r["kl"]),
+            number(r["total_variation"]),
+            _promise(r),
+        ]
+        for r in rows
+    ]
+    head = ["world", "policy", "steps", "KL(data, sampler), nats", "total variation", "entropy bound"]
+    return section(said, table(head, cells))
+
+
+def _promise(row: dict) -> str:
+    return number(row["entropy_bound"]) if row["promised"] else "none"

@@ -1,0 +1,328 @@
+"""What the evidence rests on: averages, oracles, intervals, verdicts, and a page that says what the JSONs say."""
+
+import json
+import math
+import random
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minittt.corpus import load_corpus
+from minittt.decoding import Draft
+from minittt.likelihood import estimator
+from minittt.loader import Loader
+from minittt.objective import draw_noise, preset, read
+from minittt.scores import Score
+from minittt.training import Trainer, TrainingSettings, rate_share
+from minittt.unmasking import confidence_released, entropy_bound, entropy_order, left_to_right, random_order
+from tests.small_networks import Oracle, propagate
+from tests.test_cli import SAMPLES
+from tests.test_training import SETTINGS, TINY
+from tests.toy import toy_corpus, toy_model
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import ablations
+import claims
+import oracle
+import premise
+import results
+import sweep
+import tables
+import timed_training
+
+SEEDS = st.integers(0, 1000)
+
+
+# ---- training against the clock
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_the_average_weighs_late_steps_more_by_a_known_law(values):
+    model = torch.nn.Linear(1, 1, bias=False).double()
+    average, T = timed_training.Average(model), len(values)
+    for value in values:
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update()
+    power = timed_training.POWER + 1
+    expected = sum((t**power - (t - 1) ** power) / T**power * v for t, v in enumerate(values, 1))
+    with average.in_place():
+        assert model.weight.item() == pytest.approx(expected, abs=1e-12)
+    assert model.weight.item() == values[-1]
+
+
+def test_an_anytime_schedule_does_not_know_the_end():
+    short, long = (TrainingSettings(schedule="anytime", steps=n) for n in (10, 10_000))
+    rates = [rate_share(step, short) for step in range(3000)]
+    assert rates == [rate_share(step, long) for step in range(3000)]
+    assert rates[0] < 0.02 and rates[99] == rates[399] == 1.0
+    assert rates[1599] == pytest.approx(0.5) and rates == rates[:400] + sorted(rates[400:], reverse=True)
+
+
+def test_training_for_a_time_stops_at_every_point(tmp_path):
+    trainer, log = Trainer(toy_corpus(0), tmp_path, replace(SETTINGS, schedule="anytime", samples=0)), []
+    points = list(timed_training.train_for(trainer, 0.6, 3, 8, log))
+    assert [p.records for p in points if p.equal_data] == [8]
+    assert [p.last for p in points] == [False] * (len(points) - 1) + [True]
+    assert len(log) == points[-1].steps == trainer.step
+    assert points[-1].seconds >= 0.6 > log[-2]["seconds"]
+
+
+# ---- the grid
+
+
+def test_one_run_of_the_grid_notes_losses_scores_and_where_it_was_made(tmp_path, monkeypatch):
+    corpus = load_corpus(SAMPLES / "corpus")
+    corpus.splits = {name: records[:60] for name, records in corpus.splits.items()}
+    monkeypatch.setattr(ablations, "load_corpus", lambda _: corpus)
+    monkeypatch.setattr(ablations, "ROOT", tmp_path)
+    monkeypatch.setattr(ablations, "SPLITS", ("renditions",))
+    monkeypatch.setattr(ablations, "ways", lambda p: {"drawn": ablations.decoding_settings(16, 1)})
+    small = "--seconds 1 --points 1 --records 2 --equal-records 2 --limit 2 --width 16 --layers 1".split()
+    assert ablations.main([*small, "--out", str(tmp_path / "o"), "--run", "nar", "7"]) == 0
+    made = json.loads((tmp_path / "o" / "nar-7.json").read_text())
+    assert (made["row"], made["seed"], made["settings"]["seed"]) == ("nar", 7, 7)
+    assert [point["last"] for point in made["curve"]] == [False, True]
+    assert set(made["scores"]) == {"equal_data", "equal_time"}
+    assert {"ASR word error rate", "spoken question, text answer right"} <= {
+        score["name"] for score in made["scores"]["equal_time"]["renditions"]["drawn"]
+    }
+    assert made["machine"] and made["log"] and "commit" in made
+    assert str(tmp_path) not in json.dumps(made)
+    args = ablations._parser().parse_args(
+        ["--seeds", "8", "--rows", "nar", "ar", "--out", str(tmp_path / "o")]
+    )
+    assert ablations.missing(args)[:2] == [("nar", 0), ("ar", 0)]
+    assert ("nar", 7) not in ablations.missing(args) and len(ablations.missing(args)) == 15
+
+
+@pytest.mark.parametrize("row", ablations.ROWS)
+def test_all_rows_train_on_the_same_records(row):
+    corpus = toy_corpus(0, longest=30)
+    kept = ablations.fitting(corpus, 160).split("train")
+    assert 0 < len(kept) < 5
+    assert Loader(kept, corpus, preset(row), 0, 4, 160).left_out == 0
+
+
+# ---- the oracle
+
+
+def markov(seed, length, A=2, H=2):
+    g = torch.Generator().manual_seed(seed)
+    rows = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64).mul(2).softmax(-1)  # noqa: E731
+    return oracle.HiddenMarkov(rows(H), rows(H, H), rows(H, A), length)
+
+
+@given(SEEDS, st.integers(1, 4), st.data())
+def test_forward_backward_gives_the_conditionals_of_the_joint(seed, length, data):
+    world = markov(seed, length, A=3)
+    joint = world.joint()
+    assert sum(joint.values()) == pytest.approx(1)
+    state = tuple(data.draw(st.lists(st.integers(-1, 2), min_size=length, max_size=length)))
+    fitting = {x: w for x, w in joint.items() if all(s in (-1, t) for s, t in zip(state, x, strict=True))}
+    assert world.probability(state) == pytest.approx(sum(fitting.values()))
+    p = world.conditionals(state)
+    for i in range(length):
+        for token in range(3):
+            share = sum(w for x, w in fitting.items() if x[i] == token) / sum(fitting.values())
+            assert p[i, token].item() == pytest.approx(share, abs=1e-12)
+
+
+@settings(max_examples=6)
+@given(SEEDS, st.sampled_from([1, 2, 3]))
+def test_samplers_are_those_of_the_decoder(seed, steps):
+    """Against an enumeration by every ranking of noise and every draw, of the joint itself."""
+    world = markov(seed, 3)
+    table = Oracle(torch.tensor(list(world.joint().values())).reshape(2, 2, 2))
+    for policy in (random_order, left_to_right, entropy_order, confidence_released):
+        wanted, n = propagate(table, policy, Draft, steps)
+        found = oracle.enumerate_sampler(world, policy, steps)
+        assert found.steps == pytest.approx(n)
+        assert all(found.p.get(x, 0.0) == pytest.approx(w) for x, w in wanted.items())
+
+
+@settings(max_examples=10)
+@given(SEEDS, st.sampled_from([1, 2, 4]))
+def test_the_entropy_bound_is_kept_and_one_slot_a_step_is_exact(seed, steps):
+    world = markov(seed, 4)
+    q = world.joint()
+    for policy in (random_order, left_to_right, entropy_order, entropy_bound):
+        found = oracle.enumerate_sampler(world, policy, steps)
+        assert -1e-12 <= oracle.kl(q, found.p) <= found.bound + 1e-12
+        assert oracle.total_variation(q, found.p) <= math.sqrt(oracle.kl(q, found.p) / 2 + 1e-12)  # Pinsker
+        if steps == 4 and policy is not entropy_bound:
+            assert oracle.kl(q, found.p) < 1e-12
+
+
+def test_the_released_rule_draws_likely_tokens_too_often():
+    found = oracle.enumerate_sampler(oracle.biased_bits(0.9, 2), confidence_released, 2)
+    assert found.p[1, 1] == pytest.approx(0.9 * 0.9 + 0.9 * 0.1 * 0.9)  # .891, where .81 is true
+
+
+# ---- the premise
+
+
+def test_hidden_context_is_hidden_and_the_rest_is_not():
+    """Changing a token that is hidden changes nothing that is read; changing it unhidden does."""
+    corpus = toy_corpus(5)
+    v, p = corpus.vocabulary, estimator(preset("exact"), 4)
+    model, batch = toy_model(v, 0), Loader(corpus.split("train"), corpus, p, 0, 5, 160).batch(0)
+    noise = draw_noise(batch, p, torch.Generator().manual_seed(0), torch.float64)
+    found = premise.parts(batch, v)
+    assert all(part.any() for part in found.values())
+    assert not (found["asked"] & found["written"]).any() and not (found["written"] & found["spoken"]).any()
+    control = (batch.ids >= v.text_size) & (batch.ids < v.first_code)
+    assert not (control & (found["asked"] | found["written"])).any()
+    for number, (name, hidden) in enumerate(premise.HIDDEN.items()):
+        extra = premise.hide(batch, v, torch.full_like(batch.ids, number))
+        assert extra.equal(sum(found[part] for part in hidden).bool()) if hidden else not extra.any(), name
+        changed = replace(batch, ids=torch.where(found["asked"] & ~batch.noisy, v.first_code, batch.ids))
+        now, then = (
+            read(model, b, v, p, noise._replace(masked=noise.masked | extra))[1].logits
+            for b in (batch, changed)
+        )
+        assert now.allclose(then, rtol=0, atol=1e-12) == ("asked" in hidden)
+
+
+def test_a_tenth_of_the_records_misses_each_part(tmp_path):
+    corpus = toy_corpus(5)
+    trainer = premise.forgetful_trainer(corpus, tmp_path, replace(SETTINGS, records=40, model=TINY))
+    counts, n = dict.fromkeys(("asked", "written", "spoken"), 0), 0
+    for step in range(25):
+        made = trainer.accumulator.draw(step, 0)
+        found = premise.parts(made.batch, corpus.vocabulary)
+        documents = made.batch.documents
+        for row in range(len(documents)):
+            for d in range(int(documents[row].max()) + 1):
+                mine = documents[row] == d
+                whole = {name: part[row] & mine for name, part in found.items()}
+                if all(part.any() for part in whole.values()):
+                    n += 1
+                    for name, part in whole.items():
+                        counts[name] += bool(made.noise.masked[row][part].all())
+    assert n > 300
+    for name, count in counts.items():  # each part is hidden under two conditions of four
+        assert abs(count / n - 2 * premise.SHARE) < 4 * math.sqrt(0.16 / n), name
+    trainer._one_step()
+
+
+def test_what_is_lost_is_a_difference_record_by_record():
+    whole, less = (
+        premise.Nats([1.0, 2], [4.0, 4], [1, 3], [2, 2]),
+        premise.Nats([2.0, 5], [6.0, 8], [1, 3], [2, 2]),
+    )
+    found = {"nothing": whole, "past of text": less}
+    assert premise.lost(found, "text", "past of text", "x").value == pytest.approx(4 / 4)
+    assert premise.lost(found, "audio", "past of text", "x").value == pytest.approx(6 / 4)
+    assert premise.some_of(found, [1])["nothing"].audio == [4.0]
+
+
+# ---- sweeps, claims, the page
+
+
+def test_a_front_holds_what_nothing_beats():
+    points = [(1, 0.5), (2, 0.9), (2, 0.8), (3, 0.9), (4, 1.0)]
+    rows = [{"forwards per token": {"value": c}, "q": {"value": g}} for c, g in points]
+    assert sweep.front(rows, "q") == [0, 1, 4]
+
+
+def test_every_way_of_the_sweep_can_be_decoded():
+    for full_span in (False, True):
+        ways = sweep.ways(full_span)
+        assert len(set(ways)) == len(ways) > 100
+        assert all(way.settings(full_span).steps <= way.block for way in ways)
+    assert sweep.evenness({0: 5, 1: 5}, 2) == pytest.approx(1) and sweep.evenness({0: 5}, 4) == 0
+
+
+def fake_run(row, seed, value):
+    """A run whose every figure is `value`."""
+    names = {"drawn": ["spoken question, text answer right", "TTS: words recognised", "TTS: length against true"],
+             "greedy": ["TTS: words recognised"]}  # fmt: skip
+    scored = {way: [asdict(Score(n, value, value, value, 5)) for n in found] for way, found in names.items()}
+    point = {"seconds": 600.0, "records": 90, "text": value, "audio": value}
+    return {"row": row, "seed": seed, "budget": {"seconds": 600.0, "equal_records": 9}, "machine": "CPU",
+            "commit": "abc", "parameters": 1, "scores": {"equal_time": {"renditions": scored}},
+            "curve": [{**point, "equal_data": x, "last": not x} for x in (True, False)]}  # fmt: skip
+
+
+def test_an_interval_over_seeds_is_students():
+    claim, measure = claims.CLAIMS[0], claims.MEASURES[0]
+    runs = {(claim.ours, s): fake_run(claim.ours, s, v) for s, v in enumerate((1.0, 2.0, 3.0))}
+    runs |= {(claim.theirs, s): fake_run(claim.theirs, s, 0.0) for s in range(4)}
+    found = claims.difference(runs, claim, measure)
+    assert (found.mean, found.seeds) == (2, 3)
+    assert found.high - found.mean == pytest.approx(4.303 / math.sqrt(3))
+    assert found.verdict == claims.UNTOLD
+    del runs[claim.ours, 0]
+    assert claims.difference(runs, claim, replace(measure, better=-1)).seeds == 2
+
+
+@pytest.mark.parametrize(
+    "better, shift, verdict", [(1, 1, claims.HOLDS), (-1, 1, claims.FAILS), (-1, -1, claims.HOLDS)]
+)
+def test_a_verdict_needs_the_whole_interval_on_one_side(better, shift, verdict):
+    claim, measure = claims.CLAIMS[0], replace(claims.MEASURES[0], better=better)
+    runs = {(claim.ours, s): fake_run(claim.ours, s, shift + 0.01 * s) for s in range(3)}
+    runs |= {(claim.theirs, s): fake_run(claim.theirs, s, 0.0) for s in range(3)}
+    found = claims.difference(runs, claim, measure)
+    assert found.verdict == verdict
+    one = {key: run for key, run in runs.items() if key[1] == 0}
+    assert claims.difference(one, claim, measure).verdict == claims.UNTOLD
+    assert verdict in claims.sentence(claim, [found]) and claims.MISSING in claims.sentence(claim, [])
+
+
+def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
+    (tmp_path / "ablations").mkdir()
+    for row, seed, value in (("paper", 0, 0.5), ("paper", 1, 0.6), ("ar", 0, 0.1), ("ar", 1, 0.2)):
+        made = json.dumps(fake_run(row, seed, value))
+        (tmp_path / "ablations" / f"{row}-{seed}.json").write_text(made)
+    said = results.page(tmp_path)
+    assert "4 of 24 runs are here" in said
+    assert "`exact` 0 1 2; `paper` 2; `ar` 2; `nar` 0 1 2" in said
+    assert "AR text with NAR audio beats AR alone: **holds**" in said
+    assert f"BANOM helps: **{claims.MISSING}**" in said
+    assert "Not measured yet: `python benchmarks/premise.py`" in said
+    results.draw(results.load(tmp_path), tmp_path / "curves.png")
+    assert "0 of 24" in results.page(tmp_path / "nowhere")
+
+
+def test_the_page_says_what_the_jsons_say():
+    assert results.PAGE.read_text() == results.page()
+
+
+def test_studies_are_told_from_their_jsons():
+    score = lambda name, low, high: asdict(Score(name, (low + high) / 2, low, high, 9))  # noqa: E731
+    names = ("text: past less source", "audio: all its past less source")
+    made = {"scores": {"all": [score(names[0], 0.1, 0.2), score(names[1], 0.1, 0.2)]}}
+    said = tables.premise(made)
+    assert (
+        "more than on its source: **holds**" in said
+        and "more than on its own past: **does not hold**" in said
+    )
+    rows, rng = [], random.Random(0)
+    for block, steps in ((1, 1), (16, 1), (16, 16)):
+        q = {"value": steps / 16, "low": steps / 16 - 0.01, "high": steps / 16 + 0.01}
+        same = {"value": 0.9, "low": 0.8, "high": 1.0}
+        row = {
+            "block": block,
+            "steps": steps,
+            "policy": "random_order",
+            "temperature": 1.0,
+            "voices even": 1.0,
+        }
+        row |= {"forwards per token": {"value": rng.random()}, "text right": same, "words recognised": same}
+        rows.append(row | {"voice coherence": q, "on the front of": ["text right"]})
+    told = tables.sweep({"rows": rows})
+    assert "voice coherence: the number of steps **matters**" in told
+    assert "text right: the number of steps **makes no difference that can be told**" in told
+
+
+def test_what_was_not_measured_is_not_called_undecided():
+    claim = claims.CLAIMS[0]
+    found = [claims.difference({}, claim, measure) for measure in claims.MEASURES]
+    assert claims.sentence(claim, found).endswith("**not measured yet**.")
