@@ -4,6 +4,8 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minittt.plotting import house_style
+
 
 @dataclass
 class Run:
@@ -81,23 +83,55 @@ def plot(found: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for way, preset in dict.fromkeys((r["way"], r["preset"]) for r in found["compare"]):
-        rows = [r for r in found["compare"] if (r["way"], r["preset"]) == (way, preset)]
-        axes[0].loglog(
-            [r["prompt"] for r in rows], [r["total_s"] for r in rows], "o-", label=f"{way}, {preset}"
-        )
-    axes[0].set(xlabel="prompt, tokens", ylabel="s per reply", title="one reply")
-    one, *batches = found["sweep"]
-    for key in ("total_s", "text_s", "denoising_s"):
+    with house_style():
+        figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+        _replies(axes[0], found["compare"])
+        _batches(axes[1], found["sweep"])
+        if found.get("policies"):
+            _policies(axes[2], found["policies"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=80)
+        pyplot.close(figure)
+
+
+def _plain_ticks(axis, values: list[int]) -> None:
+    axis.set_xticks(values, [str(value) for value in values])
+    axis.set_xticks([], minor=True)
+
+
+def _replies(axis, compare: list[dict]) -> None:
+    for number, (way, preset) in enumerate(dict.fromkeys((r["way"], r["preset"]) for r in compare)):
+        rows = [r for r in compare if (r["way"], r["preset"]) == (way, preset)]
+        style = ("o-", "s--", "^-", "v--", "D:")[number % 5]
+        seconds = [r["total_s"] for r in rows]
+        axis.loglog([r["prompt"] for r in rows], seconds, style, label=f"{way}, {preset}")
+    _plain_ticks(axis, sorted({r["prompt"] for r in compare}))
+    axis.set(xlabel="prompt, tokens", ylabel="s", title="one reply")
+    axis.legend(fontsize=8, loc="upper left")
+    axis.set_ylim(top=axis.get_ylim()[1] * 6)  # room for the names
+
+
+def _batches(axis, sweep: list[dict]) -> None:
+    one, *batches = sweep
+    for key, style in (("total_s", "o-"), ("text_s", "s--"), ("denoising_s", "^:")):
         gains = [one[key] / one["rows"] / (r[key] / r["rows"]) for r in batches]
-        axes[1].loglog([r["rows"] for r in batches], gains, "o-", label=key[:-2])
-    axes[1].set(xlabel="rows in a batch", ylabel="times faster than one by one", title="batches")
-    for row in found.get("policies", []):
-        axes[2].plot(row["ms_per_token"], 100 * row["right"], "o")
-        axes[2].annotate(row["name"], (row["ms_per_token"], 100 * row["right"]), fontsize=7)
-    axes[2].set(xlabel="ms per audio token", ylabel="words right, %", title="shipped talker")
-    for axis in axes[:2]:
-        axis.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+        axis.semilogx([r["rows"] for r in batches], gains, style, label=key[:-2])
+    _plain_ticks(axis, [r["rows"] for r in batches])
+    axis.set(xlabel="rows in a batch", title="times faster than one by one", ylim=(0, None))
+    axis.legend(fontsize=8)
+
+
+def _policies(axis, policies: list[dict]) -> None:
+    """Random order as a line per block size, a number of steps at each mark; other policies by marks of their own."""
+    random_order = [r for r in policies if r["policy"] == "random_order"]
+    for block, style in zip(sorted({r["block"] for r in random_order}), ("*", "s--", "o-"), strict=False):
+        rows = [r for r in random_order if r["block"] == block]
+        points = [(r["ms_per_token"], 100 * r["right"]) for r in rows]
+        axis.plot(*zip(*points, strict=True), style, label=f"random order, block {block}, K =")
+        for row, point in zip(rows, points, strict=True):
+            axis.annotate(row["steps"], point, xytext=(5, -10), textcoords="offset points", fontsize=8)
+    others = [r for r in policies if r["policy"] != "random_order"]
+    for row, mark in zip(others, "v^<>DPX", strict=False):
+        axis.plot(row["ms_per_token"], 100 * row["right"], mark, label=row["name"].replace("_", " "))
+    axis.set(xlabel="ms per audio token", title="shipped talker: words right, %")
+    axis.legend(fontsize=7, loc="lower right")
