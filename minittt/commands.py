@@ -13,6 +13,8 @@ from minittt.cli import AUDIO_SUFFIXES, TRAINING_FLAGS, TRAINING_NUMBERS, overri
 from minittt.codec import Codec, read_audio, write_audio
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
+from minittt.nar import DenoisingTalker
+from minittt.objective import preset
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling, policy_named
 
@@ -34,6 +36,12 @@ def _settings(args, **more) -> Settings:
 def _load(args) -> tuple[Talker, Codec]:
     talker, codec = Talker.load(args.talker), Codec.load(args.codec)
     talker.check_codec(codec)
+    if preset(talker.info["training"]["preset"]).denoise_text:
+        if getattr(args, "stream", False):
+            raise MinitttError(
+                "this talker denoises its text too: it has nothing to say before the reply is whole"
+            )
+        talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
     return talker, codec
 
 
@@ -78,7 +86,7 @@ def _talk_along(args) -> None:
 
 
 def _full_span(talker: Talker) -> bool:
-    return talker.info["training"]["preset"] != "exact"
+    return not preset(talker.info["training"]["preset"]).two_streams
 
 
 def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:

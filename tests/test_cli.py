@@ -10,6 +10,7 @@ import soundfile
 
 from minittt.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
+from minittt.nar import DenoisingTalker
 from minittt.talker import Talker
 
 WAVS = SAMPLES / "wav"
@@ -190,3 +191,37 @@ def test_a_roundtrip_is_heard(tmp_path, capsys):
     assert main(["codec", "roundtrip", str(SAMPLES / "wav" / "question_1.wav"), "-o", str(out)]) == 0
     assert "tokens for" in capsys.readouterr().out
     assert out.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("preset", "full"), [("exact", False), ("ar", False), ("paper", True), ("nar", False)]
+)
+def test_a_talker_is_decoded_as_its_preset_trained_it(tmp_path, capsys, monkeypatch, preset, full):
+    """The shipped weights under another preset's name: what counts is how they are asked to reply."""
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    talker.info["training"]["preset"] = preset
+    talker.save(tmp_path / "talker.safetensors")
+    seen = []
+    for kind in (Talker, DenoisingTalker):
+        real = kind.converse
+        monkeypatch.setattr(
+            kind,
+            "converse",
+            lambda self, c, s, *a, real=real, **k: seen.append((self, s)) or real(self, c, s, *a, **k),
+        )
+    arguments = (
+        "talk",
+        "what is two plus three",
+        "--talker",
+        tmp_path / "talker.safetensors",
+        "-o",
+        tmp_path / "a.wav",
+    )
+    code, out, _ = run(capsys, *arguments)
+    [(who, settings)] = seen
+    assert code == 0 or preset == "nar"  # whose text those weights never learnt to denoise
+    assert settings.full_span == full
+    assert isinstance(who, DenoisingTalker) == (preset == "nar")
+    if preset == "nar":
+        code, _, err = run(capsys, *arguments, "--stream")
+        assert code == 2 and "nothing to say before the reply is whole" in err
