@@ -200,7 +200,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    given = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+    given = {name: v.name if isinstance(v, Path) else v for name, v in vars(args).items()}
     args.now, device, vocabulary = clock(args.clock), best_device(), Vocabulary(400, 512)
     sizes = {"d_model": args.width, "n_layers": args.layers, "n_heads": args.heads, "d_ff": args.ff}
     config = ModelConfig(vocabulary.size, **sizes, n_kv_heads=args.kv_heads, max_length=2**14)
