@@ -205,7 +205,7 @@ def measure(corpus: Corpus, args) -> dict:
         "left_out": left_out,
     }
     head |= {"device": str(best_device()), "threads": torch.get_num_threads(), "noisy_share": noisy / clean}
-    head |= {"arguments": {n: str(v) if isinstance(v, Path) else v for n, v in vars(args).items()}}
+    head |= {"arguments": {n: v.name if isinstance(v, Path) else v for n, v in vars(args).items()}}
     return {**head, "layouts": [summary(layout, tokens, head["peak"]) for layout in made]}
 
 
