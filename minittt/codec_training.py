@@ -21,6 +21,7 @@ from minittt import sentences, synthesis, voices
 from minittt.codec import Codec, CodecConfig, read_audio
 from minittt.errors import MinitttError
 
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # waves (samples,) of one length: what is heard, what is meant
 _LOG_EVERY, _REVIVE_EVERY, _SAVE_EVERY = 200, 100, 60.0  # steps, steps, seconds
 
 
@@ -60,9 +61,7 @@ def _text(rng: np.random.Generator) -> str:
     return forms[rng.integers(len(forms))]
 
 
-def draw_corpus(
-    n: int, seed: int = 0, speakers: tuple[str, ...] | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> Pairs:
     """n pairs (heard, meant) of waves (samples,) to train a codec on: nine in ten spoken, the rest sounds.
 
     Half of the users' voices are disguised, and half of those are noisy in what is heard but not in what is meant: the
@@ -87,7 +86,7 @@ def draw_corpus(
     return pairs
 
 
-def read_corpus(folder: str | Path, sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
     """Every WAV and FLAC file under `folder` as a pair of twice the same (samples,) at sample_rate Hz.
 
     Raises MinitttError if there is none.
@@ -199,9 +198,7 @@ def perplexity(usage: Tensor) -> float:
     return torch.special.entr(share).sum(-1).exp().mean().item()
 
 
-def crops(
-    pairs: list[tuple[np.ndarray, np.ndarray]], n: int, samples: int, rng: np.random.Generator
-) -> Tensor:
+def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tensor:
     """n random crops, heard and meant at the same place and gain, (2, n, samples); a shorter wave lies in silence."""
     batch = np.zeros((2, n, samples), np.float32)
     for i in range(n):
@@ -219,7 +216,7 @@ def crops(
 class _Trainer:
     """A codec in training: its optimiser, its corpus, and how often each of its codes is used."""
 
-    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], settings: CodecTrainingSettings) -> None:
+    def __init__(self, pairs: Pairs, settings: CodecTrainingSettings) -> None:
         if not pairs:
             raise MinitttError("a codec cannot learn from nothing: give at least one recording")
         torch.manual_seed(settings.seed)
@@ -278,7 +275,7 @@ class _Trainer:
 
 
 def train_codec(
-    pairs: list[tuple[np.ndarray, np.ndarray]],
+    pairs: Pairs,
     settings: CodecTrainingSettings,
     out: str | Path,
     log: str | Path | None = None,

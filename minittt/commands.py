@@ -61,7 +61,7 @@ def talk(args) -> None:
     for question, wave in zip(args.questions, heard, strict=True):
         part = question if wave is None else talker.listen(codec, wave)
         for steps in args.compare or [args.steps]:
-            settings = dataclasses.replace(_settings(args), steps=steps, full_span=_full_span(talker))
+            settings = _settings(args, steps=steps, full_span=_full_span(talker))
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, args.seed)
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
@@ -179,7 +179,7 @@ def caption(args) -> None:
 def speak(args) -> None:
     """Write a text as speech."""
     talker, codec = _load(args)
-    settings = dataclasses.replace(_settings(args), full_span=_full_span(talker))
+    settings = _settings(args, full_span=_full_span(talker))
     [reply] = talker.converse([[["system", "speak"], ["user", args.text]]], settings, args.seed)
     if not any(reply.spans):
         raise MinitttError("the talker said nothing to this text: it knows number words, plus, minus, equals")
@@ -219,12 +219,12 @@ def evaluate(args) -> None:
     from minittt.cli import SAMPLES
     from minittt.codec_quality import originals
     from minittt.corpus import load_corpus
-    from minittt.evaluation import Evaluation, trained_with
+    from minittt.evaluation import Evaluation
     from minittt.referee import Referee
 
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
-    settings = dataclasses.replace(_settings(args), full_span=not trained_with(talker).two_streams)
+    settings = _settings(args, full_span=_full_span(talker))
     evaluation = Evaluation(talker, corpus, codec, Referee.load(args.referee), args.split, settings)
     corpus.split(args.split)  # names the splits there are, if this is none
     for score in evaluation.everything(args.limit, originals(min(100, args.limit or 100), SAMPLES / "wav")):

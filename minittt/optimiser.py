@@ -1,7 +1,7 @@
 """Two of torch's optimisers as one: Muon for the matrices inside the Transformer, AdamW for embeddings, norms and biases.
 
-Muon makes each step's update of a matrix nearly orthogonal, so that no direction is left behind. Here it needs about half
-the steps of AdamW alone (`--optimiser adamw`).
+Muon makes each step's update of a matrix nearly orthogonal, so that no direction is left behind. In single
+runs on the shipped tokens it reached AdamW's loss (`--optimiser adamw`) in about half the steps: one seed, no proof.
 """
 
 from torch import nn
