@@ -112,6 +112,9 @@ class Difference:
     high: float
     seeds: int
 
+    def __str__(self) -> str:
+        return signed(self.mean, self.low, self.high)
+
     @property
     def verdict(self) -> str:
         """Holds if the whole interval is on the better side."""
@@ -125,25 +128,34 @@ def difference(runs: dict[tuple[str, int], dict], claim: Claim, measure: Measure
     seeds = sorted(seed for row, seed in runs if row == claim.ours and (claim.theirs, seed) in runs)
     pairs = [(measure.of(runs[claim.ours, s]), measure.of(runs[claim.theirs, s])) for s in seeds]
     values = [a - b for a, b in pairs if not math.isnan(a - b)]
+    return Difference(measure, *over_seeds(values), len(values))
+
+
+def over_seeds(values: list[float]) -> tuple[float, float, float]:
+    """(mean, low, high): Student's 95 % interval of the mean; nan bounds for fewer than two values."""
     n = len(values)
     mean = sum(values) / n if n else math.nan
     if n < 2:
-        return Difference(measure, mean, math.nan, math.nan, n)
+        return mean, math.nan, math.nan
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
     half = STUDENT[min(n - 1, len(STUDENT)) - 1] * deviation / math.sqrt(n)
-    return Difference(measure, mean, mean - half, mean + half, n)
+    return mean, mean - half, mean + half
+
+
+def signed(mean: float, low: float, high: float) -> str:
+    """'+0.050 [-0.020, +0.120]'."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def sentence(claim: Claim, found: list[Difference]) -> str:
-    """The verdict on a claim, by its headline measures: those that can be told must agree."""
-    if all(d.seeds < 2 for d in found if d.measure.headline):
+    """The verdict on a claim, by its headline measures, with their figures: those that can be told must agree."""
+    heads = [d for d in found if d.measure.headline]
+    if all(d.seeds < 2 for d in heads):
         return f"{claim.text}: **{MISSING}**."
-    said = {d.measure.name: d.verdict for d in found if d.measure.headline}
-    told = {verdict for verdict in said.values() if verdict != UNTOLD}
-    if not told:
-        return f"{claim.text}: **{UNTOLD}**."
-    if len(told) == 1:
-        where = "; ".join(name for name, verdict in said.items() if verdict != UNTOLD)
-        return f"{claim.text}: **{told.pop()}** ({where})."
-    parts = "; ".join(f"{verdict} by {name}" for name, verdict in said.items() if verdict != UNTOLD)
-    return f"{claim.text}: **{UNTOLD}**, as measures disagree ({parts})."
+    told = {d.verdict for d in heads} - {UNTOLD}
+    word = told.pop() if len(told) == 1 else UNTOLD
+    why = ", as measures disagree" if told else ""
+    figures = "; ".join(f"{d.measure.name} {d}" for d in heads)
+    return f"{claim.text}: **{word}**{why} ({figures})."

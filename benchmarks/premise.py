@@ -1,6 +1,8 @@
 """The premise of Text-to-Talk, measured: does text lean on what was said before it, and audio on what it is made from?
 
-    python benchmarks/premise.py          # ten minutes of one core; writes data_samples/scores/premise.json
+    for seed in 0 1 2; do python benchmarks/premise.py --seed $seed; done     # 12 minutes of one core each
+
+Writes data_samples/scores/premise/SEED.json.
 
 A talker (`exact`) is trained to miss things: each of four parts of the context is replaced by MASK in one record of ten.
 Then nats per token of true replies are compared with and without them. Hiding context from a talker that never missed any
@@ -160,12 +162,12 @@ def main() -> None:
     add("--items", type=int, default=300, help="records of new renditions")
     add("--draws", type=int, default=8)
     add("--data", type=Path, default=SAMPLES / "corpus")
-    add("--json", type=Path, default=SAMPLES / "scores" / "premise.json")
+    add("--out", type=Path, default=SAMPLES / "scores" / "premise", help="folder of the JSONs, one a seed")
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = TrainingSettings(preset="exact", schedule="anytime", seed=args.seed, samples=0)
     corpus, log = load_corpus(args.data), []
-    trainer = forgetful_trainer(corpus, ROOT / "runs" / "premise", settings)
+    trainer = forgetful_trainer(corpus, ROOT / "runs" / "premise" / str(args.seed), settings)
     for _ in train_for(trainer, args.seconds, 1, None, log):
         records = in_turn(corpus.split("renditions"), args.items)
         found = measure(trainer, records, args.block, args.draws)
@@ -175,7 +177,7 @@ def main() -> None:
     tables = {name: [asdict(s) for s in table(some_of(found, chosen))] for name, chosen in families.items()}
     about = {"block": args.block, "seconds": args.seconds, "seed": args.seed, "steps": trainer.step}
     about |= {"settings": asdict(settings), "codec": corpus.info["codec"], **provenance(trainer.world.device)}
-    with whole_file(args.json) as unfinished:
+    with whole_file(args.out / f"{args.seed}.json") as unfinished:
         made = rounded({**about, "scores": tables, "log": thinned(log)})
         unfinished.write_text(json.dumps(made, indent=1) + "\n")
     for score in table(found):

@@ -38,7 +38,6 @@ LIMITS = """## How to read this, and what it cannot say
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
 STUDIES = (
-    ("premise", "The premise", premise),
     ("sweep", "Quality against forwards", sweep),
     ("sampler_study", "The sampler alone, with an oracle in the network's place", sampler),
 )
@@ -56,12 +55,16 @@ def page(scores: Path = SCORES) -> str:
     parts = [HEAD, f"## The grid\n\n{grid(runs)}", f"## The claims\n\n{claims(runs)}"]
     if runs:
         parts.insert(2, "![Nats of text by time and by data](pictures/ablations.png)")
+    premises = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
+    parts.append(
+        "## The premise\n\n"
+        + (premise(premises) if premises else "Not measured yet: `python benchmarks/premise.py`.")
+    )
     for name, title, write in STUDIES:
         path = scores / f"{name}.json"
         found = write(json.loads(path.read_text())) if path.is_file() else None
         parts.append(f"## {title}\n\n" + (found or f"Not measured yet: `python benchmarks/{name}.py`."))
-        if found and name != "premise":
-            parts.append(f"![{title}](pictures/{name}.png)")
+        parts += [f"![{title}](pictures/{name}.png)"] if found else []
     return "\n\n".join([*parts, LIMITS]) + "\n"
 
 

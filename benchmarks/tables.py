@@ -4,7 +4,19 @@ import math
 from collections import Counter
 
 from ablations import ROWS
-from claims import CLAIMS, FAILS, HOLDS, MEASURES, UNTOLD, Difference, Measure, difference, sentence
+from claims import (
+    CLAIMS,
+    FAILS,
+    HOLDS,
+    MEASURES,
+    UNTOLD,
+    Difference,
+    Measure,
+    difference,
+    over_seeds,
+    sentence,
+    signed,
+)
 
 SEEDS = 3  # wanted of each row
 Runs = dict[tuple[str, int], dict]  # the grid's JSONs by (row, seed)
@@ -18,13 +30,6 @@ def number(value: float) -> str:
 def bounds(score: dict) -> str:
     """'0.953 [0.931, 0.972]'."""
     return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
-
-
-def signed(mean: float, low: float, high: float) -> str:
-    """'+0.050 [-0.020, +0.120]'."""
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -108,7 +113,7 @@ def claims(runs: Runs) -> str:
 def _cells(d: Difference) -> list[str]:
     name = f"**{d.measure.name}**" if d.measure.headline else d.measure.name
     better = "more" if d.measure.better > 0 else "less"
-    return [name, better, signed(d.mean, d.low, d.high), str(d.seeds), d.verdict]
+    return [name, better, str(d), str(d.seeds), d.verdict]
 
 
 def lengths(runs: Runs) -> tuple[list[str], list[str]]:
@@ -140,24 +145,26 @@ def lengths(runs: Runs) -> tuple[list[str], list[str]]:
 # ---- the other studies
 
 
-def premise(made: dict) -> str:
-    """What text and audio lose without their source or their past."""
-    scores, said = {s["name"]: s for s in made["scores"]["all"]}, []
+def premise(runs: list[dict]) -> str:
+    """What text and audio lose without their source or their past: means over trainings, Student's interval."""
+    families = list(runs[0]["scores"])
+    found = {
+        (family, name): over_seeds([values[name] for values in by_seed])
+        for family in families
+        for by_seed in [[{s["name"]: s["value"] for s in run["scores"][family]} for run in runs]]
+        for name in by_seed[0]
+    }
+    said = [f"{len(runs)} trainings of {runs[0]['seconds']:g} seconds; means over them, and 95 % intervals."]
     for name, text, sign in (
         ("text: past less source", "Text leans on its own past more than on its source", 1),
         ("audio: all its past less source", "Audio leans on its source more than on its own past", -1),
     ):
-        s = scores[name]
-        told = s["items"] and not s["low"] <= 0 <= s["high"]
-        word = (HOLDS if s["low"] * sign > 0 else FAILS) if told else UNTOLD
-        said.append(
-            f"{text}: **{word}** ({signed(s['value'], s['low'], s['high'])} nats per token, past less source)."
-        )
-    families = list(made["scores"])
-    rows = [
-        [name, *(bounds(next(s for s in made["scores"][family] if s["name"] == name)) for family in families)]
-        for name in scores
-    ]
+        mean, low, high = found["all", name]
+        told = not math.isnan(low) and not low <= 0 <= high
+        word = (HOLDS if low * sign > 0 else FAILS) if told else UNTOLD
+        said.append(f"{text}: **{word}** ({signed(mean, low, high)} nats per token, past less source).")
+    names = list(dict.fromkeys(name for _, name in found))
+    rows = [[name, *(signed(*found[family, name]) for family in families)] for name in names]
     return section(said, table(["nats per token", *families], rows))
 
 

@@ -273,7 +273,10 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(better, shift, verdict):
     assert found.verdict == verdict
     one = {key: run for key, run in runs.items() if key[1] == 0}
     assert claims.difference(one, claim, measure).verdict == claims.UNTOLD
-    assert verdict in claims.sentence(claim, [found]) and claims.MISSING in claims.sentence(claim, [])
+    said = claims.sentence(claim, [found])
+    assert (
+        verdict in said and f"{measure.name} {found}" in said and claims.MISSING in claims.sentence(claim, [])
+    )
 
 
 def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
@@ -298,12 +301,18 @@ def test_the_page_says_what_the_jsons_say():
 def test_studies_are_told_from_their_jsons():
     score = lambda name, low, high: asdict(Score(name, (low + high) / 2, low, high, 9))  # noqa: E731
     names = ("text: past less source", "audio: all its past less source")
-    made = {"scores": {"all": [score(names[0], 0.1, 0.2), score(names[1], 0.1, 0.2)]}}
-    said = tables.premise(made)
+    made = [
+        {"seconds": 600.0, "scores": {"all": [score(names[0], x, x), score(names[1], x, x)]}}
+        for x in (0.1, 0.12)
+    ]
+    said = tables.premise([made[0], *made])
     assert (
         "more than on its source: **holds**" in said
         and "more than on its own past: **does not hold**" in said
     )
+    mean, low, high = claims.over_seeds([0.1, 0.1, 0.12])
+    assert 0 < low < mean < high and claims.signed(mean, low, high) in said
+    assert f"more than on its source: **{claims.UNTOLD}**" in tables.premise(made[:1])
     rows, rng = [], random.Random(0)
     for block, steps in ((1, 1), (16, 1), (16, 16)):
         q = {"value": steps / 16, "low": steps / 16 - 0.01, "high": steps / 16 + 0.01}
@@ -320,6 +329,15 @@ def test_studies_are_told_from_their_jsons():
     told = tables.sweep({"rows": rows})
     assert "voice coherence: the number of steps **matters**" in told
     assert "text right: the number of steps **makes no difference that can be told**" in told
+
+
+def test_measures_that_disagree_decide_nothing():
+    claim, measure = claims.CLAIMS[0], claims.MEASURES[0]
+    one, other = (claims.Difference(measure, x, x - 0.1, x + 0.1, 3) for x in (0.5, -0.5))
+    assert one.verdict == claims.HOLDS and other.verdict == claims.FAILS
+    assert f"**{claims.UNTOLD}**, as measures disagree" in claims.sentence(claim, [one, other])
+    same = claims.sentence(claim, [one, claims.Difference(measure, 0.0, -0.1, 0.1, 3)])
+    assert f"**{claims.HOLDS}** (" in same and "+0.000 [-0.100, +0.100]" in same
 
 
 def test_what_was_not_measured_is_not_called_undecided():
