@@ -1,9 +1,12 @@
 """The grid: every preset, several seeds, equal data and parameters, one JSON a run. Start it, leave it, start it again.
 
     python benchmarks/ablations.py --jobs 2                      # what is missing, two runs at a time, a core each
-    python benchmarks/ablations.py --seconds 60 --limit 8 --seeds 1 --out out/grid       # to try it
-    python benchmarks/ablations.py --seconds 1200 --width 512 --layers 8 --records 256 --equal-records 400000 \
-        --out data_samples/scores/ablations_gpu                  # a GPU is used where there is one
+    python benchmarks/ablations.py --seconds 60 --base-seconds 60 --limit 8 --seeds 1 --out out/grid       # to try it
+    python benchmarks/ablations.py --seconds 1200 --base-seconds 1200 --width 512 --layers 8 --records 256 \
+        --equal-records 400000 --out data_samples/scores/ablations_gpu       # a GPU is used where there is one
+
+As the paper's, all runs of a seed start from one network that knows language and speaks not a word: here it has learned
+to hear, left to right, from records whose replies are written (`base`). What is compared is learning to speak.
 
 Each run trains for the same seconds (of one core's processor time, or of a GPU's wall-clock), on the same records in the
 same order. Losses are measured along the way, scores at the end (equal time) and after `--equal-records` records (equal
@@ -38,6 +41,34 @@ from minittt.unmasking import confidence_released, random_order
 
 ROWS = ("exact", "paper", "ar", "nar", "mended", "paper-banom", "paper-ppm", "paper-sst")
 SPLITS = ("renditions", "voices")
+DICTATIONS = 3000  # asr records in the grid: enough not to forget
+
+
+def hearing(corpus: Corpus) -> Corpus:
+    """The corpus of the base: what is heard is written down or answered, and nothing is spoken."""
+
+    def written(record: dict) -> dict:
+        messages = [
+            [role, " ".join(part for part in parts if isinstance(part, str))]
+            if role == "assistant"
+            else [role, *parts]
+            for role, *parts in record["messages"]
+        ]
+        return {**record, "messages": messages}
+
+    corpus.splits = {
+        name: [written(r) for r in records if r["family"] in ("asr", "qa")]
+        for name, records in corpus.splits.items()
+    }
+    return corpus
+
+
+def speaking(corpus: Corpus) -> Corpus:
+    """The corpus of the grid: sentences to speak, questions to answer aloud, and a little to write down."""
+    some = [r for r in corpus.split("train") if r["family"] in ("tts", "qa")]
+    some += [r for r in corpus.split("train") if r["family"] == "asr"][:DICTATIONS]
+    corpus.splits["train"] = some
+    return corpus
 
 
 def fitting(corpus: Corpus, row_length: int) -> Corpus:
@@ -86,14 +117,38 @@ def losses(trainer: Trainer, records: int) -> dict[str, float]:
     return {what: found.score(what, what).value for what in ("text", "audio")}
 
 
-def run(row: str, seed: int, args) -> dict:
-    """Train and measure one run."""
-    corpus = fitting(load_corpus(args.data), args.row_length)
-    codec, referee = Codec.load(args.codec), Referee.load(args.referee)
+def weights_of_base(seed: int, args) -> Path:
+    """Where the network lies from which all rows of a seed start: not kept in the repository."""
+    return ROOT / "runs" / "ablations" / f"base-{seed}-{args.base_seconds:g}s.safetensors"
+
+
+def settings_of(preset_name: str, seed: int, args) -> TrainingSettings:
+    """Alike in all but the preset and the seed."""
     sizes = {name: n for name, n in (("d_model", args.width), ("n_layers", args.layers)) if n}
     how = {"records": args.records, "row_length": args.row_length, "samples": 0}
-    settings = TrainingSettings(preset=row, seed=seed, schedule="anytime", model=sizes, **how)
-    trainer = Trainer(corpus, ROOT / "runs" / "ablations" / f"{row}-{seed}", settings)
+    return TrainingSettings(preset=preset_name, seed=seed, schedule="anytime", model=sizes, **how)
+
+
+def run_base(seed: int, args) -> dict:
+    """Train the network that a seed's rows start from, and keep its weights."""
+    corpus = fitting(hearing(load_corpus(args.data)), args.row_length)
+    settings = settings_of("ar", seed, args)
+    trainer = Trainer(corpus, ROOT / "runs" / "ablations" / f"base-{seed}", settings)
+    log, curve = [], []
+    for point in train_for(trainer, args.base_seconds, args.points, None, log):
+        curve.append({**asdict(point), "text": losses(trainer, args.limit)["text"]})
+        if point.last:
+            trainer.talker().save(weights_of_base(seed, args))
+    return _about("base", seed, args.base_seconds, trainer, args) | {"curve": curve, "log": thinned(log)}
+
+
+def run(row: str, seed: int, args) -> dict:
+    """Train and measure one run."""
+    corpus = fitting(speaking(load_corpus(args.data)), args.row_length)
+    codec, referee = Codec.load(args.codec), Referee.load(args.referee)
+    trainer = Trainer(corpus, ROOT / "runs" / "ablations" / f"{row}-{seed}", settings_of(row, seed, args))
+    if args.base_seconds:
+        trainer.model.load_state_dict(Talker.load(weights_of_base(seed, args)).model.state_dict())
     log, curve, found = [], [], {}
     for point in train_for(trainer, args.seconds, args.points, args.equal_records, log):
         curve.append({**asdict(point), **losses(trainer, args.limit)})
@@ -101,12 +156,18 @@ def run(row: str, seed: int, args) -> dict:
             found[when] = scores(trainer.talker(), corpus, codec, referee, args.limit, when == "equal_data")
         if point.last:
             trainer.talker().save(trainer.out / "talker.safetensors")
-    how |= {"seconds": args.seconds, "equal_records": args.equal_records, "limit": args.limit}
+    made = _about(row, seed, args.seconds, trainer, args)
+    return made | {"curve": curve, "scores": found, "log": thinned(log)}
+
+
+def _about(row: str, seed: int, seconds: float, trainer: Trainer, args) -> dict:
+    """What a run was."""
+    budget = {"seconds": seconds, "base_seconds": args.base_seconds, "equal_records": args.equal_records}
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    about = {"row": row, "seed": seed, "budget": how, "settings": asdict(settings), "parameters": parameters}
-    about |= {"codec": corpus.info["codec"], "training_records": len(trainer.loader.records)}
-    about |= provenance(trainer.world.device)
-    return rounded({**about, "curve": curve, "scores": found, "log": thinned(log)})
+    about = {"row": row, "seed": seed, "budget": {**budget, "limit": args.limit}}
+    about |= {"settings": asdict(trainer.s), "parameters": parameters, "codec": trainer.corpus.info["codec"]}
+    about |= {"training_records": len(trainer.loader.records)}
+    return about | provenance(trainer.world.device)
 
 
 def _moments(point: Point) -> list[str]:
@@ -117,6 +178,12 @@ def missing(args) -> list[tuple[str, int]]:
     """Runs without a JSON, a seed of all rows before the next seed: a grid stopped halfway is still one."""
     grid = [(row, seed) for seed in range(args.seeds) for row in args.rows]
     return [(row, seed) for row, seed in grid if not (args.out / f"{row}-{seed}.json").is_file()]
+
+
+def missing_bases(args) -> list[tuple[str, int]]:
+    """Those that runs which are to do must start from."""
+    seeds = sorted({seed for _, seed in missing(args)}) if args.base_seconds else []
+    return [("base", seed) for seed in seeds if not weights_of_base(seed, args).is_file()]
 
 
 def run_apart(row: str, seed: int, arguments: list[str]) -> int:
@@ -139,10 +206,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     add("--seeds", type=int, default=3)
     add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--seconds", type=float, default=600, help="of training, per run: of one core, or of a GPU")
-    add("--equal-records", type=int, default=60_000, help="scores are taken after so many records, too")
+    add("--seconds", type=float, default=300, help="of training, per run: of one core, or of a GPU")
+    add(
+        "--base-seconds",
+        type=float,
+        default=420,
+        help="of each seed's base; 0: every run starts from nothing",
+    )
+    add("--equal-records", type=int, default=7_000, help="scores are taken after so many records, too")
     add("--records", type=int, default=40, help="per step")
-    add("--row-length", type=int, default=512)
+    add("--row-length", type=int, default=384)
     add("--width", type=int, help="of the Transformer")
     add("--layers", type=int, help="of the Transformer")
     add("--limit", type=int, default=60, help="replies measured of each family and split")
@@ -162,14 +235,17 @@ def main(arguments: list[str] | None = None) -> int:
     if args.run:
         row, seed = args.run[0], int(args.run[1])
         torch.set_num_threads(1)
-        made = run(row, seed, args)
-        with whole_file(args.out / f"{row}-{seed}.json") as unfinished:
+        made = rounded(run_base(seed, args) if row == "base" else run(row, seed, args))
+        path = args.out / "bases" / f"{seed}.json" if row == "base" else args.out / f"{row}-{seed}.json"
+        with whole_file(path) as unfinished:
             unfinished.write_text(json.dumps(made, indent=1) + "\n")
         return 0
-    todo = missing(args)
-    print(f"{len(todo)} runs to do")
+    bases, todo = missing_bases(args), missing(args)
+    print(f"{len(bases)} bases and {len(todo)} runs to do")
     with ThreadPoolExecutor(args.jobs) as pool:
-        codes = list(pool.map(lambda cell: run_apart(*cell, arguments), todo))
+        codes = list(pool.map(lambda cell: run_apart(*cell, arguments), bases))
+        if not any(codes):
+            codes = list(pool.map(lambda cell: run_apart(*cell, arguments), todo))
     return int(any(codes))
 
 

@@ -79,6 +79,9 @@ MEASURES = [
 ]
 
 
+AUDIO = Measure("audio, nats per token, equal time", loss("audio", False), -1)
+
+
 @dataclass(frozen=True)
 class Claim:
     """What is said, and the two rows that test it: `ours` is to beat `theirs`."""
@@ -87,6 +90,12 @@ class Claim:
     ours: str
     theirs: str
     of_the_paper: bool = True
+
+    @property
+    def measures(self) -> list[Measure]:
+        """All; and nats of audio where both rows measure the same likelihood of it."""
+        alike = self.ours.startswith("paper") and self.theirs.startswith("paper")
+        return [*MEASURES, AUDIO] if alike else MEASURES
 
 
 CLAIMS = (

@@ -6,19 +6,19 @@ python benchmarks/results.py
 import json
 from pathlib import Path
 
-from ablations import ROWS
 from matplotlib.figure import Figure
 from tables import Runs, claims, grid, of_row, premise, sampler, sweep
 from timed_training import ROOT
 
-from minittt.plotting import COLOURS, house_style
+from minittt.plotting import house_style
 
 SCORES = ROOT / "data_samples" / "scores"
 PAGE = ROOT / "tutorials" / "results.md"
 CURVES = ROOT / "tutorials" / "pictures" / "ablations.png"
 HEAD = """# Does the claim hold, in small?
 
-*Written by `python benchmarks/results.py` from the JSONs in `data_samples/scores`; a test compares the two.*
+*Written by `python benchmarks/results.py` from the JSONs in `data_samples/scores`; a test compares the two.
+What we make of it: [chapter 6](06_does_it_hold.md).*
 
 The paper claims that a model which writes text left to right and fills in audio by diffusion beats one that does everything
 left to right, and one that does everything by diffusion; that each of its three training strategies helps; and that blocks
@@ -37,6 +37,17 @@ LIMITS = """## How to read this, and what it cannot say
 - Nats of audio are not compared between rows: a talker of whole spans is given their length, a talker of blocks pays for it.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
+PANELS = ("exact", "paper", "ar", "nar"), ("paper", "mended", "paper-banom", "paper-ppm", "paper-sst")
+LINES = {  # a colour and a line for each row of the grid
+    "exact": ("#404040", "-"),
+    "paper": ("#D55E00", "-"),
+    "ar": ("#56B4E9", "--"),
+    "nar": ("#CC79A7", ":"),
+    "mended": ("#404040", "--"),
+    "paper-banom": ("#56B4E9", "-."),
+    "paper-ppm": ("#009E73", ":"),
+    "paper-sst": ("#CC79A7", "--"),
+}
 STUDIES = (
     ("sweep", "Quality against forwards", sweep),
     ("sampler_study", "The sampler alone, with an oracle in the network's place", sampler),
@@ -69,18 +80,24 @@ def page(scores: Path = SCORES) -> str:
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """Nats per token of text by seconds and by records, a colour a row, a line a seed."""
-    named = [COLOURS[name] for name in ("source", "target", "text", "control")]
+    """Nats per token of text by seconds and by records: whole methods above, `paper` and its parts below; a line a seed."""
     with house_style():
-        figure = Figure(figsize=(10, 3.6), layout="constrained")
-        for ax, by in zip(figure.subplots(1, 2), ("seconds", "records"), strict=True):
-            for row, colour in zip(ROWS, [*named, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"], strict=True):
-                for i, run in enumerate(of_row(runs, row)):
-                    points = [(point[by], point["text"]) for point in run["curve"]]
-                    ax.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=None if i else row)
-            ax.set(xlabel=by, title="text, nats per token", yscale="log")
-        ax.legend(fontsize=7)
-        figure.savefig(path, dpi=110)
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        axes = figure.subplots(2, 2, sharex="col", sharey=True)
+        for line, rows in zip(axes, PANELS, strict=True):
+            for ax, by in zip(line, ("seconds", "records"), strict=True):
+                for row in rows:
+                    colour, style = LINES[row]
+                    for i, run in enumerate(of_row(runs, row)):
+                        points = [(point[by], point["text"]) for point in run["curve"]]
+                        label = None if i else row
+                        ax.plot(*zip(*points, strict=True), style, color=colour, linewidth=1, label=label)
+                ax.set(yscale="log")
+            line[0].set(ylabel="text, nats per token")
+            line[1].legend(fontsize=8)
+        for ax, by in zip(axes[1], ("seconds", "records"), strict=True):
+            ax.set_xlabel(f"{by} of training")
+        figure.savefig(path, dpi=90)
 
 
 def main() -> None:

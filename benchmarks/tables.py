@@ -58,6 +58,9 @@ def grid(runs: Runs) -> str:
     said += [f"Missing, with their seeds: {'; '.join(parts)}."] if parts else []
     about = {
         "Seconds of training": lambda run: f"{run['budget']['seconds']:g}",
+        "Seconds that the network they start from learned to hear": lambda run: (
+            f"{run['budget']['base_seconds']:g}"
+        ),
         "Equal data after, records": lambda run: run["budget"]["equal_records"],
         "Machine": lambda run: run["machine"],
         "Commit": lambda run: run["commit"],
@@ -101,7 +104,7 @@ def claims(runs: Runs) -> str:
     """A sentence a claim, then every difference behind it."""
     said, tables = [], []
     for claim in CLAIMS:
-        found = [difference(runs, claim, measure) for measure in MEASURES]
+        found = [difference(runs, claim, measure) for measure in claim.measures]
         said.append(("" if claim.of_the_paper else "(ours) ") + sentence(claim, found))
         if any(d.seeds for d in found):
             rows = [_cells(d) for d in found]
