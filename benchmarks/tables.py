@@ -157,7 +157,9 @@ def premise(runs: list[dict]) -> str:
         for by_seed in [[{s["name"]: s["value"] for s in run["scores"][family]} for run in runs]]
         for name in by_seed[0]
     }
-    said = [f"{len(runs)} trainings of {runs[0]['seconds']:g} seconds; means over them, and 95 % intervals."]
+    said = [
+        f"Means over {len(runs)} trainings, {runs[0]['seconds']:g} seconds each from the shipped talker on; 95 % intervals."
+    ]
     for name, text, sign in (
         ("text: past less source", "Text leans on its own past more than on its source", 1),
         ("audio: all its past less source", "Audio leans on its source more than on its own past", -1),
@@ -166,9 +168,16 @@ def premise(runs: list[dict]) -> str:
         told = not math.isnan(low) and not low <= 0 <= high
         word = (HOLDS if low * sign > 0 else FAILS) if told else UNTOLD
         said.append(f"{text}: **{word}** ({signed(mean, low, high)} nats per token, past less source).")
+    early = {name: over_seeds([_value(run["halfway"], name) for run in runs])[0] for _, name in found}
     names = list(dict.fromkeys(name for _, name in found))
-    rows = [[name, *(signed(*found[family, name]) for family in families)] for name in names]
-    return section(said, table(["nats per token", *families], rows))
+    rows = [
+        [name, number(early[name]), *(signed(*found[family, name]) for family in families)] for name in names
+    ]
+    return section(said, table(["nats per token", "all, halfway", *families], rows))
+
+
+def _value(scores: list[dict], name: str) -> float:
+    return next(s["value"] for s in scores if s["name"] == name)
 
 
 QUALITIES = ("voice coherence", "words recognised", "text right")

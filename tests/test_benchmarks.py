@@ -84,7 +84,13 @@ def test_one_run_of_the_grid_notes_losses_scores_and_where_it_was_made(tmp_path,
     monkeypatch.setattr(ablations, "SPLITS", ("renditions",))
     monkeypatch.setattr(ablations, "ways", lambda p: {"drawn": ablations.decoding_settings(16, 1)})
     small = "--seconds 1 --points 1 --records 2 --equal-records 2 --limit 2 --width 16 --layers 1".split()
-    assert ablations.main([*small, "--out", str(tmp_path / "o"), "--run", "nar", "7"]) == 0
+    small += ["--base-seconds", "1", "--out", str(tmp_path / "o")]
+    args = ablations._parser().parse_args([*small, "--rows", "nar", "ar", "--seeds", "2"])
+    assert ablations.missing_bases(args) == [("base", 0), ("base", 1)]
+    assert ablations.main([*small, "--run", "base", "7"]) == 0
+    base = json.loads((tmp_path / "o" / "bases" / "7.json").read_text())
+    assert base["row"] == "base" and all(line["audio"] == 0 for line in base["log"])
+    assert ablations.main([*small, "--run", "nar", "7"]) == 0
     made = json.loads((tmp_path / "o" / "nar-7.json").read_text())
     assert (made["row"], made["seed"], made["settings"]["seed"]) == ("nar", 7, 7)
     assert [point["last"] for point in made["curve"]] == [False, True]
@@ -99,6 +105,37 @@ def test_one_run_of_the_grid_notes_losses_scores_and_where_it_was_made(tmp_path,
     )
     assert ablations.missing(args)[:2] == [("nar", 0), ("ar", 0)]
     assert ("nar", 7) not in ablations.missing(args) and len(ablations.missing(args)) == 15
+
+
+def test_the_base_hears_and_says_nothing_and_a_run_starts_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "ROOT", tmp_path)
+    corpus = ablations.hearing(load_corpus(SAMPLES / "corpus"))
+    said = [
+        m for records in corpus.splits.values() for r in records for m in r["messages"] if m[0] == "assistant"
+    ]
+    assert len(said) > 30_000
+    assert all(len(m) == 2 and isinstance(m[1], str) and m[1] for m in said)
+    corpus.splits = {name: records[:40] for name, records in corpus.splits.items()}
+    monkeypatch.setattr(ablations, "load_corpus", lambda _: corpus)
+    monkeypatch.setattr(ablations, "scores", lambda *_: {})
+    monkeypatch.setattr(
+        ablations, "losses", lambda trainer, _: {"text": 0.0, "audio": float(weight(trainer))}
+    )
+    weight = lambda trainer: trainer.model.layers[0].mlp.up_proj.weight.detach().double().norm()  # noqa: E731
+    first = []
+    train_for = timed_training.train_for
+    monkeypatch.setattr(
+        ablations, "train_for", lambda t, *rest: (first.append(weight(t)), train_for(t, *rest))[1]
+    )
+    monkeypatch.setattr(ablations, "hearing", lambda corpus: corpus)
+    args = ablations._parser().parse_args(
+        "--seconds 0.1 --base-seconds 1 --records 2 --width 16 --layers 1 --points 1".split()
+    )
+    ablations.run_base(3, args)
+    kept = ablations.Talker.load(ablations.weights_of_base(3, args)).model.layers[0].mlp.up_proj.weight
+    ablations.run("paper", 3, args)
+    assert first[1] == kept.double().norm() and first[1] != first[0]
+    assert ablations.missing_bases(args) == [("base", 0), ("base", 1), ("base", 2)]
 
 
 @pytest.mark.parametrize("row", ablations.ROWS)
@@ -245,7 +282,7 @@ def fake_run(row, seed, value):
              "greedy": ["TTS: words recognised"]}  # fmt: skip
     scored = {way: [asdict(Score(n, value, value, value, 5)) for n in found] for way, found in names.items()}
     point = {"seconds": 600.0, "records": 90, "text": value, "audio": value}
-    return {"row": row, "seed": seed, "budget": {"seconds": 600.0, "equal_records": 9}, "machine": "CPU",
+    return {"row": row, "seed": seed, "budget": {"seconds": 600.0, "base_seconds": 9, "equal_records": 9}, "machine": "CPU",
             "commit": "abc", "parameters": 1, "scores": {"equal_time": {"renditions": scored}},
             "curve": [{**point, "equal_data": x, "last": not x} for x in (True, False)]}  # fmt: skip
 
@@ -301,10 +338,8 @@ def test_the_page_says_what_the_jsons_say():
 def test_studies_are_told_from_their_jsons():
     score = lambda name, low, high: asdict(Score(name, (low + high) / 2, low, high, 9))  # noqa: E731
     names = ("text: past less source", "audio: all its past less source")
-    made = [
-        {"seconds": 600.0, "scores": {"all": [score(names[0], x, x), score(names[1], x, x)]}}
-        for x in (0.1, 0.12)
-    ]
+    both = [[score(names[0], x, x), score(names[1], x, x)] for x in (0.1, 0.12)]
+    made = [{"seconds": 600.0, "scores": {"all": these}, "halfway": both[0]} for these in both]
     said = tables.premise([made[0], *made])
     assert (
         "more than on its source: **holds**" in said
