@@ -16,7 +16,7 @@ from tests.toy import toy_corpus
 
 TINY = {"d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
 SETTINGS = TrainingSettings(
-    records=7, accumulate=3, row_length=160, optimiser="adamw", precision="float64", samples=0, model=TINY
+    records=7, accumulate=3, row_length=160, precision="float64", samples=0, model=TINY
 )
 PADDING = {"kinds": -1, "groups": -1, "documents": -1, "segments": -1}
 
@@ -109,7 +109,6 @@ def test_law_02_two_processes_train_as_one(tmp_path):
         for shard in (False, True):
             assert_same(found[rank][f"gradients {shard}"], expected)
             # Adam's first step is the sign of the gradient: what is nearly 0 may go either way by rounding.
-            # (Muon computes in bfloat16 inside, where roundings that go the other way are seen: not compared here.)
             for name, parameter in alone.model.named_parameters():
                 weights = found[rank][f"weights {shard}"][name]
                 torch.testing.assert_close(weights, parameter.detach(), rtol=1e-6, atol=1e-6)

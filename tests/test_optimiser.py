@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minittt.optimiser import make_optimiser
+from minittt.optimiser import Muon, make_optimiser, orthogonalise
 from minittt.vocabulary import Vocabulary
 from tests.toy import toy_model
 
@@ -47,6 +47,37 @@ def test_a_matrix_moves_by_a_nearly_orthogonal_step_and_the_rest_by_its_sign(see
             assert (values > 0.4).float().mean() > 0.8  # Newton and Schulz leave the smallest behind
         else:
             assert torch.allclose(step, 0.5 * 1e-3 * p.grad.sign(), atol=1e-5)
+
+
+@given(SEEDS, st.integers(1, 6), st.integers(1, 6))
+def test_orthogonalising_keeps_the_singular_vectors_and_maps_the_values_by_the_polynomial(seed, n, m):
+    g = torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    a, b, c = coefficients = 3.4445, -4.7750, 2.0315
+    u, values, v = torch.linalg.svd(g, full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    expected = u @ values.diag() @ v
+    assert torch.allclose(orthogonalise(g, 5, coefficients, 1e-7), expected, rtol=1e-9, atol=1e-12)
+    assert orthogonalise(torch.zeros_like(g), 5, coefficients, 1e-7).eq(0).all()
+
+
+def test_a_step_is_that_of_torchs_muon_up_to_its_bfloat16():
+    g = torch.Generator().manual_seed(0)
+    start = torch.randn(24, 40, generator=g)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    how = {"lr": 0.05, "weight_decay": 0.1}
+    pairs = [
+        (ours, Muon([ours], **how)),
+        (theirs, torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **how)),
+    ]
+    for _ in range(5):
+        gradient = torch.randn(24, 40, generator=g)
+        for parameter, optimiser in pairs:
+            parameter.grad = gradient.clone()
+            optimiser.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.02 * moved
 
 
 @settings(max_examples=10)
