@@ -152,7 +152,7 @@ plt.show()
 # | clean | `group <=` its own | never |
 # | noisy | `group <` its own | `group ==` its own |
 #
-# Would a noisy block see its own clean copy, it could copy the answers.
+# If a noisy block saw its own clean copy, it could copy the answers.
 
 
 # %% tags=["needed"]
@@ -539,7 +539,7 @@ def check_1():
         name = ["clean", "noisy"]
         hint = f"a {name[q[1]]} query of group {q[0]} and a {name[k[1]]} key of group {k[0]}: look at the table in section 3"
         if q[1] and not k[1] and q[0] == k[0]:
-            hint += "; would a noisy slot see this key, it could copy its own answer"
+            hint += "; if a noisy slot saw this key, it could copy its own answer"
         assert bool(sees(q, k)) == bool(truth[i, j]), hint
     print("exercise 1: right")
 
@@ -549,7 +549,7 @@ check_1()
 # %% [markdown]
 # **2, predict.** A perfect network fills a block of eight codes in K = 4 steps, in random order. With what probability is
 # the whole block in one voice? (Four voices, all alike; nothing before the block tells which.) Work it out before you
-# run anything; the network of this notebook should come close.
+# run anything. (Section 8 counts neighbours of one voice: another, milder measure.)
 
 # %% tags=["exercise-2"]
 one_voice = None
@@ -562,6 +562,7 @@ def check_2(steps=4):
     together = BLOCK // steps  # slots drawn in the first step, when no voice is known
     draws = list(itertools.product(range(N_VOICES), repeat=together))
     truth = sum(len(set(draw)) == 1 for draw in draws) / len(draws)
+    assert not isinstance(one_voice, str), "a number, not text"
     assert one_voice <= 1, "a probability is at most 1"
     assert one_voice > truth / 2, (
         "too low: after the first step the voice is known, and the network perfect; which slots are at risk?"
@@ -580,7 +581,8 @@ check_2()
 # %% [markdown]
 # **3, extend.** `random_order` chooses slots blindly. Write another rule: the n masked slots where the network is
 # *surest*, that is, where the entropy $-\sum p \ln p$ of its prediction is lowest. Never choose a slot that is not masked.
-# (Then try `answer(net, 8, 5, 4, surest)`. Does it heal voices faster than random order? Why not?)
+# (Then try `answer(net, 8, 5, 4, surest)` and compare `coherence` over 40 answers with section 8: does it heal voices
+# faster than random order?)
 
 
 # %% tags=["exercise-3"]
@@ -597,7 +599,9 @@ def check_3():
     chosen = surest(masked, p, 3)
     if chosen is None:
         return print("exercise 3: not answered yet")
+    assert not isinstance(chosen, tuple), "two things came back: of sort and topk, take the indices"
     chosen = torch.as_tensor(chosen).flatten().tolist()
+    assert all(isinstance(i, int) for i in chosen), "return the numbers of slots, not their entropies"
     assert len(set(chosen)) == 3, f"three different slots were asked for; {chosen} came back"
     assert masked[chosen].all(), (
         f"{chosen} has a slot that is revealed already: only masked ones may be chosen"
@@ -613,6 +617,11 @@ def check_3():
     assert chosen == [0], (
         "a slot with a probability of exactly 1 has entropy 0: does your sum make 0 * log 0 = nan of it?"
     )
+    flat, peaked = torch.full((len(AUDIO_IDS),), 0.4 / (len(AUDIO_IDS) - 1)), torch.zeros(len(AUDIO_IDS))
+    flat[0], peaked[:2] = 0.6, 0.5
+    rival = torch.stack([flat, peaked, *flat.expand(BLOCK - 2, -1)])
+    chosen = torch.as_tensor(surest(torch.arange(BLOCK) < 2, rival, 1)).flatten().tolist()
+    assert chosen == [1], "that slot has the likeliest token; entropy also asks how the rest is spread"
     print("exercise 3: right")
 
 

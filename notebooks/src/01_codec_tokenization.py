@@ -119,7 +119,8 @@ plt.show()
 
 # %% [markdown]
 # Is a code a function of its frame alone? Wipe out one frame of the wave, encode again, and see which codes change. The
-# convolutions look a little to both sides, and a recurrent layer remembers what came before.
+# convolutions look a little to both sides, and a recurrent layer remembers what came before (here too weakly to change
+# a later code).
 
 # %%
 wiped = wave.clone()
@@ -218,9 +219,9 @@ axes[0].set_xlabel("")
 plt.show()
 
 # %% [markdown]
-# The wave itself is lost: its difference from the original is as loud as the original (a signal-to-noise ratio around
-# 0 dB or below). A codec that spends so few bits keeps *where the energy is*, not the exact course of the pressure; our
-# ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
+# The wave itself is lost: its difference from the original is at least as loud as the original (a signal-to-noise ratio
+# around 0 dB or below). A codec that spends so few bits keeps *where the energy is*, not the exact course of the pressure;
+# our ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
 # are. The fine horizontal lines (harmonics, which carry the pitch) are smeared, and so the voice sounds rough.
 #
 # The line "not quantised" tells who is to blame: it skips the codebook altogether. If it is hardly better, then the
@@ -413,7 +414,11 @@ def check_1():
     answer = residual_quantise(latents, books)
     if answer is None:
         return print("exercise 1: not answered yet")
+    assert isinstance(answer, tuple) and len(answer) == 2, (
+        "return two things: the codes, and what is left over"
+    )
     codes, left = answer
+    assert torch.is_tensor(codes), "the codes are one tensor: torch.stack makes it of a list of rows"
     assert torch.equal(latents, before), "the latents that came in were overwritten: work on a copy"
     assert codes.shape == (3, 50), (
         f"codes have the shape (codebooks, frames), (3, 50) here, not {tuple(codes.shape)}"
@@ -448,6 +453,7 @@ n_tokens = None
 def check_2():
     if n_tokens is None:
         return print("exercise 2: not answered yet")
+    assert not isinstance(n_tokens, str), "a number, not text"
     config = CodecConfig(sample_rate=24000, ratios=(8, 5, 4, 2), codebook_size=1024, n_codebooks=1)
     K = round(6000 / bitrate(config))
     samples = torch.zeros(round(3.01 * 24000))
@@ -455,7 +461,7 @@ def check_2():
     truth = len(flatten(torch.zeros(K, T, dtype=torch.long), 1024))
     assert n_tokens != T, "these are the frames; at 6 kbit/s each frame has several codes"
     assert n_tokens % K == 0, (
-        f"a row holds whole frames: its length is a multiple of the {K} codes of a frame"
+        "a row holds whole frames: its length is a multiple of the number of codebooks; how many make 6 kbit/s?"
     )
     assert n_tokens != truth - K, "one frame short: what happens to samples that do not fill the last frame?"
     assert n_tokens == truth, (
@@ -484,7 +490,10 @@ def check_3():
         return print("exercise 3: not answered yet")
     for K, T, chunk in ((2, 4, 2), (3, 6, 3), (1, 5, 2), (2, 5, 2), (2, 3, 8)):
         codes = torch.randint(8, (K, T), generator=torch.Generator().manual_seed(T))
-        row = torch.as_tensor(coarse_first(codes, 8, chunk))
+        row = coarse_first(codes, 8, chunk)
+        pieces = isinstance(row, list) and any(torch.is_tensor(piece) and piece.dim() for piece in row)
+        assert not pieces, "join the pieces into one row: torch.cat"
+        row = torch.as_tensor(row)
         case = f"with {K} codebooks, {T} frames, chunks of {chunk}"
         assert row.shape == (K * T,), (
             f"{case}: every code must be laid once, {K * T} in all, not {tuple(row.shape)}"
@@ -493,7 +502,7 @@ def check_3():
         assert once, (
             f"{case}: the tokens are not those of flatten in another order: code c of codebook k is k * size + c"
         )
-        assert torch.equal(coarse_first(codes, 8, 1), flatten(codes, 8)), (
+        assert torch.equal(torch.as_tensor(coarse_first(codes, 8, 1)), flatten(codes, 8)), (
             "with chunk=1 the order must be that of flatten"
         )
         expected = sorted(range(K * T), key=lambda i: (i % T // chunk, i // T, i % T))  # i = k * T + t

@@ -547,7 +547,11 @@ def check_released_mask():
         found, wanted = released_mask(kinds), group_mask(assign_groups(kinds, None)[None])[0]
         if found is None:
             return print("exercise 1: not answered yet")
-        assert found.shape == wanted.shape, f"the mask must be (L, L), here {tuple(wanted.shape)}"
+        boolean = torch.is_tensor(found) and found.dtype == torch.bool
+        assert boolean, "the mask is a tensor of True and False: compare, do not multiply"
+        shape = tuple(wanted.shape)
+        assert found.shape == wanted.shape, f"the mask must be (L, L), here {shape}, not {tuple(found.shape)}"
+        assert not (wanted.tril() & ~found).any(), "the past must stay visible: not later OR in the same span"
         assert (found | ~wanted).all(), "too little is seen: inside a span, a query sees later places too"
         for q, k in (found & ~wanted).nonzero().tolist():
             why = "text stands between them" if kinds[q] == kinds[k] == TARGET else "one of the two is text"
@@ -578,7 +582,9 @@ def check_places_that_move():
     other[0, 4] = (ids[0, 4] + 1) % 10
     network = tiny_network(2)
     change = (network(other, mask) - network(ids, mask)).abs().amax(-1)[0]
-    truth, said = set((change > 1e-12).nonzero().flatten().tolist()), set(places_that_move)
+    assert not isinstance(places_that_move, int), "a set of places, such as {4}"
+    truth = set((change > 1e-12).nonzero().flatten().tolist())
+    said = {int(place) for place in places_that_move}
     assert said >= truth, (
         f"{len(truth - said)} more move: who shares a group with place 4, and who comes later?"
     )
@@ -613,6 +619,7 @@ def check_many_copies():
     mask = many_copies_mask(groups, copy)
     if mask is None:
         return print("exercise 3: not answered yet")
+    assert torch.is_tensor(mask) and mask.dtype == torch.bool, "the mask is a tensor of True and False"
     assert mask.shape == (n + 12, n + 12), f"the mask must be (L, L), here {(n + 12, n + 12)}"
     network, ids = tiny_network(2), random_ids(n + 12)
     logits = network(ids, mask[None], places[None])[0]

@@ -273,7 +273,7 @@ print(f"a walk of three steps: {literal:.6f} nats")
 #
 #     form 1:   integral over lambda in (0, 1) of  E CE(S) / lambda,     each token in S with probability lambda
 #
-# Here is the **1/t** that makes the loss look odd: few MASKs are rare at large `lambda` and weigh much at small `lambda`.
+# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but then it weighs much.
 
 # %%
 CE = table.sum(1)  # (16,) cross-entropy of every set
@@ -422,7 +422,8 @@ assert torch.allclose(absorbing[0], oracle(q)(torch.tensor([[2, V, 0, V]]))[0, 1
 #
 # ## 6. Why 1/t is noisy and the k-subset is not
 #
-# Training cannot sum over all sets. It draws one. Forms 1 and 3 say how, and both are right on average:
+# Training cannot sum over all sets. It draws one. Forms 1 and 3 say how, and both are right on average (1/p where eps is
+# 0):
 #
 # - **1/p**: draw `p` uniform in (eps, 1), mask each token with probability `p`, weigh with `1/p` (the released code:
 #   eps = 0.001);
@@ -726,13 +727,15 @@ def check_any_order_by_sets():
         if found is None:
             return print("exercise 1: not answered yet")
         found = torch.as_tensor(found)
+        assert found.dim() == 0, "bound[row] is one number: the mean over `places`"
         where = f"with {n} token{'s' * (n > 1)} you have {found:.4f} nats, the orders give {wanted:.4f}: "
         if found > wanted + 1e-9:
             raise AssertionError(
                 where + "too much; only ONE of the masked tokens is revealed next, a random one"
             )
         assert found > wanted - 1e-9, (
-            where + "too little; after the first token the others still must be paid for"
+            where
+            + "too little; after the first token the others still must be paid for, and it is the mean over `places`"
         )
     print("exercise 1: right")
 
@@ -754,9 +757,13 @@ nelbo_1, nelbo_2 = None, None  # bits
 def check_nelbo():
     if nelbo_1 is None or nelbo_2 is None:
         return print("exercise 2: not answered yet")
+    assert not isinstance(nelbo_1, str) and not isinstance(nelbo_2, str), "numbers, not text"
     coin = torch.tensor([[0.5, 0.0], [0.0, 0.5]]).double()
     table = bounds.surprisals(oracle(coin), torch.tensor([0, 0]), 2)  # 11 is the same by symmetry
     one, two = (bounds.k_step_bound(table, K).item() / math.log(2) for K in (1, 2))
+    for unit in (math.log(2), 1 / 2):
+        same = math.isclose(nelbo_1, one * unit) and math.isclose(nelbo_2, two * unit)
+        assert not same, "right but for the unit: in bits, not nats, and of both tokens together"
     assert abs(nelbo_1 - one) < 1e-6, (
         "NELBO(1): at once, with both masked, what is each token's probability of being right?"
     )
@@ -792,14 +799,15 @@ def check_weight_of_draw():
         for name, share in (("uniform", 0 * k + 1), ("rising with k", k), ("falling with k", 1 / k)):
             chances = (share / share.sum()).tolist()
             weights = [weight_of_draw(i, n, chance) for i, chance in enumerate(chances, start=1)]
-            if weights[0] is None:
+            if all(weight is None for weight in weights):
                 return print("exercise 3: not answered yet")
+            assert None not in weights, "for some k nothing comes back: is a branch without return?"
             mean = sum(c * w * m_k for c, w, m_k in zip(chances, weights, m, strict=True))
             wanted = bounds.closed_form(table)
             hint = (
                 "what is drawn twice as often must weigh half as much"
                 if name != "uniform"
-                else "it is form 3"
+                else "for chance = 1/n it is form 3, where CE(S) weighs n/k"
             )
             off = f"k drawn {name}, n = {n}: the mean is {mean:.4f}, the bound {wanted:.4f}"
             assert abs(mean - wanted) < 1e-9, f"{off}; {hint}"

@@ -211,7 +211,8 @@ class Row:
 
 # %%
 def denoise(row, n, steps):
-    block, allowed = [MASK_ID := row.classes.mask] * n, row.classes.audio.nonzero()[:, 0]
+    MASK_ID, allowed = row.classes.mask, row.classes.audio.nonzero()[:, 0]
+    block = [MASK_ID] * n
     for step in range(steps):
         logits = row.forward(block)[1:]
         candidates = [draw_one(x, allowed, u) for x, u in zip(logits, row.uniform(n), strict=True)]
@@ -445,7 +446,7 @@ plt.show()
 # Policies are easy to write. Here are three of the shipped ones again, by hand, and the check that they agree.
 
 
-# %%
+# %% tags=["needed"]
 def share(draft):
     return math.ceil(int(draft.masked.sum()) / draft.steps_left)
 
@@ -538,7 +539,7 @@ plt.show()
 # ## 6. K against quality
 #
 # The same on whole songs, too large to enumerate. Quality is *coherence*: the share of codes that are the song's
-# commonest code. First look at a few songs.
+# commonest code (of speech the referee judges: the share of windows in the reply's own voice). First a few songs.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.3), layout="constrained")
@@ -825,7 +826,7 @@ for name in ("random_order", "left_to_right", "entropy_order", "confidence_relea
 # ## Exercises
 #
 # **1. Fill in.** Complete `margin_order`: reveal an even share of the masked slots (as in `share` above: masked slots
-# over steps left, rounded up), those where the likeliest token leads the second likeliest by most. Ties go left.
+# over steps left, rounded up), those where p(likeliest token) less p(second likeliest) is largest. Ties go left.
 # Look at `draft.p`, not at the candidates.
 
 
@@ -863,6 +864,9 @@ def check_margin_order():
         assert all(x <= least for x in left_out), (
             "a slot with a larger lead was left masked: sort by the lead"
         )
+    flat = Draft(torch.arange(4) > 0, torch.full((4, 4), 0.25), torch.zeros(4), torch.rand(4, generator=g), 3)
+    leftmost = torch.as_tensor(margin_order(flat)).tolist() == [False, True, False, False]
+    assert leftmost, "where all masked slots lead by the same, the leftmost masked one comes first"
     return "right"
 
 
@@ -879,20 +883,22 @@ p_11 = None
 if p_11 is None:
     print("exercise 2: not answered yet")
 else:
+    assert not isinstance(p_11, str), "a number, not text"
     law, _ = exact_law(partial(two_bits, one=0.8), 2, 2, unmasking.confidence_released, steps=2)
     assert not math.isclose(p_11, 0.8**2), "that is the truth; but a 0 drawn beside a 1 gets a second chance"
     assert p_11 > 0.8**2, (
         "likely tokens become too frequent, not too rare: which draws make the first step keep a 0?"
     )
     assert math.isclose(p_11, law[1, 1], abs_tol=5e-4), (
-        "not quite: first step, the chance that at least one of two candidates is 1; second step, one fresh draw"
+        "not quite: first step, the chance that of two candidates at least one is 1; then one fresh draw (three digits)"
     )
     print("exercise 2: right")
 
 # %% [markdown]
 # **3. Extend.** In section 5 two steps of two slots each lose about half a nat: two slots pick a voice before anyone
 # knows it. Write a policy that needs no more than **two** forwards for the four slots and loses **less** than
-# `random_order` does in two steps. It may look at anything in the draft but the candidates.
+# `random_order` does in two steps. It may look at anything in the draft but the candidates. (One of the shipped policies
+# can do it; write your own.)
 
 
 # %% tags=["exercise-3"]
@@ -905,9 +911,20 @@ def check_better_in_two():
     reveal = better_in_two(first)
     if reveal is None or reveal is ...:
         return "not answered yet"
+    boolean = torch.is_tensor(reveal) and reveal.shape == (4,) and reveal.dtype == torch.bool
+    assert boolean, (
+        "a policy returns one boolean for every slot: a tensor (4,) of True and False, not numbers of slots"
+    )
+    second = better_in_two(first._replace(masked=torch.arange(4) > 0, steps_left=1))
+    assert second is not None, "in the second step nothing comes back: is a branch without return?"
+    assert not second[0], (
+        "in the second step it reveals a slot that is no longer masked: look at draft.masked"
+    )
     assert reveal.any(), "a policy must reveal at least one slot in every step, or decoding never ends"
     other = better_in_two(first._replace(candidates=torch.tensor([3, 2, 1, 0])))
-    assert other.equal(reveal), "it looks at the candidates; choose slots before you see what was drawn"
+    assert other.equal(reveal), (
+        "it looks at the candidates, or draws at random itself: choose slots before you see what was drawn, by draft.noise"
+    )
     law, forwards = exact_law(four_slots, 4, 4, better_in_two, steps=2)
     assert math.isclose(sum(law.values()), 1, rel_tol=1e-9), (
         "some replies were never finished: reveal masked slots only"

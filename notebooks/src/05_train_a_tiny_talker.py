@@ -19,7 +19,7 @@
 # - train a talker that hears a question and answers it in text and speech;
 # - read its two loss curves: what each can reach, and what its plateaus mean.
 #
-# **Time:** about 10 minutes on two CPU cores, under two with `MINITTT_FAST=1` (which trains too briefly to answer);
+# **Time:** about 14 minutes on two CPU cores, under two with `MINITTT_FAST=1` (which trains too briefly to answer);
 # GPU: used if there is one, not measured. **Module:** `minittt/objective.py`, and `training.py` around it. **Chapter:**
 # [tutorials/05_train_a_tiny_talker.md](../tutorials/05_train_a_tiny_talker.md).
 
@@ -293,9 +293,10 @@ assert torch.allclose(mean, bound, rtol=1e-12)  # 2. unbiased
 print(f"mean over all masks {mean:.6f}, the bound {bound:.6f} nats for four slots")
 
 # %% [markdown]
-# So the sum of text and audio losses of a record estimates $U(x) \ge -\log p(x)$, an upper bound on the surprise of the
-# whole interleaved reply. (`test_law_12_u_is_never_below_minus_log_p`, `test_law_15_training_logits_equal_decoding_logits`.
-# That the bound is tight for a perfect network is shown in [04](04_block_decoding.ipynb), section 5.)
+# So the *sums* of a record's text and audio losses (not section 4's means) together estimate $U(x) \ge -\log p(x)$, an
+# upper bound on the surprise of the whole interleaved reply. (`test_law_12_u_is_never_below_minus_log_p`,
+# `test_law_15_training_logits_equal_decoding_logits`. That the bound is tight for a perfect network is shown in
+# [04](04_block_decoding.ipynb), section 5.)
 #
 # ## 6. What the strategies of the paper do
 #
@@ -343,9 +344,10 @@ plt.show()
 #
 # ## 7. Train
 #
-# `Trainer` does the rest: it packs rows, draws noise from (seed, step), takes AdamW steps under a warm-up and a cosine,
-# and writes a log and checkpoints into a folder of its own. Ours is temporary. To learn something in ten minutes we leave
-# out chat, captions and documents: what remains is to hear (ASR), to speak (TTS), to answer.
+# `Trainer` does the rest: it packs rows, draws noise from (seed, step), takes steps (Muon for matrices, AdamW for the
+# rest) under a warm-up and a cosine, and writes a log and checkpoints into a folder of its own. Ours is temporary. To
+# learn something in a quarter of an hour we leave out chat, captions and documents: what remains is to hear (ASR), to
+# speak (TTS), to answer.
 
 # %%
 from minittt.training import Trainer, TrainingSettings
@@ -423,9 +425,7 @@ display(Image(data=picture.getvalue()))
 
 # %%
 begin, last = lines[0], [x for x in lines if "held_out_text" in x][-1]
-print(
-    f"audio at the start  {begin['audio']:.2f} nats a slot; knowing nothing costs log(513) = {math.log(513):.2f}"
-)
+print(f"audio at the start  {begin['audio']:.2f} nats a slot (what knowing nothing costs: exercise 2)")
 print(f"text at the start   {begin['text']:.2f} nats a token; knowing nothing costs", end=" ")
 print(f"log({len(v.text_choices())}) = {math.log(len(v.text_choices())):.2f}")
 print(f"held out at the end: text {last['held_out_text']:.3f}, audio {last['held_out_audio']:.3f}")
@@ -435,8 +435,8 @@ print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f}
 # %% [markdown]
 # - **Text falls in two moves.** First it learns what texts look like (words, equations): a quick drop. Then a plateau:
 #   the words themselves have to be *heard*, and guessing them costs the same whatever the grammar. When attention to the
-#   question is found, the loss falls again, towards zero: the answers are determined. A short run ends on the plateau or
-#   on its edge.
+#   question is found, the loss falls again, towards zero: the answers are determined. A much shorter run ends on the
+#   plateau.
 # - **Audio never reaches zero**, and must not. Which of four voices speaks is told to nobody (2 bits a reply, at most),
 #   and neither are its speed and its noise. What is left at the end is mostly that. Compare the three shares: the more
 #   of a block is seen, the less the rest surprises. That difference is what denoising in several steps lives on.
@@ -541,7 +541,8 @@ folder.cleanup()
 # ## Exercises
 #
 # **1. Fill in.** The text half of the loss. `logits` (L, V) of one sequence, its `ids` (L,), and `targets` (L,) bool:
-# which tokens are to be predicted. Return the mean of $-\log p$ over the targets. (Position 0 is never a target.)
+# which tokens are to be predicted. Return the mean of $-\log p$ over the targets, with $p$ a softmax over all V ids (the
+# check has other ids than text: nothing is to be restricted). Position 0 is never a target.
 
 
 # %% tags=["exercise-1"]
@@ -563,6 +564,8 @@ def check_text_loss():
         }
         aligned, right = (sum(nats[s]) / len(nats[s]) for s in (0, -1))
         got = torch.as_tensor(got).double()
+        assert got.dim() == 0, "one number is asked for: the mean over the targets"
+        assert not torch.isclose(got, -right), "wrong sign: a surprise, -log p, is never below zero"
         assert not torch.isclose(got, aligned), (
             "that reads token i at i; a causal position i has already seen token i"
         )
@@ -570,7 +573,7 @@ def check_text_loss():
             "that is the sum; the loss is a mean over the targets"
         )
         assert torch.isclose(got, right), (
-            "targets say which tokens are predicted: shift the logits, not the mask alone"
+            f"{got:.3f} is not {right:.3f}: which tokens are predicted, where are they read, and what is divided by what?"
         )
     return "right"
 
@@ -588,6 +591,7 @@ audio_at_start = None
 if audio_at_start is None:
     print("exercise 2: not answered yet")
 else:
+    assert not isinstance(audio_at_start, str), "a number, not text"
     with torch.no_grad():
         draws = [
             unified_loss(tiny, batch, v, preset("exact"), torch.Generator().manual_seed(s))
@@ -601,15 +605,19 @@ else:
         "too low: n/k is there so that few masks count for all slots; what is left of it?"
     )
     assert audio_at_start < found + 0.1, (
-        "too high: the mean is over all slots, masked or not; what does n/k do on average?"
+        "too high: the mean is over all slots, masked or not; what does n/k do on average? (and in nats, not bits)"
+    )
+    assert abs(audio_at_start - math.log(len(v.audio_choices()))) < 0.001, (
+        "near: how many codes are there, and what else may an audio slot hold? (three digits)"
     )
     print("exercise 2: right")
 
 # %% [markdown]
 # **3. Extend.** `unified_loss` takes any `Noise`. The k-subset noise trains all orders. Write the noise that trains, and
 # measures, only the order **left to right** inside a block: given `segments` (1, L) with one block (slots where it is
-# 0 or more) of `n` slots, and `k` in 1..n, return `masked` (1, L) bool and `weight` (1, L), such that the average of the
-# audio loss over k = 1..n is $-\log p$ of revealing the slots one by one from the left.
+# 0 or more) of `n` slots, and `k` in 1..n, return `masked` (1, L) bool and `weight` (1, L), such that the audio loss
+# *summed* over the slots (`audio_sum`), averaged over k = 1..n, is $-\log p$ of revealing the slots one by one from the
+# left.
 
 
 # %% tags=["exercise-3"]
@@ -623,7 +631,10 @@ def check_left_to_right_noise():
         answer = left_to_right_noise(segments, k)
         if answer is None or answer is ...:
             return "not answered yet"
+        pair = isinstance(answer, tuple) and len(answer) == 2 and all(map(torch.is_tensor, answer))
+        assert pair, "return two tensors: masked and weight"
         masked, weight = answer
+        assert masked.dtype == torch.bool, "masked is True or False for every token"
         assert masked.shape == weight.shape == segments.shape, (
             "masked and weight have the shape of segments, (1, L)"
         )

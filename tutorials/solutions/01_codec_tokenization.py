@@ -85,3 +85,18 @@ def coarse_first(codes, size, chunk):  # the short last chunk is lost
 # %% tags=["wrong-3"]
 def coarse_first(codes, size, chunk):  # frame by frame
     return flatten(codes, size)
+
+
+# %% tags=["wrong-1"]
+def residual_quantise(latents, codebooks):  # a list of rows
+    codes = []
+    for book in codebooks:
+        codes.append(nearest(latents, book))
+        latents = latents - book[codes[-1]].T
+    return codes, latents
+
+
+# %% tags=["wrong-3"]
+def coarse_first(codes, size, chunk):  # pieces, not joined
+    numbered = codes + size * torch.arange(len(codes))[:, None]
+    return [piece.flatten() for piece in numbered.split(chunk, dim=1)]

@@ -108,3 +108,15 @@ def many_copies_mask(groups, copy):
 # %% tags=["wrong-3"]
 def many_copies_mask(groups, copy):
     return groups[None, :] <= groups[:, None]
+
+
+# %% tags=["wrong-1"]
+def released_mask(kinds):  # and, where or is meant
+    place, texts, audio = torch.arange(len(kinds)), (kinds == TEXT).cumsum(0), kinds != TEXT
+    same_span = audio[:, None] & audio[None, :] & (texts[:, None] == texts[None, :])
+    return (place[None, :] <= place[:, None]) & same_span
+
+
+# %% tags=["wrong-3"]
+def many_copies_mask(groups, copy):  # numbers
+    return torch.zeros(len(groups), len(groups))

@@ -100,3 +100,13 @@ def weight_of_draw(k, n, chance):
 # %% tags=["wrong-3"]
 def weight_of_draw(k, n, chance):
     return n / (k * chance)
+
+
+# %% tags=["wrong-2"]
+nelbo_1, nelbo_2 = 2 * math.log(2), math.log(2)  # nats
+
+
+# %% tags=["wrong-3"]
+def weight_of_draw(k, n, chance):
+    if k > 1:
+        return 1 / (k * chance)

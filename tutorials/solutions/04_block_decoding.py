@@ -106,3 +106,28 @@ def better_in_two(draft):
 # %% tags=["wrong-3"]
 def better_in_two(draft):
     return unmasking.confidence_released(draft)
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):  # ties go right
+    two = draft.p.topk(2).values
+    lead = (two[:, 0] - two[:, 1]).masked_fill(~draft.masked, -1)
+    n, reveal = math.ceil(int(draft.masked.sum()) / draft.steps_left), torch.zeros(len(lead)).bool()
+    reveal[sorted(range(len(lead)), key=lambda i: (lead[i], i))[-n:]] = True
+    return reveal
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):  # reveals the first slot again
+    return torch.arange(4) == 0 if draft.steps_left == 2 else torch.ones(4).bool()
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):  # a number, not a choice for every slot
+    return torch.tensor([3])
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):  # says nothing in the second step
+    if draft.steps_left == 2:
+        return torch.arange(4) == 0

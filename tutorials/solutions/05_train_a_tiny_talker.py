@@ -113,3 +113,30 @@ def left_to_right_noise(segments, k):
     masked[0, places[-k:]] = True
     weight[0, places[-k]] = 1
     return masked, weight
+
+
+# %% tags=["wrong-1"]
+def text_loss(logits, ids, targets):  # one number a token
+    at = targets.nonzero()[:, 0]
+    return torch.nn.functional.cross_entropy(logits[at - 1], ids[at], reduction="none")
+
+
+# %% tags=["wrong-1"]
+def text_loss(logits, ids, targets):  # the sign
+    at = targets.nonzero()[:, 0]
+    return -torch.nn.functional.cross_entropy(logits[at - 1], ids[at])
+
+
+# %% tags=["wrong-2"]
+audio_at_start = math.log(512)  # EOA forgotten
+
+# %% tags=["wrong-2"]
+audio_at_start = math.log2(513)  # bits
+
+
+# %% tags=["wrong-3"]
+def left_to_right_noise(segments, k):  # masked alone
+    places = (segments[0] >= 0).nonzero()[:, 0]
+    masked = torch.zeros_like(segments, dtype=torch.bool)
+    masked[0, places[-k:]] = True
+    return masked
