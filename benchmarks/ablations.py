@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -88,11 +88,12 @@ def fitting(corpus: Corpus, row_length: int) -> Corpus:
 def ways(p: Preset) -> dict[str, Settings]:
     """How a talker is decoded: audio drawn in random order, and the surest slots first, greedily, as was released."""
     block = 1 if p.block_sizes == (1,) else 8
-    drawn = decoding_settings(block, block, 0.5, not p.two_streams, random_order)
-    return {
-        "drawn": drawn,
-        "greedy": decoding_settings(block, block, 0.0, not p.two_streams, confidence_released),
-    }
+    full = not p.two_streams
+    drawn = decoding_settings(block, block, 0.5, full, random_order)
+    greedy = decoding_settings(block, block, 0.0, full, confidence_released)
+    # true replies have 3 spans at most, of 64 tokens: one that never ends must not cost more than it says
+    short = {"max_text": 40, "max_span": 80, "max_spans": 4}
+    return {"drawn": replace(drawn, **short), "greedy": replace(greedy, **short)}
 
 
 def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit: int, brief: bool) -> dict:
@@ -125,6 +126,7 @@ def weights_of_base(seed: int, args) -> Path:
 def settings_of(preset_name: str, seed: int, args) -> TrainingSettings:
     """Alike in all but the preset and the seed."""
     sizes = {name: n for name, n in (("d_model", args.width), ("n_layers", args.layers)) if n}
+    sizes["max_length"] = 768  # what a reply may need that does not end
     how = {"records": args.records, "row_length": args.row_length, "samples": 0}
     return TrainingSettings(preset=preset_name, seed=seed, schedule="anytime", model=sizes, **how)
 

@@ -1,6 +1,8 @@
 """Write the README's table of scores from data_samples/scores/*.json, between its two markers. Nothing is typed by hand.
 
 python benchmarks/readme_scores.py          rewrite README.md
+
+`results.py` puts the whole table into tutorials/results.md.
 """
 
 import json
@@ -9,11 +11,26 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- scores: begin -->", "<!-- scores: end -->"
 SPLITS = {"renditions": "new renditions", "voices": "voices never heard", "facts": "facts never asked"}
+HEADLINES = (
+    "ASR word error rate",
+    "caption right",
+    "spoken question, text answer right",
+    "spoken answer: words recognised",
+    "TTS: words recognised",
+    "TTS: length against true",
+    "TTS: spans that end on a block end",
+    "voice coherence of true tokens",
+    "voice coherence of true tokens, voice redrawn every 8",
+    "voice coherence, block 16, 1 steps",
+    "voice coherence, block 16, 4 steps",
+    "voice coherence, block 16, 16 steps",
+    "codec: words recognised",
+    "originals: words recognised",
+)
 
 
-def load() -> dict[str, list[dict]]:
+def load(folder: Path = ROOT / "data_samples" / "scores") -> dict[str, list[dict]]:
     """Scores of each split, in the order of `SPLITS`."""
-    folder = ROOT / "data_samples" / "scores"
     return {
         name: json.loads((folder / f"{name}.json").read_text())
         for name in SPLITS
@@ -22,27 +39,27 @@ def load() -> dict[str, list[dict]]:
 
 
 def cell(score: dict | None) -> str:
-    """'0.953 [0.93, 0.97] (450)'; a dash where a split has no such score."""
+    """'0.953 [0.93, 0.97] (450)', with what the true tokens have, if that was measured; a dash where there is no score."""
     if score is None:
         return "-"
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] ({score['items']})"
+    true = f"; {score['note']}" if score["note"].startswith("true") else ""
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] ({score['items']}{true})"
 
 
-def table(scores: dict[str, list[dict]]) -> str:
-    """A Markdown table: a row a score, a column a split; value, 95 % interval, items; notes at the end."""
-    names = list(dict.fromkeys(score["name"] for split in scores.values() for score in split))
+def table(scores: dict[str, list[dict]], names: tuple[str, ...] = ()) -> str:
+    """A Markdown table: a row a score (all, if no names are given), a column a split; value, 95 % interval, items."""
+    names = names or tuple(dict.fromkeys(score["name"] for split in scores.values() for score in split))
     lines = ["| | " + " | ".join(SPLITS[name] for name in scores) + " |", "|---" * (len(scores) + 1) + "|"]
     for name in names:
         found = [next((s for s in split if s["name"] == name), None) for split in scores.values()]
-        note = "; ".join(dict.fromkeys(s["note"] for s in found if s and s["note"].startswith("true")))
-        lines.append(f"| {name}{f' ({note})' if note else ''} | " + " | ".join(map(cell, found)) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(cell, found)) + " |")
     return "\n".join(lines)
 
 
 def rewritten(readme: str) -> str:
     """The README with its table made anew."""
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(load())}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{table(load(), HEADLINES)}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

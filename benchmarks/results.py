@@ -6,6 +6,7 @@ python benchmarks/results.py
 import json
 from pathlib import Path
 
+import readme_scores
 from matplotlib.figure import Figure
 from tables import Runs, claims, grid, of_row, premise, sampler, sweep
 from timed_training import ROOT
@@ -37,6 +38,7 @@ LIMITS = """## How to read this, and what it cannot say
 - Nats of audio are not compared between rows: a talker of whole spans is given their length, a talker of blocks pays for it.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
+TALKER = "`minittt evaluate` on `data_samples/talker.safetensors`: value, [95 % bootstrap interval over items], (items)."
 PANELS = ("exact", "paper", "ar", "nar"), ("paper", "mended", "paper-banom", "paper-ppm", "paper-sst")
 LINES = {  # a colour and a line for each row of the grid
     "exact": ("#404040", "-"),
@@ -67,6 +69,9 @@ def page(scores: Path = SCORES) -> str:
     if runs:
         parts.insert(2, "![Nats of text by time and by data](pictures/ablations.png)")
     premises = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
+    shipped = readme_scores.load(scores)
+    if shipped:
+        parts.append(f"## The shipped talker\n\n{TALKER}\n\n{readme_scores.table(shipped)}")
     parts.append(
         "## The premise\n\n"
         + (premise(premises) if premises else "Not measured yet: `python benchmarks/premise.py`.")
