@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     add("--seeds", type=int, default=3)
     add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--seconds", type=float, default=300, help="of training, per run: of one core, or of a GPU")
+    add("--seconds", type=float, default=270, help="of training, per run: of one core, or of a GPU")
     add(
         "--base-seconds",
         type=float,

@@ -662,4 +662,4 @@ def check_left_to_right_noise():
 print("exercise 3:", check_left_to_right_noise())
 
 # %% [markdown]
-# Next: [the map](../tutorials/map.md), and the module that you would change first.
+# Next: [06, does it hold?](06_does_it_hold.ipynb)
