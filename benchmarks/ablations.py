@@ -65,9 +65,13 @@ def hearing(corpus: Corpus) -> Corpus:
 
 def speaking(corpus: Corpus) -> Corpus:
     """The corpus of the grid: sentences to speak, questions to answer aloud, and a little to write down."""
-    some = [r for r in corpus.split("train") if r["family"] in ("tts", "qa")]
-    some += [r for r in corpus.split("train") if r["family"] == "asr"][:DICTATIONS]
-    corpus.splits["train"] = some
+    corpus.splits = {
+        name: [r for r in records if r["family"] in ("asr", "tts", "qa")]
+        for name, records in corpus.splits.items()
+    }
+    train = corpus.split("train")
+    dictations = [r for r in train if r["family"] == "asr"][:DICTATIONS]
+    corpus.splits["train"] = [r for r in train if r["family"] != "asr"] + dictations
     return corpus
 
 
@@ -97,11 +101,13 @@ def ways(p: Preset) -> dict[str, Settings]:
 
 
 def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit: int, brief: bool) -> dict:
-    """{split: {way: scores}} of at most `limit` replies of each family. brief: the first split and way alone."""
+    """{split: {way: scores}} of at most `limit` replies of each family: greedy on the first split alone, `brief` not at all."""
     found: dict = {}
     for split in SPLITS[:1] if brief else SPLITS:
         found[split] = {}
-        for way, settings in list(ways(trained_with(talker)).items())[: 1 if brief else None]:
+        for way, settings in ways(trained_with(talker)).items():
+            if way == "greedy" and (brief or split != SPLITS[0]):
+                continue
             evaluation = Evaluation(talker, corpus, codec, referee, split, settings)
             if way == "drawn" or evaluation.denoises_text:
                 evaluation.text(limit)
@@ -208,14 +214,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     add("--seeds", type=int, default=3)
     add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--seconds", type=float, default=270, help="of training, per run: of one core, or of a GPU")
+    add("--seconds", type=float, default=240, help="of training, per run: of one core, or of a GPU")
     add(
         "--base-seconds",
         type=float,
         default=420,
         help="of each seed's base; 0: every run starts from nothing",
     )
-    add("--equal-records", type=int, default=7_000, help="scores are taken after so many records, too")
+    add("--equal-records", type=int, default=6_000, help="scores are taken after so many records, too")
     add("--records", type=int, default=40, help="per step")
     add("--row-length", type=int, default=384)
     add("--width", type=int, help="of the Transformer")

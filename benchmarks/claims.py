@@ -64,7 +64,11 @@ def _quality(when: str, where: str) -> list[Measure]:
         named("ASR word error rate", "drawn", "ASR word error rate", -1),
         named("spoken answer, words recognised", "drawn", "spoken answer: words recognised", 1),
         named("TTS, words recognised", "drawn", "TTS: words recognised", 1, True),
-        named("TTS, words recognised, greedy", "greedy", "TTS: words recognised", 1),
+        *(
+            [named("TTS, words recognised, greedy", "greedy", "TTS: words recognised", 1)]
+            if split == "renditions" and when == "equal_time"
+            else []
+        ),
         named("TTS, voice coherence", "drawn", "TTS: voice coherence", 1),
     ]
 

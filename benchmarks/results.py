@@ -8,6 +8,9 @@ from pathlib import Path
 
 import readme_scores
 from matplotlib.figure import Figure
+from pictures import save
+from sweep import PICTURE as SWEEP
+from sweep import draw as draw_sweep
 from tables import Runs, claims, grid, of_row, premise, sampler, sweep
 from timed_training import ROOT
 
@@ -102,14 +105,16 @@ def draw(runs: Runs, path: Path) -> None:
             line[1].legend(fontsize=8)
         for ax, by in zip(axes[1], ("seconds", "records"), strict=True):
             ax.set_xlabel(f"{by} of training")
-        figure.savefig(path, dpi=90)
+        save(figure, path, dpi=90)
 
 
 def main() -> None:
-    """Write the page, and the picture of the curves."""
+    """Write the page, and its pictures."""
     PAGE.write_text(page())
     if runs := load():
         draw(runs, CURVES)
+    if (made := SCORES / "sweep.json").is_file():
+        draw_sweep(json.loads(made.read_text())["rows"], SWEEP)
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from oracle import HiddenMarkov, Sampled, biased_bits, enumerate_sampler, kl, total_variation, voices
+from pictures import save
 from timed_training import ROOT, rounded
 
 from minittt.cli import SAMPLES
@@ -89,7 +90,7 @@ def draw(rows: list[dict], path: Path) -> None:
                 title=world, xlabel="steps", ylabel="KL(data || sampler), nats", xticks=range(1, LENGTH + 1)
             )
         figure.legend(*ax.get_legend_handles_labels(), fontsize=7, loc="outside right upper")
-        figure.savefig(path, dpi=110)
+        save(figure, path, dpi=110)
 
 
 def main() -> None:

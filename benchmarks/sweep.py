@@ -4,7 +4,7 @@
 
 Block size x steps x policy x temperature. Three qualities: the text of spoken answers (greedy, decided by the question: a
 deterministic answer), their words as the referee hears them, and the voice: the share of windows that agree with their
-reply's voice, beside how evenly the four voices occur (greedy decoding is coherent, and always the same speaker).
+reply's voice, beside how evenly the four voices occur (one that is always chosen would be coherent too).
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from pictures import save
 from timed_training import ROOT, provenance, rounded
 from tqdm import tqdm
 
@@ -108,33 +109,32 @@ def front(rows: list[dict], quality: str) -> list[int]:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Three qualities against forwards per audio token; a colour a policy, filled at temperature 1; fronts as lines."""
-    names = dict.fromkeys(row["policy"] for row in rows)
-    palette = [COLOURS[name] for name in ("text", "source", "control", "target", "mask")] + ["#CC79A7"]
-    colours = dict(zip(names, palette, strict=False))
+    """Three qualities against forwards per audio token; a mark a policy, filled at temperature 1; fronts as lines."""
+    marks = dict(zip(dict.fromkeys(row["policy"] for row in rows), "os^vDP", strict=False))
+    colours = dict(
+        zip(marks, ("#404040", "#56B4E9", "#CC79A7", "#D55E00", "#0072B2", "#009E73"), strict=False)
+    )
     with house_style():
-        figure = Figure(figsize=(13, 3.6), layout="constrained")
-        for ax, quality in zip(
-            figure.subplots(1, 3), ("text right", "words recognised", "voice coherence"), strict=True
-        ):
+        figure = Figure(figsize=(12, 3.4), layout="constrained")
+        axes = figure.subplots(1, 3, sharey=True)
+        for ax, quality in zip(axes, ("text right", "words recognised", "voice coherence"), strict=True):
             for row in rows:
-                how = {"color": colours[row["policy"]], "markersize": 3 + row["block"] / 4}
+                how = {"color": colours[row["policy"]], "markersize": 3 + row["block"] / 5}
                 fill = {1.0: "full", 0.5: "left"}.get(row["temperature"], "none")
-                label = (
-                    row["policy"]
-                    if (row["block"], row["steps"], row["temperature"]) == (16, 16, 1.0)
-                    else None
-                )
-                cost = row["forwards per token"]["value"]
-                ax.plot(cost, row[quality]["value"], "o", fillstyle=fill, label=label, **how)
+                plain = (row["block"], row["steps"], row["temperature"]) == (16, 16, 1.0)
+                label, cost = row["policy"] if plain else None, row["forwards per token"]["value"]
+                ax.plot(cost, row[quality]["value"], marks[row["policy"]], fillstyle=fill, label=label, **how)
             best = sorted(
                 (rows[i] for i in front(rows, quality)), key=lambda r: r["forwards per token"]["value"]
             )
             line = [(r["forwards per token"]["value"], r[quality]["value"]) for r in best]
             ax.plot(*zip(*line, strict=True), "-", color=COLOURS["control"], linewidth=0.8, zorder=0)
             ax.set(title=quality, xlabel="forwards per audio token", xscale="log")
-        figure.legend(*ax.get_legend_handles_labels(), fontsize=7, loc="outside right upper")
-        figure.savefig(path, dpi=110)
+            ax.set_xticks([0.1, 0.25, 0.5, 1], ["0.1", "0.25", "0.5", "1"])
+            ax.minorticks_off()
+        axes[0].set_ylabel("share")
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
+        save(figure, path)
 
 
 def main() -> None:

@@ -1,0 +1,122 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Solutions to 06, does it hold?
+#
+# **1.** The differences first, then their mean and Student's reach.
+
+
+# %% tags=["exercise-1"]
+def paired_interval(ours, theirs, t):
+    d = [a - b for a, b in zip(ours, theirs, strict=True)]
+    mean, half = statistics.mean(d), t * statistics.stdev(d) / math.sqrt(len(d))
+    return mean, mean - half, mean + half
+
+
+# %% [markdown]
+# Wrong: the spreads of the rows instead of that of the differences; divided by n; no root of n; 1.96; theirs less ours.
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    mean = statistics.mean(ours) - statistics.mean(theirs)
+    half = t * math.sqrt((statistics.variance(ours) + statistics.variance(theirs)) / len(ours))
+    return mean, mean - half, mean + half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * d.std() / math.sqrt(len(d))
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * d.std(ddof=1)
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = 1.96 * d.std(ddof=1) / math.sqrt(len(d))
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(theirs, ours)
+    half = t * d.std(ddof=1) / math.sqrt(len(d))
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+# %% [markdown]
+# **2.** All eighteen are silent with probability .95 ** 18 = .40; so a verdict about nothing appears more often than not.
+# That is why `claims.py` lets two measures decide a claim, named before the runs, and why the page says that nothing is
+# corrected.
+
+# %% tags=["exercise-2"]
+at_least_one = 1 - 0.95**18
+
+# %% tags=["wrong-2"]
+at_least_one = 0.05
+
+# %% tags=["wrong-2"]
+at_least_one = 1 - 0.95**9
+
+# %% tags=["wrong-2"]
+at_least_one = 0.9
+
+# %% tags=["wrong-2"]
+at_least_one = 18 * 0.05 + 0.2
+
+# %% [markdown]
+# **3.** `np.interp` wants its points in order, and extrapolates flatly: both have to be seen to.
+
+
+# %% tags=["exercise-3"]
+def text_at(run, by, amount):
+    points = sorted((point[by], point["text"]) for point in run["curve"])
+    if not points[0][0] <= amount <= points[-1][0]:
+        return math.nan
+    return float(np.interp(amount, *zip(*points, strict=True)))
+
+
+# %% [markdown]
+# Wrong: the nearest point; no sorting; flat beyond the ends; `by` ignored.
+
+
+# %% tags=["wrong-3"]
+def text_at(run, by, amount):
+    return min(run["curve"], key=lambda point: abs(point[by] - amount))["text"]
+
+
+# %% tags=["wrong-3"]
+def text_at(run, by, amount):
+    return float(np.interp(amount, [p[by] for p in run["curve"]], [p["text"] for p in run["curve"]]))
+
+
+# %% tags=["wrong-3"]
+def text_at(run, by, amount):
+    points = sorted((point[by], point["text"]) for point in run["curve"])
+    return float(np.interp(amount, *zip(*points, strict=True)))
+
+
+# %% tags=["wrong-3"]
+def text_at(run, by, amount):
+    points = sorted((point.get("tokens", point.get("records")), point["text"]) for point in run["curve"])
+    if not points[0][0] <= amount <= points[-1][0]:
+        return math.nan
+    return float(np.interp(amount, *zip(*points, strict=True)))
