@@ -101,7 +101,7 @@ def ways(p: Preset) -> dict[str, Settings]:
 
 
 def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit: int, brief: bool) -> dict:
-    """{split: {way: scores}} of at most `limit` replies of each family: greedy on the first split alone, `brief` not at all."""
+    """{split: {way: scores}} of at most `limit` replies of each family; greedy on the first split alone, unless `brief`."""
     found: dict = {}
     for split in SPLITS[:1] if brief else SPLITS:
         found[split] = {}
