@@ -35,6 +35,8 @@ LIMITS = """## How to read this, and what it cannot say
   seeds; with three seeds they are wide. The comparisons are many, and nothing is corrected for that: where nothing differs,
   one in twenty will still seem to. Measures in bold decide the sentence of a claim.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
+- All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the
+  paper's start from a language model). `nar`, which denoises its text, has to unlearn reading left to right.
 - Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
   is handicapped, at equal data it is not.
 - `ar` predicts a code at its own slot, behind a MASK; `nar` denoises its text in blocks, as it does audio.
