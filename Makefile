@@ -24,7 +24,7 @@ format: $(VENV)/.dev
 train: $(VENV)/.installed
 	$(BIN)/minittt train -o runs/talker
 
-# the grid: eight presets, three seeds, about seven minutes of one core each: what is missing; JOBS=2 make ablations
+# the grid: eight presets, five seeds, about six minutes of one core each: what is missing; JOBS=2 make ablations
 JOBS ?= 1
 ablations: $(VENV)/.installed
 	$(BIN)/python benchmarks/ablations.py --jobs $(JOBS)

@@ -40,6 +40,7 @@ from minittt.training import Trainer, TrainingSettings
 from minittt.unmasking import confidence_released, random_order
 
 ROWS = ("exact", "paper", "ar", "nar", "mended", "paper-banom", "paper-ppm", "paper-sst")
+SEEDS = 5
 SPLITS = ("renditions", "voices")
 DICTATIONS = 3000  # asr records in the grid: enough not to forget
 
@@ -212,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
-    add("--seeds", type=int, default=3)
+    add("--seeds", type=int, default=SEEDS)
     add("--jobs", type=int, default=1, help="runs at a time, one thread each")
     add("--seconds", type=float, default=240, help="of training, per run: of one core, or of a GPU")
     add(

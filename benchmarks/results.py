@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pictures import save
 from sweep import PICTURE as SWEEP
 from sweep import draw as draw_sweep
-from tables import Runs, claims, grid, of_row, premise, sampler, sweep
+from tables import Runs, claims, grid, longer, of_row, premise, sampler, sweep
 from timed_training import ROOT
 
 from minittt.plotting import house_style
@@ -32,8 +32,9 @@ A verdict is about this toy. What it cannot tell, it says."""
 LIMITS = """## How to read this, and what it cannot say
 
 - Differences are taken seed by seed: the same records in the same order, the same questions. Intervals are Student's over
-  seeds; with three seeds they are wide. The comparisons are many, and nothing is corrected for that: where nothing differs,
-  one in twenty will still seem to. Measures in bold decide the sentence of a claim.
+  seeds; with so few they are wide. Three seeds were planned; two more were run after the first three had been read. The
+  comparisons are many, and nothing is corrected for that: where nothing differs, one in twenty will still seem to.
+  Measures in bold decide the sentence of a claim.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
 - All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the
   paper's start from a language model). `nar`, which denoises its text, has to unlearn reading left to right.
@@ -43,6 +44,7 @@ LIMITS = """## How to read this, and what it cannot say
 - Nats of audio are not compared between rows: a talker of whole spans is given their length, a talker of blocks pays for it.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
+LONGER = "The same bases, records and questions; more time, and equal data later."
 TALKER = "`minittt evaluate` on `data_samples/talker.safetensors`: value, [95 % bootstrap interval over items], (items)."
 PANELS = ("exact", "paper", "ar", "nar"), ("paper", "mended", "paper-banom", "paper-ppm", "paper-sst")
 LINES = {  # a colour and a line for each row of the grid
@@ -61,9 +63,9 @@ STUDIES = (
 )
 
 
-def load(scores: Path = SCORES) -> Runs:
+def load(scores: Path = SCORES, folder: str = "ablations") -> Runs:
     """The grid."""
-    runs = [json.loads(path.read_text()) for path in sorted((scores / "ablations").glob("*.json"))]
+    runs = [json.loads(path.read_text()) for path in sorted((scores / folder).glob("*.json"))]
     return {(run["row"], run["seed"]): run for run in runs}
 
 
@@ -73,6 +75,8 @@ def page(scores: Path = SCORES) -> str:
     parts = [HEAD, f"## The grid\n\n{grid(runs)}", f"## The claims\n\n{claims(runs)}"]
     if runs:
         parts.insert(2, "![Nats of text by time and by data](pictures/ablations.png)")
+    if more := load(scores, "ablations_long"):
+        parts.append(f"## Trained longer\n\n{LONGER}\n\n{longer(more)}")
     premises = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
     shipped = readme_scores.load(scores)
     if shipped:

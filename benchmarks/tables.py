@@ -1,15 +1,17 @@
 """The sections of tutorials/results.md, each a function of the JSONs: computed sentences, and the tables behind them."""
 
 import math
+import statistics
 from collections import Counter
 
-from ablations import ROWS
+from ablations import ROWS, SEEDS
 from claims import (
     CLAIMS,
     FAILS,
     HOLDS,
     MEASURES,
     UNTOLD,
+    Claim,
     Difference,
     Measure,
     difference,
@@ -18,7 +20,6 @@ from claims import (
     signed,
 )
 
-SEEDS = 3  # wanted of each row
 Runs = dict[tuple[str, int], dict]  # the grid's JSONs by (row, seed)
 
 
@@ -50,11 +51,11 @@ def of_row(runs: Runs, row: str) -> list[dict]:
 # ---- the grid
 
 
-def grid(runs: Runs) -> str:
-    """What ran, what is missing, and the mean of each row's figures over its seeds."""
-    said = [f"{len(runs)} of {len(ROWS) * SEEDS} runs are here."]
-    absent = {row: [str(seed) for seed in range(SEEDS) if (row, seed) not in runs] for row in ROWS}
-    parts = [f"`{row}` {' '.join(seeds)}" for row, seeds in absent.items() if seeds]
+def grid(runs: Runs, wanted: tuple[str, ...] = ROWS, seeds: int = SEEDS) -> str:
+    """What ran, what is missing, and each row's figures over its seeds."""
+    said = [f"{len(runs)} of {len(wanted) * seeds} runs are here."]
+    absent = {row: [str(seed) for seed in range(seeds) if (row, seed) not in runs] for row in wanted}
+    parts = [f"`{row}` {' '.join(those)}" for row, those in absent.items() if those]
     said += [f"Missing, with their seeds: {'; '.join(parts)}."] if parts else []
     about = {
         "Seconds of training": lambda run: f"{run['budget']['seconds']:g}",
@@ -71,30 +72,26 @@ def grid(runs: Runs) -> str:
         said += (
             [f"{name}: {', '.join(f'{value} ({n} runs)' for value, n in found.items())}."] if found else []
         )
-    shown = [m for m in MEASURES if "voices never heard" not in m.name]
-    rows = []
-    for row in ROWS:
-        mine = of_row(runs, row)
-        if mine:
-            seen = mean([run["curve"][-1]["records"] for run in mine])
-            rows.append(
-                [f"`{row}`", str(len(mine)), f"{seen:.0f}", *(number(mean_of(m, mine)) for m in shown)]
-            )
-    return (
-        section(said, table(["row", "seeds", "records seen", *(m.name for m in shown)], rows))
-        if rows
-        else section(said)
-    )
+    there = [row for row in wanted if of_row(runs, row)]
+    if not there:
+        return section(said)
+    seen = [statistics.mean(run["curve"][-1]["records"] for run in of_row(runs, row)) for row in there]
+    rows = [
+        ["seeds", *(str(len(of_row(runs, row))) for row in there)],
+        ["records seen", *(f"{records:.0f}" for records in seen)],
+    ]
+    for measure in MEASURES:
+        rows.append([measure.name, *(mean_of(measure, of_row(runs, row)) for row in there)])
+    head = ["mean ± standard deviation of the seeds", *(f"`{row}`" for row in there)]
+    return section(said, table(head, rows))
 
 
-def mean(values: list[float]) -> float:
-    """Arithmetic."""
-    return sum(values) / len(values)
-
-
-def mean_of(measure: Measure, runs: list[dict]) -> float:
-    """Over runs; nan if one of them was not measured."""
-    return mean([measure.of(run) for run in runs])
+def mean_of(measure: Measure, runs: list[dict]) -> str:
+    """'0.606 ± 0.020' over runs; a dash if one of them was not measured."""
+    values = [measure.of(run) for run in runs]
+    if any(map(math.isnan, values)) or len(values) < 2:
+        return number(sum(values) / len(values))
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
 # ---- the claims
@@ -107,16 +104,32 @@ def claims(runs: Runs) -> str:
         found = [difference(runs, claim, measure) for measure in claim.measures]
         said.append(("" if claim.of_the_paper else "(ours) ") + sentence(claim, found))
         if any(d.seeds for d in found):
-            rows = [_cells(d) for d in found]
-            head = ["measure", "better is", "difference, 95 %", "seeds", "verdict"]
-            tables.append(f"### `{claim.ours}` less `{claim.theirs}`\n\n{table(head, rows)}")
+            tables.append(f"### `{claim.ours}` less `{claim.theirs}`\n\n{_differences(found)}")
     return section([*said, *lengths(runs)[0]], *lengths(runs)[1], *tables)
+
+
+def _differences(found: list[Difference]) -> str:
+    head = ["measure", "better is", "difference, 95 %", "seeds", "verdict"]
+    return table(head, [_cells(d) for d in found])
 
 
 def _cells(d: Difference) -> list[str]:
     name = f"**{d.measure.name}**" if d.measure.headline else d.measure.name
     better = "more" if d.measure.better > 0 else "less"
     return [name, better, str(d), str(d.seeds), d.verdict]
+
+
+def longer(runs: Runs) -> str:
+    """Runs of some rows, all seeds that are there, trained for more time: the same tables."""
+    rows = tuple(row for row in ROWS if of_row(runs, row))
+    both = [claim for claim in CLAIMS if {claim.ours, claim.theirs} <= set(rows)]
+    seeds = 1 + max(seed for _, seed in runs)
+    return "\n\n".join([grid(runs, rows, seeds), *(_sentence_and_table(runs, c) for c in both)])
+
+
+def _sentence_and_table(runs: Runs, claim: Claim) -> str:
+    found = [difference(runs, claim, measure) for measure in claim.measures]
+    return f"{sentence(claim, found)}\n\n{_differences(found)}"
 
 
 def lengths(runs: Runs) -> tuple[list[str], list[str]]:
@@ -162,7 +175,8 @@ def premise(runs: list[dict]) -> str:
     ]
     for name, text, sign in (
         ("text: past less source", "Text leans on its own past more than on its source", 1),
-        ("audio: all its past less source", "Audio leans on its source more than on its own past", -1),
+        ("audio: past less source", "Audio leans on its source more than on the blocks before", -1),
+        ("audio: all its past less source", "Audio leans on its source more than on all of its own past", -1),
     ):
         mean, low, high = found["all", name]
         told = not math.isnan(low) and not low <= 0 <= high

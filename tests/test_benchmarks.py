@@ -129,13 +129,14 @@ def test_the_base_hears_and_says_nothing_and_a_run_starts_from_it(tmp_path, monk
     )
     monkeypatch.setattr(ablations, "hearing", lambda corpus: corpus)
     args = ablations._parser().parse_args(
-        "--seconds 0.1 --base-seconds 1 --records 2 --width 16 --layers 1 --points 1".split()
+        "--seconds 0.1 --base-seconds 1 --records 2 --width 16 --layers 1 --points 1 --seeds 4".split()
+        + ["--out", str(tmp_path / "o")]
     )
     ablations.run_base(3, args)
     kept = ablations.Talker.load(ablations.weights_of_base(3, args)).model.layers[0].mlp.up_proj.weight
     ablations.run("paper", 3, args)
     assert first[1] == kept.double().norm() and first[1] != first[0]
-    assert ablations.missing_bases(args) == [("base", 0), ("base", 1), ("base", 2)]
+    assert ablations.missing_bases(args) == [("base", 0), ("base", 1), ("base", 2)]  # 3 is there
 
 
 @pytest.mark.parametrize("row", ablations.ROWS)
@@ -322,13 +323,17 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
         made = json.dumps(fake_run(row, seed, value))
         (tmp_path / "ablations" / f"{row}-{seed}.json").write_text(made)
     said = results.page(tmp_path)
-    assert "4 of 24 runs are here" in said
-    assert "`exact` 0 1 2; `paper` 2; `ar` 2; `nar` 0 1 2" in said
+    assert "4 of 40 runs are here" in said
+    assert "`exact` 0 1 2 3 4; `paper` 2 3 4; `ar` 2 3 4; `nar` 0 1 2 3 4" in said
+    assert "0.550 ± 0.071" in said and "Trained longer" not in said
     assert "AR text with NAR audio beats AR alone: **holds**" in said
     assert f"BANOM helps: **{claims.MISSING}**" in said
     assert "Not measured yet: `python benchmarks/premise.py`" in said
     results.draw(results.load(tmp_path), tmp_path / "curves.png")
-    assert "0 of 24" in results.page(tmp_path / "nowhere")
+    (tmp_path / "ablations").rename(tmp_path / "ablations_long")
+    later = results.page(tmp_path)
+    assert "0 of 40" in later and "4 of 4 runs" in later.split("## Trained longer")[1]
+    assert "AR text with NAR audio beats AR alone: **holds**" in later.split("## Trained longer")[1]
 
 
 def test_the_page_says_what_the_jsons_say():
@@ -337,13 +342,13 @@ def test_the_page_says_what_the_jsons_say():
 
 def test_studies_are_told_from_their_jsons():
     score = lambda name, low, high: asdict(Score(name, (low + high) / 2, low, high, 9))  # noqa: E731
-    names = ("text: past less source", "audio: all its past less source")
-    both = [[score(names[0], x, x), score(names[1], x, x)] for x in (0.1, 0.12)]
+    names = ("text: past less source", "audio: past less source", "audio: all its past less source")
+    both = [[score(name, x, x) for name in names] for x in (0.1, 0.12)]
     made = [{"seconds": 600.0, "scores": {"all": these}, "halfway": both[0]} for these in both]
     said = tables.premise([made[0], *made])
     assert (
         "more than on its source: **holds**" in said
-        and "more than on its own past: **does not hold**" in said
+        and "more than on all of its own past: **does not hold**" in said
     )
     mean, low, high = claims.over_seeds([0.1, 0.1, 0.12])
     assert 0 < low < mean < high and claims.signed(mean, low, high) in said

@@ -122,6 +122,8 @@ for ax, by in zip(axes, ("seconds", "records"), strict=True):
         ax.fill_between(where, nats.min(0), nats.max(0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=f"{by} of training", yscale="log")
 axes[0].set(ylabel="nats per token of text")
+axes[0].set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"], minor=False)
+axes[0].minorticks_off()
 axes[1].legend(fontsize=8)
 plt.show()
 
@@ -134,8 +136,8 @@ plt.show()
 #
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (d_i - \bar d)^2$$
 #
-# With three seeds $t_2 = 4.303$, not 1.96: from three values one knows the spread itself only roughly, and Student's
-# quantile pays for that. If the interval lies on one side of zero there is a verdict, else it *cannot be told*.
+# With three seeds $t_2 = 4.303$, with five $t_4 = 2.776$, not 1.96: from so few values one knows the spread itself only
+# roughly, and Student's quantile pays for that. If the interval lies on one side of zero there is a verdict, else it *cannot be told*.
 
 # %% tags=["needed"]
 claim = claims.CLAIMS[1]  # AR text with NAR audio beats NAR alone
@@ -189,7 +191,7 @@ for ax, head, title in zip(
         ax.plot(dots, [y] * len(dots), "o", color="white", markeredgecolor="#404040", markersize=5)
         ax.text(1.02, y, SIGN[found.verdict], transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.axvline(0, color="#404040", linewidth=0.8)
-    ax.set(title=title, xlabel="difference", ylim=(len(claims.CLAIMS) - 0.5, -0.5), xlim=(-1.05, 1.05))
+    ax.set(title=title, xlabel="difference", ylim=(len(claims.CLAIMS) - 0.5, -0.5), xlim=(-0.8, 0.8))
 axes[0].set_yticks(range(len(claims.CLAIMS)), [f"{c.ours} less {c.theirs}" for c in claims.CLAIMS])
 plt.show()
 for claim_ in claims.CLAIMS:
@@ -253,7 +255,7 @@ for quality in QUALITIES:
     assert sorted(pareto(sweep, quality)) == shipped_sweep.front(sweep, quality)
 
 MARKS = {0.0: "v", 0.5: "s", 1.0: "o"}
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained", sharey=True)
 for ax, quality in zip(axes, QUALITIES, strict=True):
     for temperature, mark in MARKS.items():
         points = [cost_and_quality(r, quality) for r in sweep if r["temperature"] == temperature]
@@ -262,13 +264,16 @@ for ax, quality in zip(axes, QUALITIES, strict=True):
     best = [cost_and_quality(sweep[i], quality) for i in pareto(sweep, quality)]
     ax.plot(*zip(*best, strict=True), "-", color="#404040", linewidth=1.2, label="front")
     ax.set(title=quality, xlabel="forwards per audio token", xscale="log")
+    ax.set_xticks([0.1, 0.25, 0.5, 1], ["0.1", "0.25", "0.5", "1"])
+    ax.minorticks_off()
 axes[0].legend(fontsize=7, loc="lower right")
 plt.show()
 
 # %% [markdown]
 # Look at the three fronts. **Text** is flat: the answer is decided by the question, and the audio's steps have nothing to
-# decide. **Words** rise a little. **Voice** is what steps are for: which of four voices speaks is open, and slots drawn
-# together each choose for themselves. Along one line of the sweep, random order at temperature 1:
+# decide. **Words** need a few steps: half a sound drawn with half of another is neither. **Voice** is what steps are
+# for: which of four voices speaks is open, and slots drawn together each choose for themselves. Along one line of the
+# sweep, random order at temperature 1:
 
 # %%
 plain = [r for r in sweep if r["policy"] == "random_order" and r["temperature"] == 1.0 and r["block"] == 16]
@@ -282,7 +287,8 @@ for r in plain:
 
 # %% [markdown]
 # A coherent voice is easily had: always be the same speaker. So beside coherence stands how evenly the four voices occur,
-# as the entropy of who is heard, 1 when all four are heard alike. Does this talker cheat when it is greedy?
+# as the entropy of who is heard, 1 when all four are heard alike. Does this talker cheat when it is greedy? (It does not:
+# whom the likeliest codes belong to depends on what is said.)
 
 # %%
 print("block 8, random order               voice coherence   voices even")
@@ -300,25 +306,27 @@ for r in sweep:
 
 # %%
 trainings = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
-BARS = {
-    "text": ("text, its source hidden: lost", "text, its past hidden: lost"),
-    "audio": ("audio, its source hidden: lost", "audio, earlier blocks and all in the block hidden: lost"),
-}
-fig, ax = plt.subplots(figsize=(5.2, 2.6), layout="constrained")
-ticks = []
-for i, (kind, names) in enumerate(BARS.items()):
-    for j, (name, label) in enumerate(zip(names, ("source hidden", "own past hidden"), strict=True)):
-        lost = [next(s["value"] for s in t["scores"]["all"] if s["name"] == name) for t in trainings]
-        x = 2.5 * i + j
-        colour = plotting.COLOURS["target" if kind == "audio" else "text"]
-        ax.bar(x, statistics.mean(lost), 0.8, color=colour, alpha=1 if j else 0.55)
-        ax.plot([x] * len(lost), lost, "o", color="white", markeredgecolor="#404040", markersize=4)
-        ticks.append((x, f"{kind}\n{label}"))
+BARS = (
+    ("text", "text\nits source", "text, its source hidden: lost"),
+    ("text", "text\nits past", "text, its past hidden: lost"),
+    ("target", "audio\nits source", "audio, its source hidden: lost"),
+    ("target", "audio\nearlier blocks", "audio, its past hidden: lost"),
+    ("target", "audio\nall its past", "audio, earlier blocks and all in the block hidden: lost"),
+)
+fig, ax = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
+for x, (kind, _, name) in enumerate(BARS):
+    lost = [next(s["value"] for s in t["scores"]["all"] if s["name"] == name) for t in trainings]
+    ax.bar(x, statistics.mean(lost), 0.7, color=plotting.COLOURS[kind], alpha=0.55 if "source" in name else 1)
+    ax.plot([x] * len(lost), lost, "o", color="white", markeredgecolor="#404040", markersize=4)
 ax.set(ylabel="nats per token lost")
-ax.set_xticks(*zip(*ticks, strict=True), fontsize=8)
+ax.set_xticks(range(len(BARS)), [label for _, label, _ in BARS], fontsize=8)
 plt.show()
 
 # %% [markdown]
+# Text loses as much by losing one as by losing the other. Audio loses more with its source than with the blocks before
+# it, as the premise says; but far more with *all* of its own past, what is revealed inside the block included. That is
+# why one step a block is not enough, and why left to right is a hard rival for audio, too.
+#
 # The corpus decides this, not the method: here an answer is computed from the question, and four voices speak two dozen
 # words. On talk at large a text's own past would tell more of it.
 #
@@ -400,8 +408,8 @@ assert math.isclose(*both[0], rel_tol=0.01)  # later steps part slowly where a p
 
 # %% [markdown]
 # Circles lie on the line: the same records, the same numbers. The other seeds fall beside it, and that is the spread that
-# all intervals above are made of. `python benchmarks/ablations.py --jobs 2` makes the whole grid, two hours of two
-# cores; `python benchmarks/results.py` then writes [results.md](../tutorials/results.md).
+# all intervals above are made of. `python benchmarks/ablations.py --jobs 2` makes the whole grid in two hours and a
+# half of two cores; `python benchmarks/results.py` then writes [results.md](../tutorials/results.md).
 #
 # ## Exercises
 #
