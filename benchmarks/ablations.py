@@ -90,10 +90,14 @@ def fitting(corpus: Corpus, row_length: int) -> Corpus:
     return corpus
 
 
+def block_of(p: Preset) -> int:
+    """How many slots of audio form a block when a talker is decoded and measured: as many as it was trained for."""
+    return 1 if p.block_sizes == (1,) else 8
+
+
 def ways(p: Preset) -> dict[str, Settings]:
     """How a talker is decoded: audio drawn in random order, and the surest slots first, greedily, as was released."""
-    block = 1 if p.block_sizes == (1,) else 8
-    full = not p.two_streams
+    block, full = block_of(p), not p.two_streams
     drawn = decoding_settings(block, block, 0.5, full, random_order)
     greedy = decoding_settings(block, block, 0.0, full, confidence_released)
     # true replies have 3 spans at most, of 64 tokens: one that never ends must not cost more than it says
@@ -119,10 +123,14 @@ def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit
 
 
 def losses(trainer: Trainer, records: int) -> dict[str, float]:
-    """Nats per token of true replies of new renditions."""
-    some = in_turn(trainer.corpus.split("renditions"), records)
-    found = reply_nats(trainer.model, trainer.corpus, some, estimator(trainer.p, 8), draws=4)
-    return {what: found.score(what, what).value for what in ("text", "audio")}
+    """Nats per token of true replies of new renditions; and of their audio left to right, if a talker has learned that."""
+    some, p = in_turn(trainer.corpus.split("renditions"), records), trainer.p
+    found = reply_nats(trainer.model, trainer.corpus, some, estimator(p, block_of(p)), draws=4)
+    nats = {what: found.score(what, what).value for what in ("text", "audio")}
+    if 1 in p.block_sizes:  # blocks of one: nothing is drawn at random, and the bound is -log p itself
+        alone = reply_nats(trainer.model, trainer.corpus, some, estimator(p, 1), draws=1)
+        nats["audio_left_to_right"] = alone.score("audio", "audio").value
+    return nats
 
 
 def weights_of_base(seed: int, args) -> Path:

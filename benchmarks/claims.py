@@ -42,7 +42,7 @@ def score(when: str, split: str, way: str, name: str) -> Callable[[dict], float]
 def loss(what: str, equal_data: bool) -> Callable[[dict], float]:
     """Nats per token at the end, or after equal data."""
     mark = "equal_data" if equal_data else "last"
-    return lambda run: next((point[what] for point in run["curve"] if point[mark]), math.nan)
+    return lambda run: next((point.get(what, math.nan) for point in run["curve"] if point[mark]), math.nan)
 
 
 def off_length(run: dict) -> float:
@@ -84,6 +84,10 @@ MEASURES = [
 
 
 AUDIO = Measure("audio, nats per token, equal time", loss("audio", False), -1)
+LEFT_TO_RIGHT = [
+    Measure(f"audio left to right, nats per token, {when}", loss("audio_left_to_right", equal), -1)
+    for when, equal in (("equal time", False), ("equal data", True))
+]
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,10 @@ class Claim:
     @property
     def measures(self) -> list[Measure]:
         """All; and nats of audio where both rows measure the same likelihood of it."""
-        alike = self.ours.startswith("paper") and self.theirs.startswith("paper")
-        return [*MEASURES, AUDIO] if alike else MEASURES
+        both = {self.ours, self.theirs}
+        if all(row.startswith("paper") for row in both):
+            return [*MEASURES, AUDIO]
+        return [*MEASURES, *LEFT_TO_RIGHT] if both == {"exact", "ar"} else MEASURES
 
 
 CLAIMS = (

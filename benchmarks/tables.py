@@ -9,6 +9,7 @@ from claims import (
     CLAIMS,
     FAILS,
     HOLDS,
+    LEFT_TO_RIGHT,
     MEASURES,
     UNTOLD,
     Claim,
@@ -80,7 +81,7 @@ def grid(runs: Runs, wanted: tuple[str, ...] = ROWS, seeds: int = SEEDS) -> str:
         ["seeds", *(str(len(of_row(runs, row))) for row in there)],
         ["records seen", *(f"{records:.0f}" for records in seen)],
     ]
-    for measure in MEASURES:
+    for measure in [*MEASURES, *LEFT_TO_RIGHT]:
         rows.append([measure.name, *(mean_of(measure, of_row(runs, row)) for row in there)])
     head = ["mean ± standard deviation of the seeds", *(f"`{row}`" for row in there)]
     return section(said, table(head, rows))
