@@ -147,6 +147,20 @@ def test_all_rows_train_on_the_same_records(row):
     assert Loader(kept, corpus, preset(row), 0, 4, 160).left_out == 0
 
 
+@pytest.mark.parametrize(
+    "row, audio_left_to_right", [("ar", "the same"), ("exact", "another"), ("paper", None)]
+)
+def test_nats_are_measured_in_blocks_that_a_talker_knows(tmp_path, row, audio_left_to_right):
+    trainer = Trainer(toy_corpus(0), tmp_path, replace(SETTINGS, preset=row))
+    trainer.corpus.splits["renditions"] = trainer.corpus.splits["train"]
+    found = ablations.losses(trainer, 2)
+    if audio_left_to_right is None:
+        assert set(found) == {"text", "audio"}
+    else:
+        same = found["audio"] == pytest.approx(found["audio_left_to_right"], rel=1e-5)
+        assert same == (audio_left_to_right == "the same")
+
+
 # ---- the oracle
 
 

@@ -137,7 +137,8 @@ plt.show()
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (d_i - \bar d)^2$$
 #
 # With three seeds $t_2 = 4.303$, with five $t_4 = 2.776$, not 1.96: from so few values one knows the spread itself only
-# roughly, and Student's quantile pays for that. If the interval lies on one side of zero there is a verdict, else it *cannot be told*.
+# roughly, and Student's quantile pays for that. If the interval lies on one side of zero there is a verdict, else it
+# *cannot be told*.
 
 # %% tags=["needed"]
 claim = claims.CLAIMS[1]  # AR text with NAR audio beats NAR alone
