@@ -168,13 +168,18 @@ def signed(mean: float, low: float, high: float) -> str:
     return f"{mean:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
-def sentence(claim: Claim, found: list[Difference]) -> str:
-    """The verdict on a claim, by its headline measures, with their figures: those that can be told must agree."""
+def verdict(found: list[Difference]) -> str:
+    """Of a claim, by its headline measures: those that can be told must agree."""
     heads = [d for d in found if d.measure.headline]
     if all(d.seeds < 2 for d in heads):
-        return f"{claim.text}: **{MISSING}**."
+        return MISSING
     told = {d.verdict for d in heads} - {UNTOLD}
-    word = told.pop() if len(told) == 1 else UNTOLD
-    why = ", as measures disagree" if told else ""
+    return told.pop() if len(told) == 1 else UNTOLD
+
+
+def sentence(claim: Claim, found: list[Difference]) -> str:
+    """The verdict on a claim, with the figures of its headline measures."""
+    heads = [d for d in found if d.measure.headline and d.seeds > 1]
+    why = ", as measures disagree" if {HOLDS, FAILS} <= {d.verdict for d in heads} else ""
     figures = "; ".join(f"{d.measure.name} {d}" for d in heads)
-    return f"{claim.text}: **{word}**{why} ({figures})."
+    return f"{claim.text}: **{verdict(found)}**{why}" + (f" ({figures})." if heads else ".")

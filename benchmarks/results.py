@@ -41,7 +41,8 @@ LIMITS = """## How to read this, and what it cannot say
 - Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
   is handicapped, at equal data it is not.
 - `ar` predicts a code at its own slot, behind a MASK; `nar` denoises its text in blocks, as it does audio.
-- Nats of audio are not compared between rows: a talker of whole spans is given their length, a talker of blocks pays for it.
+- Nats of audio are compared where two rows measure the same: `paper` and its parts; `exact` and `ar` left to right. A talker
+  of whole spans is given their length, a talker of blocks pays for it.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
 LONGER = "The same bases, records and questions; more time, and equal data later."

@@ -350,6 +350,13 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
     assert "AR text with NAR audio beats AR alone: **holds**" in later.split("## Trained longer")[1]
 
 
+def test_the_chapter_gives_the_verdicts_of_the_jsons():
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    for claim in claims.CLAIMS:
+        word = claims.verdict([claims.difference(runs, claim, measure) for measure in claim.measures])
+        assert f"| {claim.text} | {word} |" in chapter
+
+
 def test_the_page_says_what_the_jsons_say():
     assert results.PAGE.read_text() == results.page()
 
