@@ -6,6 +6,7 @@ python benchmarks/results.py
 import json
 from pathlib import Path
 
+import numpy as np
 import readme_scores
 from matplotlib.figure import Figure
 from pictures import save
@@ -95,24 +96,32 @@ def page(scores: Path = SCORES) -> str:
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """Nats per token of text by seconds and by records: whole methods above, `paper` and its parts below; a line a seed."""
+    """Nats per token of text by seconds and records, mean and range of the seeds: methods above, parts of `paper` below."""
     with house_style():
         figure = Figure(figsize=(9, 6), layout="constrained")
-        axes = figure.subplots(2, 2, sharex="col", sharey=True)
+        axes = figure.subplots(2, 2, sharex="col", sharey="row")
         for line, rows in zip(axes, PANELS, strict=True):
             for ax, by in zip(line, ("seconds", "records"), strict=True):
                 for row in rows:
-                    colour, style = LINES[row]
-                    for i, run in enumerate(of_row(runs, row)):
-                        points = [(point[by], point["text"]) for point in run["curve"]]
-                        label = None if i else row
-                        ax.plot(*zip(*points, strict=True), style, color=colour, linewidth=1, label=label)
+                    if mine := of_row(runs, row):
+                        _draw_row(ax, mine, row, by)
                 ax.set(yscale="log")
+                ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+                ax.minorticks_off()
             line[0].set(ylabel="text, nats per token")
             line[1].legend(fontsize=8)
         for ax, by in zip(axes[1], ("seconds", "records"), strict=True):
             ax.set_xlabel(f"{by} of training")
         save(figure, path, dpi=90)
+
+
+def _draw_row(ax, runs: list[dict], row: str, by: str) -> None:
+    curves = [sorted((point[by], point["text"]) for point in run["curve"]) for run in runs]
+    where = np.linspace(max(c[0][0] for c in curves), min(c[-1][0] for c in curves), 50)
+    nats = np.array([np.interp(where, *zip(*curve, strict=True)) for curve in curves])  # (seeds, 50)
+    colour, style = LINES[row]
+    ax.plot(where, nats.mean(0), style, color=colour, linewidth=1.2, label=row)
+    ax.fill_between(where, nats.min(0), nats.max(0), color=colour, alpha=0.15, linewidth=0)
 
 
 def main() -> None:
