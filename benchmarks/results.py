@@ -46,7 +46,10 @@ LIMITS = """## How to read this, and what it cannot say
   of whole spans is given their length, a talker of blocks pays for it.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
-LONGER = "The same bases, records and questions; more time, and equal data later."
+LONGER = (
+    "The same bases, records and questions; more time, and equal data later: `python benchmarks/ablations.py "
+    "--rows exact ar --seeds 3 --seconds 720 --equal-records 18000 --out data_samples/scores/ablations_long`."
+)
 TALKER = "`minittt evaluate` on `data_samples/talker.safetensors`: value, [95 % bootstrap interval over items], (items)."
 PANELS = ("exact", "paper", "ar", "nar"), ("paper", "mended", "paper-banom", "paper-ppm", "paper-sst")
 LINES = {  # a colour and a line for each row of the grid
