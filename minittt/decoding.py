@@ -1,12 +1,14 @@
 """The AR/NAR block decoder: text is written left to right, audio spans are filled in by iterative unmasking.
 
-The network hides behind one method, `Context.step`. Each row of a batch is a little program of its own,
-`_Row.run`, that asks for forwards and is sent logits; one forward serves whatever each row needs just then:
+The network hides behind one method, `Context.step`. Each row of a batch is an explicit state (`Row`), and
+`generate` is one loop over three things: every row says what it needs from the next forward, one forward
+serves them all, and every row takes one step with its logits:
 
-    writing text        commit the last token,      draft nothing          -> the next token
-    opening a span      commit the opening token,   draft a masked block   -> some of its slots
-    denoising           commit nothing,             draft the block        -> some more of its slots
-    closing a block     commit the finished block,  draft the next one, or nothing: text follows
+    a row that is             commits                 drafts                      and reads
+    writing text              its last token          nothing                     the next token
+    opening a span            the opening token       a block of masked slots     some of its slots
+    denoising                 nothing                 the block as it is now      some more of its slots
+    closing a block           the finished block      the next block, or nothing  as above
 
 So a reply costs one forward per text token and one per denoising step, none for opening or closing. Which
 slots a step reveals is a policy: `random_order` here, more in `unmasking.py`, beside temperature and top-k.
@@ -29,7 +31,7 @@ print(reply.text, reply.spans, reply.reason, reply.nfe)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -43,14 +45,19 @@ class Context(Protocol):
 
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         """Append `commit` (B, C) with its groups (B, C) for good; look at `draft` (B, D), one new group after
-        all committed, without keeping it. A row's real slots come first; absent ones have group -1 in commit,
-        the pad id in draft. Returns logits (B, 1 + D, V): [:, 0] after the row's last committed token,
-        [:, 1:] at the draft's own positions."""
+        everything committed, without keeping it. A row's real slots come first; absent ones have group -1 in
+        commit, the pad id in draft. Returns logits (B, 1 + D, V): [:, 0] after the row's last committed token,
+        [:, 1:] at the draft's own positions.
+
+        What implementers ask: the first call commits the whole prompt of every row; positions are the
+        context's business; a row that has ended keeps arriving, with nothing to commit and nothing drafted;
+        [:, 0] is read only where nothing is drafted; pad must be an id the network can embed, or be replaced.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class TokenClasses:
-    """What a decoder must know of the id line. Raises ValueError if the classes contradict each other."""
+    """What a decoder must know about the vocabulary. Raises ValueError if the classes contradict each other."""
 
     text: Tensor  # (V,) bool: what a text step may emit (text pieces, open_audio, end)
     audio: Tensor  # (V,) bool: what an audio slot may hold (codes, end_audio)
@@ -80,8 +87,9 @@ class Draft(NamedTuple):
 
 
 def random_order(draft: Draft) -> Tensor:
-    """An even share of the masked slots, all equally likely -> (D,) bool. One a step is any-order AR."""
-    share = -(-int(draft.masked.sum()) // draft.steps_left)
+    """An even share of the masked slots, all equally likely -> (D,) bool. One slot a step is any-order AR."""
+    n_masked = int(draft.masked.sum())
+    share = -(-n_masked // draft.steps_left)  # rounded up
     order = draft.noise.masked_fill(~draft.masked, torch.inf).argsort()  # (D,)
     return torch.zeros_like(draft.masked).index_fill(0, order[:share], True)
 
@@ -102,22 +110,33 @@ class Settings:
     max_spans: int = 16  # after these, text can open no more
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "first_block", "steps", "max_text", "max_span", "max_spans"):
-            value, least, optional = getattr(self, name), int(name != "max_spans"), "block" in name
-            if not (value is None and optional) and (type(value) is not int or value < least):
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if self.first_block and not self.block_size:
+        for name in ("steps", "max_text", "max_span"):
+            self._check_whole_number(name, least=1)
+        self._check_whole_number("max_spans", least=0)
+        for name in ("block_size", "first_block"):
+            if getattr(self, name) is not None:
+                self._check_whole_number(name, least=1)
+        if self.first_block is not None and self.block_size is None:
             raise ValueError("first_block needs a block_size: without one the span is a single block")
         if max(self.block_size or 0, self.first_block or 0) > self.max_span:
             raise ValueError(f"block_size and first_block must fit into max_span, {self.max_span} slots")
 
+    def _check_whole_number(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
 
 class TextToken(NamedTuple):
+    """A text token was written."""
+
     row: int
     id: int
 
 
 class DenoisingStep(NamedTuple):
+    """Some slots of a block were revealed."""
+
     row: int
     span: int  # counted from 0 in the row, as block is in the span, and step in the block
     block: int
@@ -128,18 +147,24 @@ class DenoisingStep(NamedTuple):
 
 
 class BlockClosed(NamedTuple):
+    """No slot of a block is masked any more."""
+
     row: int
-    ids: tuple[int, ...]  # all after the first end_audio is end_audio
+    ids: tuple[int, ...]  # everything after the first end_audio is end_audio
     changed: int  # slots that this rule, or force, overwrote
     forced: bool  # max_span was reached without an end_audio, so the last slot was made one
 
 
 class SpanClosed(NamedTuple):
+    """A block held end_audio: its span is complete."""
+
     row: int
     ids: tuple[int, ...]  # audio codes alone
 
 
 class End(NamedTuple):
+    """A reply is complete."""
+
     row: int
     reason: str  # 'end' chosen by the network, or 'limit': max_text was reached
     ids: tuple[int, ...]  # all that follows the prompt, end_audio filler and end included
@@ -148,13 +173,13 @@ class End(NamedTuple):
     spans: tuple[tuple[int, ...], ...]  # the audio codes of each span
     changed: int  # slots overwritten, and spans closed by force, in all
     forced: int
-    nfe: int  # forwards this row took part in
+    nfe: int  # number of function evaluations: forwards this row took part in
 
 
 Event = TextToken | DenoisingStep | BlockClosed | SpanClosed | End
 
 
-def draw(logits: Tensor, u: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, u: Tensor) -> Tensor:
     """Invert the distribution function of each row of logits (N, A) at u (N,) in [0, 1) -> index (N,)."""
     if not logits.amax(-1).isfinite().all():
         raise ValueError("the logits of the allowed tokens hold nan, +inf, or nothing above -inf")
@@ -162,88 +187,216 @@ def draw(logits: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(cdf, u[:, None] * cdf[:, -1:], right=True)[:, 0]
 
 
-class _Row:
-    """One reply being written: a coroutine that yields events and `ask`s, and is sent logits (1 + D, V)."""
+class Row:
+    """One reply while it is being written: everything the decoder knows of it between two forwards.
 
-    def __init__(self, row: int, prompt, groups, generator, classes: TokenClasses, settings: Settings):
-        self.row, self.generator, self.classes, self.settings = row, generator, classes, settings
-        self.ids, self.groups, self.start, self.committed = list(prompt), list(groups), len(prompt), 0
-        self.text, self.spans, self.changed, self.forced, self.nfe = [], [], 0, 0, 0
+    A row is always in one of three states: writing text (`block` is None), denoising a block, or `done`.
+    """
 
-    def append(self, ids: list[int]) -> None:  # one new group, to be committed by the next forward
-        self.groups += [self.groups[-1] + 1] * len(ids)
-        self.ids += ids
+    def __init__(
+        self,
+        number: int,
+        prompt: list[int],
+        groups: list[int],
+        generator: torch.Generator,
+        classes: TokenClasses,
+        settings: Settings,
+    ) -> None:
+        self.number = number
+        self.generator = generator
+        self.classes = classes
+        self.settings = settings
+        self.audio_ids = classes.audio.nonzero()[:, 0]  # (A,)
+        # the sequence: the prompt and everything finished since
+        self.ids = list(prompt)
+        self.groups = list(groups)
+        self.prompt_length = len(prompt)
+        self.n_committed = 0  # how many of `ids` the context has been given
+        # the reply
+        self.text: list[int] = []
+        self.spans: list[tuple[int, ...]] = []
+        # the open span, if there is one
+        self.span: list[int] = []  # the slots of its closed blocks
+        self.block: Tensor | None = None  # (D,): the block being denoised, the mask id where still masked
+        self.block_number = 0
+        self.step = 0
+        # counters
+        self.changed = 0
+        self.forced = 0
+        self.nfe = 0
+        self.done = False
+        if self.ids[-1] == classes.open_audio:
+            self._open_block()
 
-    def ask(self, draft: list[int]) -> list[list[int]]:  # [commit, commit_groups, draft] of the next forward
-        start, self.committed, self.nfe = self.committed, len(self.ids), self.nfe + 1
-        return [self.ids[start:], self.groups[start:], draft]
+    # --- what the row needs from the next forward
 
-    def uniform(self, n: int) -> Tensor:
-        return torch.rand(n, dtype=torch.float64, generator=self.generator)
+    def to_commit(self) -> tuple[list[int], list[int]]:
+        """Ids and groups that are finished and that the context has not been given yet; none once done."""
+        if self.done:
+            return [], []
+        return self.ids[self.n_committed :], self.groups[self.n_committed :]
 
-    def run(self) -> Generator[Event | list, Tensor, None]:
-        c, s, last = self.classes, self.settings, self.ids[-1]
-        while last != c.end or not self.text:
-            if last == c.open_audio:
-                yield from self.speak()
-            allowed = c.text.clone()  # (V,)
-            allowed[c.open_audio] = len(self.spans) < s.max_spans
-            logits = _restrict((yield self.ask([])), allowed)  # (1, A)
-            drawn = int(allowed.nonzero()[draw(s.text_sampling(logits), self.uniform(1))])
-            last = c.end if len(self.text) == s.max_text - 1 else drawn
-            self.append([last])
-            self.text.append(last)
-            yield TextToken(self.row, last)
-        reason, new = "end" if drawn == c.end else "limit", slice(self.start, None)
-        told = (tuple(x) for x in (self.ids[new], self.groups[new], self.text, self.spans))
-        yield End(self.row, reason, *told, self.changed, self.forced, self.nfe)
+    def to_draft(self) -> list[int]:
+        """The slots to look at without keeping them: none while text is written."""
+        if self.block is None:
+            return []
+        return self._shown() + self.block.tolist()
 
-    def speak(self) -> Generator[Event | list, Tensor, None]:
-        """One audio span, block by block, until a block holds end_audio."""
-        c, s, slots, number = self.classes, self.settings, [], 0
-        size, one_group = s.block_size or s.max_span, s.full_span or s.block_size is None
-        while c.end_audio not in slots:
-            n = size if slots else s.first_block or size
-            shown = slots if one_group else []  # closed blocks of the span that are not committed yet
-            drawn = yield from self.denoise(shown, n, number)
-            forced = c.end_audio not in drawn and len(slots) + n + size > s.max_span
-            kept = drawn.index(c.end_audio) if c.end_audio in drawn else n - forced
-            block = drawn[:kept] + [c.end_audio] * (n - kept)
-            changed = sum(a != b for a, b in zip(drawn, block, strict=True))
-            self.changed, self.forced = self.changed + changed, self.forced + forced
-            yield BlockClosed(self.row, tuple(block), changed, forced)
-            slots, number = slots + block, number + 1
-            if not one_group:
-                self.append(block)
-        codes = slots[: slots.index(c.end_audio)]
-        if one_group:
-            self.append([*codes, c.end_audio])  # no filler: there are no whole blocks to fill
+    # --- one step, with the logits of that forward
+
+    def advance(self, logits: Tensor) -> Iterator[Event]:
+        """Take one step with this row's logits (1 + D, V): a text token, or some slots of a block."""
+        self.n_committed = len(self.ids)
+        self.nfe += 1
+        if self.block is None:
+            yield from self._write_text(logits[0])
+        else:
+            first_slot = 1 + len(self._shown())
+            yield from self._denoise(logits[first_slot:])
+
+    def _write_text(self, logits: Tensor) -> Iterator[Event]:
+        """logits (V,): draw the next text token; it may open a span or end the reply."""
+        # 1. Only text ids may be drawn; open_audio is one of them while there is room for another span.
+        allowed = self.classes.text.clone()  # (V,)
+        allowed[self.classes.open_audio] = len(self.spans) < self.settings.max_spans
+        allowed_ids = allowed.nonzero()[:, 0]  # (A,)
+        allowed_logits = logits[None, allowed_ids].double()  # (1, A)
+        # 2. Draw one.
+        index = sample_tokens(self.settings.text_sampling(allowed_logits), self._uniform(1))
+        drawn = int(allowed_ids[index])
+        # 3. The last token that max_text allows is the end, whatever was drawn.
+        is_last = len(self.text) == self.settings.max_text - 1
+        token = self.classes.end if is_last else drawn
+        # 4. A text token is a group of its own.
+        self._append_group([token])
+        self.text.append(token)
+        yield TextToken(self.number, token)
+        # 5. What comes next?
+        if token == self.classes.open_audio:
+            self._open_block()
+        elif token == self.classes.end:
+            self.done = True
+            yield self._end("end" if drawn == self.classes.end else "limit")
+
+    def _denoise(self, logits: Tensor) -> Iterator[Event]:
+        """logits (D, V) at the block's own slots: draw candidates for all, keep what the policy reveals."""
+        settings = self.settings
+        D = len(self.block)
+        masked = self.block == self.classes.mask  # (D,)
+        # 1. Only audio ids may be drawn.
+        logits = logits[:, self.audio_ids].double()  # (D, A)
+        p = logits.softmax(-1)  # (D, A)
+        # 2. Draw a candidate for every slot, masked or not.
+        candidates = sample_tokens(settings.audio_sampling(logits), self._uniform(D))  # (D,)
+        # 3. The policy chooses the slots to reveal.
+        steps_left = max(1, settings.steps - self.step)
+        reveal = settings.policy(Draft(masked, p, candidates, self._uniform(D), steps_left))  # (D,)
+        if not reveal.any() or (reveal & ~masked).any():
+            raise ValueError("an unmasking policy must reveal at least one slot, and only masked ones")
+        # 4. Revealed slots keep their candidate; all others stay as they were.
+        self.block = torch.where(reveal, self.audio_ids[candidates], self.block)
+        yield DenoisingStep(
+            row=self.number,
+            span=len(self.spans),
+            block=self.block_number,
+            step=self.step,
+            ids=tuple(self.block.tolist()),
+            revealed=tuple(reveal.nonzero()[:, 0].tolist()),
+            entropies=tuple(torch.special.entr(p).sum(-1).tolist()),
+        )
+        self.step += 1
+        # 5. A block without masks is closed.
+        if torch.equal(reveal, masked):
+            yield from self._close_block()
+
+    # --- opening and closing
+
+    def _open_block(self) -> None:
+        """Begin the next block of the open span, all masked."""
+        size = self._block_size()
+        if not self.span and self.settings.first_block is not None:
+            size = self.settings.first_block
+        self.block = torch.full((size,), self.classes.mask)  # (D,)
+        self.step = 0
+
+    def _close_block(self) -> Iterator[Event]:
+        """Tidy up behind the first end_audio; then go on with the next block, or close the span."""
+        end_audio = self.classes.end_audio
+        drawn = self.block.tolist()
+        has_end = end_audio in drawn
+        # 1. Where no further block fits, the last slot becomes end_audio.
+        full = len(self.span) + len(drawn) + self._block_size() > self.settings.max_span
+        forced = full and not has_end
+        # 2. Everything after the first end_audio becomes end_audio.
+        if has_end:
+            n_codes = drawn.index(end_audio)
+        elif forced:
+            n_codes = len(drawn) - 1
+        else:
+            n_codes = len(drawn)
+        block = drawn[:n_codes] + [end_audio] * (len(drawn) - n_codes)
+        changed = sum(before != after for before, after in zip(drawn, block, strict=True))
+        self.changed += changed
+        self.forced += int(forced)
+        yield BlockClosed(self.number, tuple(block), changed, forced)
+        # 3. A closed block is a group; in the full-span mode only the whole span is one.
+        self.span += block
+        self.block_number += 1
+        if not self._span_is_one_group():
+            self._append_group(block)
+        # 4. The span ends with the block that holds end_audio.
+        if end_audio in block:
+            yield self._close_span()
+        else:
+            self._open_block()
+
+    def _close_span(self) -> SpanClosed:
+        """Note the codes of the open span; text follows."""
+        codes = self.span[: self.span.index(self.classes.end_audio)]
+        if self._span_is_one_group():
+            self._append_group(
+                [*codes, self.classes.end_audio]
+            )  # no filler: there are no whole blocks to fill
         self.spans.append(tuple(codes))
-        yield SpanClosed(self.row, tuple(codes))
+        self.span = []
+        self.block = None
+        self.block_number = 0
+        return SpanClosed(self.number, tuple(codes))
 
-    def denoise(self, shown: list[int], n: int, number: int) -> Generator[Event | list, Tensor, list[int]]:
-        """A block of n slots: draw candidates for all, keep what the policy reveals, until none is masked."""
-        c, s, span = self.classes, self.settings, len(self.spans)
-        audio = c.audio.nonzero()[:, 0]  # (A,)
-        block, masked = torch.full((n,), c.mask), torch.ones(n, dtype=torch.bool)  # (D,), (D,)
-        for step in range(n):
-            logits = yield self.ask(shown + block.tolist())
-            logits = _restrict(logits[1 + len(shown) :], c.audio)  # (D, A)
-            p, candidates = logits.softmax(-1), draw(s.audio_sampling(logits), self.uniform(n))
-            reveal = s.policy(Draft(masked, p, candidates, self.uniform(n), max(1, s.steps - step)))
-            if not reveal.any() or (reveal & ~masked).any():
-                raise ValueError("an unmasking policy must reveal at least one slot, and only masked ones")
-            block, masked = torch.where(reveal, audio[candidates], block), masked & ~reveal
-            now = (tuple(x.tolist()) for x in (block, reveal.nonzero()[:, 0], torch.special.entr(p).sum(-1)))
-            yield DenoisingStep(self.row, span, number, step, *now)
-            if not masked.any():
-                break
-        return block.tolist()
+    def _end(self, reason: str) -> End:
+        return End(
+            row=self.number,
+            reason=reason,
+            ids=tuple(self.ids[self.prompt_length :]),
+            groups=tuple(self.groups[self.prompt_length :]),
+            text=tuple(self.text),
+            spans=tuple(self.spans),
+            changed=self.changed,
+            forced=self.forced,
+            nfe=self.nfe,
+        )
 
+    # --- small matters
 
-def _restrict(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Class restriction: logits (N, V) -> the allowed columns alone, (N, A), in float64 on the CPU."""
-    return logits[:, allowed.nonzero()[:, 0].to(logits.device)].cpu().double()
+    def _append_group(self, ids: list[int]) -> None:
+        """Append one new group; the next forward commits it."""
+        group = self.groups[-1] + 1
+        self.ids += ids
+        self.groups += [group] * len(ids)
+
+    def _block_size(self) -> int:
+        """Slots of a block; without a block size the block is the whole canvas."""
+        return self.settings.block_size or self.settings.max_span
+
+    def _span_is_one_group(self) -> bool:
+        return self.settings.full_span or self.settings.block_size is None
+
+    def _shown(self) -> list[int]:
+        """Closed blocks of the open span that are not committed yet, and so are drafted again."""
+        return self.span if self._span_is_one_group() else []
+
+    def _uniform(self, n: int) -> Tensor:
+        return torch.rand(n, dtype=torch.float64, generator=self.generator)
 
 
 def generate(
@@ -261,40 +414,49 @@ def generate(
     """
     if not len(prompts) == len(prompt_groups) == len(generators) == len({id(g) for g in generators}):
         raise ValueError("give each row a prompt, its groups, and a generator of its own")
-    rows = list(enumerate(zip(prompts, prompt_groups, generators, strict=True)))
-    for row, (ids, groups, _) in rows:
+    rows = []
+    for number, (ids, groups, generator) in enumerate(zip(prompts, prompt_groups, generators, strict=True)):
         if not ids or len(ids) != len(groups) or groups[0] < 0 or list(groups) != sorted(groups):
-            raise ValueError(f"prompt {row} needs ids, and a group for each, from 0 up, never falling")
+            raise ValueError(f"prompt {number} needs ids, and a group for each, from 0 up, never falling")
         if classes.mask in ids or classes.pad in ids:
-            raise ValueError(f"prompt {row} holds the mask or the pad id")
-    return _drive(context, [_Row(row, *given, classes, settings).run() for row, given in rows], classes)
+            raise ValueError(f"prompt {number} holds the mask or the pad id")
+        rows.append(Row(number, ids, groups, generator, classes, settings))
+    return _decode(context, rows)
 
 
-def _drive(context: Context, programs: list[Generator], classes: TokenClasses) -> Iterator[Event]:
-    """Run each row up to its next `ask`, answer them all with one forward, and so on."""
-    answers: dict[int, Tensor | None] = dict.fromkeys(range(len(programs)))
-    while True:
-        asks = [[[], [], []] for _ in programs]
-        for row, answer in list(answers.items()):
-            said = programs[row].send(answer)
-            while said and not isinstance(said, list):  # an event
-                yield said
-                said = next(programs[row], None)
-            if said:
-                asks[row] = said
-            else:
-                del answers[row]
-        if not answers:
-            return
-        given = []  # commit, commit_groups (B, C), draft (B, D)
-        for i, absent in enumerate((classes.pad, -1, classes.pad)):
-            columns = [torch.tensor(ask[i], dtype=torch.long) for ask in asks]
-            given.append(pad_sequence(columns, batch_first=True, padding_value=absent))
+def _decode(context: Context, rows: list[Row]) -> Iterator[Event]:
+    """The loop: one forward for all rows, then one step of each, until every row is done."""
+    while not all(row.done for row in rows):
+        # 1. What each row needs; a row that is done needs nothing.
+        commit, commit_groups, draft = _lay_out(rows)  # (B, C), (B, C), (B, D)
+        # 2. One forward.
         with torch.no_grad():
-            logits = context.step(*given)  # (B, 1 + D, V)
-        answers = {row: logits[row, : 1 + len(asks[row][2])] for row in answers}
+            logits = context.step(commit, commit_groups, draft)  # (B, 1 + D, V)
+        logits = logits.cpu()  # a single transfer from the device for all rows
+        # 3. One step of each row.
+        for row in rows:
+            if not row.done:
+                n_read = 1 + len(row.to_draft())
+                yield from row.advance(logits[row.number, :n_read])
+
+
+def _lay_out(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor]:
+    """What all rows ask of the next forward, padded: commit (B, C), its groups (B, C), draft (B, D)."""
+    commit, commit_groups, draft = [], [], []
+    for row in rows:
+        ids, groups = row.to_commit()
+        commit.append(torch.tensor(ids, dtype=torch.long))
+        commit_groups.append(torch.tensor(groups, dtype=torch.long))
+        draft.append(torch.tensor(row.to_draft(), dtype=torch.long))
+    pad = rows[0].classes.pad
+    return (
+        pad_sequence(commit, batch_first=True, padding_value=pad),
+        pad_sequence(commit_groups, batch_first=True, padding_value=-1),
+        pad_sequence(draft, batch_first=True, padding_value=pad),
+    )
 
 
 def collect(events: Iterable[Event]) -> list[End]:
     """Run a stream of events to its end -> what became of each row, in the order of rows."""
-    return sorted((event for event in events if isinstance(event, End)), key=lambda end: end.row)
+    ends = [event for event in events if isinstance(event, End)]
+    return sorted(ends, key=lambda end: end.row)

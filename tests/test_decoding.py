@@ -24,9 +24,9 @@ from minittt.decoding import (
     TextToken,
     TokenClasses,
     collect,
-    draw,
     generate,
     random_order,
+    sample_tokens,
 )
 from tests.small_networks import (
     MASKED,
@@ -147,7 +147,7 @@ def test_law_16_draw_inverts_the_distribution_function(seed, N, A):
     logits[:, torch.randint(A, (1,), generator=g)] = -math.inf if A > 1 else 0.0
     some = torch.rand(N, generator=g, dtype=torch.float64)
     for u in (some, torch.zeros_like(some), torch.full_like(some, 1 - 2.0**-53)):
-        for row, index in enumerate(draw(logits, u).tolist()):
+        for row, index in enumerate(sample_tokens(logits, u).tolist()):
             p = (logits[row].exp() / logits[row].exp().sum()).tolist()
             assert p[index] > 0
             assert sum(p[:index]) - 1e-12 <= u[row] <= sum(p[: index + 1]) + 1e-12

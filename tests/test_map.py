@@ -15,7 +15,7 @@ HELPERS = {  # public, yet no formula of its own: parts and records of what the 
     "attention": {"Tokens", "is_real", "same_document", "not_later", "earlier", "same_group", "one_stream", "two_streams"},
     "bounds": {"surprisals", "masked_sets", "mean_by_count", "discrete_time_bound", "path_nll", "order_nlls", "round_sizes"},
     "decoding": {"Context", "TokenClasses", "Draft", "Settings", "TextToken", "DenoisingStep", "BlockClosed", "SpanClosed",
-                 "End", "draw", "collect"},
+                 "End", "Row", "sample_tokens", "collect"},
     "unmasking": {"lowest", "entropy", "random_order", "confidence_threshold", "policy_named", "Sampling"},
     "codec": {"CodecError", "CodecConfig", "import_encodec", "pretrained_encodec_24khz", "write_audio", "whole_file"},
 }  # fmt: skip

@@ -177,7 +177,7 @@ def draw_one(logits, allowed, u):
 g = torch.Generator().manual_seed(0)
 for _ in range(200):
     row, u = torch.randn(1, 9, generator=g, dtype=torch.float64), torch.rand(1, generator=g).double()
-    assert draw_one(row[0], torch.arange(9), u) == int(decoding.draw(row, u))
+    assert draw_one(row[0], torch.arange(9), u) == int(decoding.sample_tokens(row, u))
 
 # %% [markdown]
 # Second: a row remembers what it has written and what of it is committed already. A **forward** commits the rest.

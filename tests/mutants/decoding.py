@@ -3,7 +3,7 @@
 from tests.mutants.run import Mutant
 
 MUTANTS = [
-    # random order that is not random; candidates drawn from something else than p; slots drawn from the draws
+    # random order that is not random; candidates drawn from something else than p; revealed slots drawn again
     Mutant(16, "order = draft.noise.masked_fill(", "order = draft.p.amax(-1).double().masked_fill("),
     Mutant(
         16,
@@ -12,43 +12,47 @@ MUTANTS = [
     ),
     Mutant(16, "cdf = logits.softmax(-1).cumsum(-1)", "cdf = logits.sigmoid().cumsum(-1)"),
     Mutant(16, "right=True)", "right=False)"),
-    Mutant(16, "block, masked = torch.where(reveal,", "block, masked = torch.where(masked,"),
+    Mutant(16, "torch.where(reveal, self.audio_ids", "torch.where(masked, self.audio_ids"),
     # steps spread unevenly; not counted; counted wrongly
-    Mutant(
-        17,
-        "share = -(-int(draft.masked.sum()) // draft.steps_left)",
-        "share = int(draft.masked.sum()) // draft.steps_left",
-    ),
-    Mutant(17, "max(1, s.steps - step)", "s.steps"),
-    Mutant(17, "max(1, s.steps - step)", "max(1, s.steps - 1 - step)"),
-    # groups that go on growing; tokens committed twice; logits of the wrong slots
-    Mutant(18, "logits[1 + len(shown) :], c.audio)", "logits[len(shown) : -1], c.audio)"),
-    Mutant(18, "logits[1 + len(shown) :], c.audio)", "logits[1 : 1 + n], c.audio)"),
-    Mutant(18, "[self.groups[-1] + 1] * len(ids)", "[self.groups[-1]] * len(ids)"),
-    Mutant(
-        18, "self.committed, len(self.ids), self.nfe + 1", "self.committed, len(self.ids) - 1, self.nfe + 1"
-    ),
+    Mutant(17, "share = -(-n_masked // draft.steps_left)", "share = n_masked // draft.steps_left"),
+    Mutant(17, "max(1, settings.steps - self.step)", "settings.steps"),
+    Mutant(17, "max(1, settings.steps - self.step)", "max(1, settings.steps - 1 - self.step)"),
+    Mutant(17, "        self.step = 0\n\n    def _close_block", "\n    def _close_block"),
+    # groups that do not grow; tokens committed twice; logits of the wrong slots
+    Mutant(18, "first_slot = 1 + len(self._shown())", "first_slot = len(self._shown())"),
+    Mutant(18, "first_slot = 1 + len(self._shown())", "first_slot = 1"),
+    Mutant(18, "group = self.groups[-1] + 1", "group = self.groups[-1]"),
+    Mutant(18, "self.n_committed = len(self.ids)", "self.n_committed = len(self.ids) - 1"),
     # MASK, audio in text, no end, chance from elsewhere, filler forgotten, a forward wasted,
     # a span drafted without its closed blocks, or with those committed already
-    Mutant(19, "c.audio.nonzero()[:, 0]  # (A,)", "(c.audio.nonzero()[:, 0] + 1)  # (A,)"),
-    Mutant(19, "allowed = c.text.clone()", "allowed = c.text | c.audio"),
-    Mutant(19, "allowed[c.open_audio] = len(self.spans) < s.max_spans", "allowed[c.open_audio] = True"),
-    Mutant(19, "if len(self.text) == s.max_text - 1 else", "if len(self.text) == s.max_text else"),
-    Mutant(19, "len(slots) + n + size > s.max_span", "len(slots) + n > s.max_span"),
+    Mutant(19, "classes.audio.nonzero()[:, 0]  # (A,)", "(classes.audio.nonzero()[:, 0] + 1)  # (A,)"),
+    Mutant(19, "allowed = self.classes.text.clone()", "allowed = self.classes.text | self.classes.audio"),
+    Mutant(
+        19,
+        "allowed[self.classes.open_audio] = len(self.spans) < self.settings.max_spans",
+        "allowed[self.classes.open_audio] = True",
+    ),
+    Mutant(
+        19,
+        "is_last = len(self.text) == self.settings.max_text - 1",
+        "is_last = len(self.text) == self.settings.max_text",
+    ),
+    Mutant(
+        19,
+        "len(self.span) + len(drawn) + self._block_size() > self.settings.max_span",
+        "len(self.span) + len(drawn) > self.settings.max_span",
+    ),
     Mutant(19, "dtype=torch.float64, generator=self.generator)", "dtype=torch.float64)"),
-    Mutant(19, "drawn.index(c.end_audio) if c.end_audio in drawn else n - forced", "n - forced"),
-    Mutant(19, "[*codes, c.end_audio]", "[*codes]"),
-    Mutant(19, "n = size if slots else s.first_block or size", "n = s.first_block or size"),
+    Mutant(19, "n_codes = drawn.index(end_audio)", "n_codes = len(drawn)"),
+    Mutant(19, "[*codes, self.classes.end_audio]", "[*codes]"),
+    Mutant(19, "if not self.span and self.settings.first_block is", "if self.settings.first_block is"),
+    Mutant(19, "        self.nfe += 1", "        self.nfe += 2"),
     Mutant(
         19,
-        "                yield from self.speak()",
-        "                yield self.ask([])\n                yield from self.speak()",
+        "        if not self._span_is_one_group():\n            self._append_group(block)",
+        "        self._append_group(block)",
     ),
-    Mutant(
-        19,
-        "            if not one_group:\n                self.append(block)",
-        "            self.append(block)",
-    ),
-    Mutant(19, "shown = slots if one_group else []", "shown = []"),
-    Mutant(19, "shown = slots if one_group else []", "shown = slots"),
+    Mutant(19, "return self.span if self._span_is_one_group() else []", "return []"),
+    Mutant(19, "return self.span if self._span_is_one_group() else []", "return self.span"),
+    Mutant(19, "        if self.done:\n            return [], []\n", ""),
 ]
