@@ -1,12 +1,21 @@
 """Two contexts for the block decoder (the protocol in `decoding.py`): one that keeps keys and values, one that recomputes.
 
-What may be kept is a theorem of the group numbers: a closed group never changes and never looks ahead, so its keys and
-values are final. And since groups never fall along a row, what a token sees is a prefix of it: one number per token says
-all that a mask would. A draft (the block being denoised) is written behind the committed tokens and overwritten by the
-next step. Both contexts give the same logits; the recomputing one is the plain reference.
+What may be kept is a theorem of the group numbers. A closed group never changes and never looks ahead, so the keys and
+values of its tokens are final: they are computed once, when the group is committed, and kept. A draft (the block being
+denoised) changes with every step: its keys and values are written after the committed ones, and the next step overwrites
+them. Nothing of a draft is reused: a finished block is computed once more, clean, when it is committed.
+
+Since groups never fall along a row, what a token sees is a prefix of its row, up to the end of its own group. So one
+number per token, how many slots it sees, says everything that a mask would.
+
+Rows are busy with different things: one commits a prompt of 60 tokens, one drafts a block of 8, one commits a single
+text token. The cached context lays the new tokens of all rows end to end, unpadded, and lets rows with equally many new
+tokens attend together (a `Bucket`). Padding every row to the longest is shorter to write (`benchmarks/padded_cache.py`)
+and slower; that script measures both.
+
+Both contexts give the same logits; the recomputing one is the plain reference.
 """
 
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -20,66 +29,76 @@ from minittt.model import Transformer, attend
 LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many rows) attend a few at a time
 
 
-class Part(NamedTuple):
-    """Rows with equally many new tokens: they attend together, b rows of n tokens over `keys` slots."""
+class Bucket(NamedTuple):
+    """b rows with n new tokens each, which attend together to the first `keys` slots of their rows."""
 
-    rows: slice | Tensor  # which rows of the cache, (b,)
+    rows: (
+        slice | Tensor
+    )  # which rows of the cache: a slice where they are neighbours, else their numbers (b,)
     tokens: slice  # which of the step's new tokens, b * n of them
     n: int
     keys: int
-    whole: bool  # every token sees all slots: no mask is needed
+    sees_all: bool  # every token sees all slots: no mask is needed
 
 
 class NewTokens(NamedTuple):
-    """The new tokens of all rows, laid one behind the other: nothing is padded, whatever each row is busy with."""
+    """The new tokens of all rows, end to end, N in all."""
 
     ids: Tensor  # (N,)
     rows: Tensor  # (N,)
     slots: Tensor  # (N,): where in its row, which is its position too
     seen: Tensor  # (N,): how many slots it sees, from the first
-    parts: list[Part]
+    buckets: list[Bucket]
 
 
-class _Cache:
-    """Keys and values of one layer, (B, kv_heads, capacity + 1, head_dim); the spare slot takes what is padding."""
+class LayerCache:
+    """Keys and values of one layer, each (B, kv_heads, capacity + 1, head_dim). The spare slot is for padding."""
 
     def __init__(self, model: Transformer, batch_size: int, capacity: int) -> None:
-        weight, config = model.embed_tokens.weight, model.config
+        config = model.config
+        weight = model.embed_tokens.weight
         shape = (batch_size, config.n_kv_heads, capacity + 1, config.d_model // config.n_heads)
         self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self.values = torch.zeros_like(self.keys)
-        self.new: NewTokens | None = None
+        self.values = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.new: NewTokens | None = None  # of the forward under way, set by the context
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k, v (1, kv_heads, N, head_dim) of the new tokens, then q (1, heads, N, head_dim) -> the same shape."""
-        new, (heads, _, head_dim), kv_heads = self.new, q.shape[1:], k.shape[1]
-        self.keys[new.rows, :, new.slots] = k[0].transpose(0, 1)  # (N, kv_heads, head_dim)
-        self.values[new.rows, :, new.slots] = v[0].transpose(0, 1)
-        attended = []
-        for part in new.parts:
-            n = part.n
-            # heads that share keys ask as if they were more queries: then keys need no copies (of a long prompt the mask
-            # would outweigh them)
-            shared = heads // kv_heads if n <= 2 * head_dim else 1
-            queries = q[0, :, part.tokens].unflatten(1, (-1, n)).transpose(0, 1)  # (b, heads, n, head_dim)
-            queries = queries.reshape(-1, heads // shared, shared * n, head_dim)
-            mask = None
-            if not part.whole:
-                slot = torch.arange(part.keys, device=q.device)
-                mask = slot < new.seen[part.tokens].view(-1, n, 1)  # (b, n, keys)
-                mask = mask.repeat(1, shared, 1)  # (b, shared * n, keys)
-            kept = (x[part.rows, :, : part.keys] for x in (self.keys, self.values))
-            y = attend(queries, *kept, mask).view(-1, heads, n, head_dim)
-            attended.append(y.transpose(0, 1).flatten(1, 2))  # (heads, b * n, head_dim)
+        self.keys[self.new.rows, :, self.new.slots] = k[0].transpose(0, 1)  # (N, kv_heads, head_dim)
+        self.values[self.new.rows, :, self.new.slots] = v[0].transpose(0, 1)
+        attended = [self._attend_in_bucket(q[0], bucket) for bucket in self.new.buckets]
         return torch.cat(attended, dim=1)[None]
+
+    def _attend_in_bucket(self, q: Tensor, bucket: Bucket) -> Tensor:
+        """q (heads, N, head_dim) of all new tokens -> what those of the bucket take in, (heads, b * n, head_dim)."""
+        heads, _, head_dim = q.shape
+        kv_heads = self.keys.shape[1]
+        n = bucket.n
+        keys = self.keys[bucket.rows, :, : bucket.keys]  # (b, kv_heads, K, head_dim)
+        values = self.values[bucket.rows, :, : bucket.keys]
+        queries = q[:, bucket.tokens].unflatten(1, (-1, n)).transpose(0, 1)  # (b, heads, n, head_dim)
+        # Heads that share keys may ask as if they were more queries: then keys need no copies.
+        # For a long prompt the mask would outweigh those copies.
+        shared = 1
+        if n <= 2 * head_dim:
+            shared = heads // kv_heads
+        queries = queries.reshape(-1, heads // shared, shared * n, head_dim)
+        mask = None
+        if not bucket.sees_all:
+            slot = torch.arange(bucket.keys, device=q.device)  # (K,)
+            mask = slot < self.new.seen[bucket.tokens].view(-1, n, 1)  # (b, n, K)
+            mask = mask.repeat(1, shared, 1)  # (b, shared * n, K)
+        y = attend(queries, keys, values, mask)
+        y = y.view(-1, heads, n, head_dim)  # (b, heads, n, head_dim)
+        return y.transpose(0, 1).flatten(1, 2)
 
 
 class CachedContext:
     """Commits tokens for good, looks at drafts without keeping them; every closed group is computed once.
 
-    One forward serves all rows: text tokens, prompts and blocks of any lengths side by side. With `classes` only the
-    logits a decoder reads are computed (text after the last token of a row without a draft, audio in a draft); all
-    others are -inf. Memory: 2 * n_layers * batch_size * n_kv_heads * max_length * head_dim numbers.
+    One forward serves all rows, whatever each of them is doing. With `classes` only the logits a decoder reads are
+    computed (text after the last token of a row without a draft, audio in a draft); all others are -inf.
+    Memory: 2 * n_layers * batch_size * n_kv_heads * max_length * head_dim numbers.
     """
 
     def __init__(
@@ -90,16 +109,23 @@ class CachedContext:
         max_length: int | None = None,
         classes: TokenClasses | None = None,
     ) -> None:
-        self.model, self.pad, self.capacity = model, pad, max_length or model.config.max_length
-        weight = model.embed_tokens.weight
-        self.caches = [_Cache(model, batch_size, self.capacity) for _ in model.layers]
-        self.lengths = [0] * batch_size  # committed tokens
+        self.model = model
+        self.pad = pad
+        self.capacity = max_length or model.config.max_length
+        self.caches = [LayerCache(model, batch_size, self.capacity) for _ in model.layers]
+        self.lengths = [0] * batch_size  # committed tokens of each row
         self.closed = [-1] * batch_size  # the last group committed
-        self.last = torch.zeros(batch_size, model.config.d_model, dtype=weight.dtype, device=weight.device)
-        self.heads = None  # (ids, their rows of the output matrix), of text and of audio
+        weight = model.embed_tokens.weight
+        self.device = weight.device
+        self.last = weight.new_zeros(
+            batch_size, model.config.d_model
+        )  # (B, d): after the last committed token
+        self.text_ids: Tensor | None = None
         if classes is not None:
-            ids = [x.nonzero()[:, 0].to(weight.device) for x in (classes.text, classes.audio)]
-            self.heads = [(x, model.lm_head.weight.detach()[x]) for x in ids]
+            self.text_ids = classes.text.nonzero()[:, 0].to(self.device)
+            self.audio_ids = classes.audio.nonzero()[:, 0].to(self.device)
+            self.text_head = model.lm_head.weight.detach()[self.text_ids]  # (text ids, d)
+            self.audio_head = model.lm_head.weight.detach()[self.audio_ids]  # (audio ids, d)
 
     @torch.no_grad()
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
@@ -107,65 +133,110 @@ class CachedContext:
 
         Raises MinitttError if the context is full, or a committed group is not after all that were committed.
         """
-        n_commit, n_draft = (commit_groups >= 0).sum(1).tolist(), (draft != self.pad).sum(1).tolist()
-        ids, seen = [], []
+        n_commit = (commit_groups >= 0).sum(1).tolist()
+        n_draft = (draft != self.pad).sum(1).tolist()
+        # 1. The new tokens of each row, and how many slots each of them sees.
+        ids = []
+        seen = []
         for row, (c, d) in enumerate(zip(n_commit, n_draft, strict=True)):
             ids.append(commit[row, :c].tolist() + draft[row, :d].tolist())
             seen.append(self._seen(row, commit_groups[row, :c].tolist(), d))
-        new, first = self._line_up(ids, seen)
-        hidden = self._forward(new) if len(new.ids) else self.last[:0]  # (N, d)
+        # 2. Lay them end to end, and compute their hidden states in one forward.
+        new, first = self._lay_out(ids, seen)
+        hidden = self.last[:0]  # (N, d)
+        if len(new.ids):
+            hidden = self._forward(new)
+        # 3. What was committed stays.
         committing = [row for row, c in enumerate(n_commit) if c]
         if committing:
-            self.last[committing] = hidden[[first[row] + n_commit[row] - 1 for row in committing]]
+            last_committed = [first[row] + n_commit[row] - 1 for row in committing]
+            self.last[committing] = hidden[last_committed]
         for row in committing:
             self.lengths[row] += n_commit[row]
             self.closed[row] = int(commit_groups[row, n_commit[row] - 1])
-        at = [(row, j) for row, d in enumerate(n_draft) for j in range(d)]
-        drafted = hidden[[first[row] + n_commit[row] + j for row, j in at]]  # (all drafted slots, d)
-        return self._logits(drafted, at, n_draft, draft.shape[1])
+        # 4. The logits after the last committed token, and at each drafted slot.
+        drafted_at = [(row, slot) for row, d in enumerate(n_draft) for slot in range(d)]
+        drafted = hidden[
+            [first[row] + n_commit[row] + slot for row, slot in drafted_at]
+        ]  # (drafted slots, d)
+        return self._logits(drafted, drafted_at, n_draft, draft.shape[1])
 
-    def _seen(self, row: int, groups: list[int], drafted: int) -> list[int]:
-        """How many slots each new token of a row sees: to the end of its group; a draft sees everything."""
-        end, seen, before = self.lengths[row], [], self.closed[row]
-        for group, members in groupby(groups):
-            if group <= before:
-                raise MinitttError(f"group {group} cannot be committed after group {before}, which is closed")
-            n = len(list(members))
-            end, before = end + n, group
-            seen += [end] * n
-        if end + drafted > self.capacity:
+    def _seen(self, row: int, groups: list[int], n_draft: int) -> list[int]:
+        """How many slots each new token of a row sees: up to the end of its group; a draft sees everything."""
+        length = self.lengths[row]
+        current = self.closed[row]  # a group closes when the next one begins, and when a step ends
+        for i, group in enumerate(groups):
+            is_closed = group < current or (i == 0 and group == current)
+            if is_closed:
+                raise MinitttError(
+                    f"group {group} cannot be committed after group {current}, which is closed: groups never fall"
+                )
+            current = group
+        total = length + len(groups) + n_draft
+        if total > self.capacity:
             raise MinitttError(
                 f"the context holds {self.capacity} tokens and is full: use a shorter prompt or reply"
             )
-        return seen + [end + drafted] * drafted
+        end_of_group = {
+            group: length + i + 1 for i, group in enumerate(groups)
+        }  # the last token of each counts
+        return [end_of_group[group] for group in groups] + [total] * n_draft
 
-    def _line_up(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
-        """The new tokens of all rows in a line, rows with equally many side by side; and where each row begins."""
-        order = sorted((row for row in range(len(ids)) if ids[row]), key=lambda row: len(ids[row]))
-        parts, first, at = [], {}, 0
-        for n, same in groupby(order, key=lambda row: len(ids[row])):
-            same = list(same)
-            keys = max(seen[row][-1] for row in same)
-            several = max(1, LARGEST_MASK // (n * keys))
-            for some in (same[i : i + several] for i in range(0, len(same), several)):
-                whole = all(seen[row][0] == keys for row in some)
-                rows = slice(
-                    some[0], some[-1] + 1
-                )  # a view of the cache instead of a copy, where it can be one
-                rows = (
-                    rows if len(some) == some[-1] + 1 - some[0] else torch.tensor(some).to(self.last.device)
+    def _lay_out(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
+        """The new tokens of all rows end to end, rows with equally many side by side; and where each row begins."""
+        # 1. Rows in order of how many new tokens they have; rows without any are left out.
+        order = [row for row in range(len(ids)) if ids[row]]
+        order.sort(key=lambda row: len(ids[row]))
+        # 2. Neighbours with equally many form a bucket, as long as its mask is not too large.
+        buckets = []
+        first = {}
+        at = 0
+        for rows in self._rows_of_buckets(order, ids, seen):
+            n = len(ids[rows[0]])
+            keys = max(seen[row][-1] for row in rows)
+            buckets.append(
+                Bucket(
+                    rows=self._index(rows),
+                    tokens=slice(at, at + n * len(rows)),
+                    n=n,
+                    keys=keys,
+                    sees_all=all(seen[row][0] == keys for row in rows),
                 )
-                parts.append(Part(rows, slice(at, at + n * len(some)), n, keys, whole))
-                for row in some:
-                    first[row], at = at, at + n
-        columns = (
-            [token for row in order for token in ids[row]],
-            [row for row in order for _ in ids[row]],
-            [self.lengths[row] + i for row in order for i in range(len(ids[row]))],
-            [n for row in order for n in seen[row]],
-        )
-        made = (torch.tensor(column, dtype=torch.long).to(self.last.device) for column in columns)
-        return NewTokens(*made, parts), first
+            )
+            for row in rows:
+                first[row] = at
+                at += n
+        # 3. One number per token and column.
+        flat_ids, flat_rows, flat_slots, flat_seen = [], [], [], []
+        for row in order:
+            n = len(ids[row])
+            flat_ids += ids[row]
+            flat_rows += [row] * n
+            flat_slots += range(self.lengths[row], self.lengths[row] + n)
+            flat_seen += seen[row]
+        columns = torch.tensor([flat_ids, flat_rows, flat_slots, flat_seen], dtype=torch.long)  # (4, N)
+        return NewTokens(*columns.to(self.device), buckets), first
+
+    def _rows_of_buckets(self, order: list[int], ids: list[list[int]], seen: list[list[int]]):
+        """Cut `order` (rows sorted by how many new tokens they have) into buckets: lists of rows."""
+        start = 0
+        while start < len(order):
+            n = len(ids[order[start]])
+            stop = start
+            while stop < len(order) and len(ids[order[stop]]) == n:
+                stop += 1
+            same = order[start:stop]
+            keys = max(seen[row][-1] for row in same)
+            most = max(1, LARGEST_MASK // (n * keys))  # rows in a bucket
+            for i in range(0, len(same), most):
+                yield same[i : i + most]
+            start = stop
+
+    def _index(self, rows: list[int]) -> slice | Tensor:
+        """An index of some rows of the cache: where they are neighbours a slice, which is a view and no copy."""
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return slice(rows[0], rows[-1] + 1)
+        return torch.tensor(rows).to(self.device)
 
     def _forward(self, new: NewTokens) -> Tensor:
         """Last hidden states of the new tokens, (N, d)."""
@@ -173,23 +244,22 @@ class CachedContext:
             cache.new = new
         return self.model.hidden(new.ids[None], None, new.slots[None], self.caches)[0]
 
-    def _logits(self, drafted: Tensor, at: list[tuple[int, int]], n_draft: list[int], D: int) -> Tensor:
-        """Hidden states of the drafted slots, which are at `at`, -> (B, 1 + D, V)."""
-        shape = (len(n_draft), 1 + D)
-        row, slot = (
-            torch.tensor(at, dtype=torch.long).view(-1, 2).T.to(drafted.device)
-        )  # (drafted slots,) each
-        if self.heads is None:
-            hidden = drafted.new_zeros(*shape, drafted.shape[-1])
-            hidden[:, 0], hidden[row, 1 + slot] = self.last, drafted
+    def _logits(
+        self, drafted: Tensor, drafted_at: list[tuple[int, int]], n_draft: list[int], D: int
+    ) -> Tensor:
+        """Hidden states (n, d) of the drafted slots, which are at `drafted_at` [(row, slot), ...] -> (B, 1 + D, V)."""
+        B = len(n_draft)
+        row, slot = torch.tensor(drafted_at, dtype=torch.long).view(-1, 2).T.to(self.device)  # (n,) each
+        if self.text_ids is None:
+            hidden = drafted.new_zeros(B, 1 + D, drafted.shape[-1])
+            hidden[:, 0] = self.last
+            hidden[row, 1 + slot] = drafted
             return self.model.logits(hidden)
-        logits = drafted.new_full((*shape, self.model.config.vocab_size), -torch.inf)
-        (text, text_head), (audio, audio_head) = self.heads
-        writing = torch.tensor(
-            [r for r, d in enumerate(n_draft) if not d], dtype=torch.long, device=row.device
-        )
-        logits[writing[:, None], 0, text] = self.last[writing] @ text_head.T
-        logits[row[:, None], 1 + slot[:, None], audio] = drafted @ audio_head.T
+        logits = drafted.new_full((B, 1 + D, self.model.config.vocab_size), -torch.inf)
+        writing = [r for r, d in enumerate(n_draft) if d == 0]
+        writing = torch.tensor(writing, dtype=torch.long).to(self.device)  # rows that read text
+        logits[writing[:, None], 0, self.text_ids] = self.last[writing] @ self.text_head.T
+        logits[row[:, None], 1 + slot[:, None], self.audio_ids] = drafted @ self.audio_head.T
         return logits
 
 

@@ -11,7 +11,7 @@ Nothing here has been timed: no CUDA device was at hand.
 import torch
 from torch import Tensor
 
-from minittt.context import CachedContext, NewTokens, Part
+from minittt.context import Bucket, CachedContext, NewTokens
 
 LONGEST = 64  # new tokens a row; more (a prompt) are computed as they are
 FEWEST_KEYS = 256
@@ -25,10 +25,10 @@ class GraphedContext(CachedContext):
         self.graphs = graphs and self.last.is_cuda
         self.recorded: dict[tuple[int, int], tuple] = {}  # by new tokens a row and slots looked at
 
-    def _line_up(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
+    def _lay_out(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
         longest = max(map(len, ids))
         if not 0 < longest <= LONGEST:
-            return super()._line_up(ids, seen)
+            return super()._lay_out(ids, seen)
         n, B, device = _power_of_two(longest), len(ids), self.last.device
         keys = max(FEWEST_KEYS, _power_of_two(max(row[-1] for row in seen if row)))
         made = torch.full((4, B, n), self.pad)  # ids, rows, slots, seen
@@ -37,14 +37,14 @@ class GraphedContext(CachedContext):
             start = self.lengths[row]
             columns = (tokens, [row] * len(tokens), range(start, start + len(tokens)), how_many)
             made[:, row, : len(tokens)] = torch.tensor([list(column) for column in columns])
-        part = Part(slice(0, B), slice(0, B * n), n, min(keys, self.capacity + 1), whole=False)
-        return NewTokens(*made.view(4, B * n).to(device), [part]), {row: row * n for row in range(B)}
+        bucket = Bucket(slice(0, B), slice(0, B * n), n, min(keys, self.capacity + 1), sees_all=False)
+        return NewTokens(*made.view(4, B * n).to(device), [bucket]), {row: row * n for row in range(B)}
 
     def _forward(self, new: NewTokens) -> Tensor:
-        [part, *more] = new.parts
-        if not self.graphs or more or part.n > LONGEST:
+        [bucket, *more] = new.buckets
+        if not self.graphs or more or bucket.n > LONGEST:
             return super()._forward(new)
-        key = (part.n, part.keys)
+        key = (bucket.n, bucket.keys)
         if key not in self.recorded:
             self.recorded[key] = self._record(new)
         graph, given, hidden = self.recorded[key]
@@ -55,7 +55,7 @@ class GraphedContext(CachedContext):
 
     def _record(self, new: NewTokens) -> tuple:
         """A graph of this forward, the tensors it reads, and the one it writes, (B * n, d)."""
-        given = NewTokens(*(values.clone() for values in new[:4]), new.parts)
+        given = NewTokens(*(values.clone() for values in new[:4]), new.buckets)
         aside = (
             torch.cuda.Stream()
         )  # a first run elsewhere lets libraries take their memory; it writes what will be written

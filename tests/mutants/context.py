@@ -3,29 +3,37 @@
 from tests.mutants.run import Mutant
 
 MUTANTS = [
-    Mutant(18, "seen += [end] * n", "seen += list(range(end - n + 1, end + 1))"),
+    # who sees what: not to the end of the group; a draft that looks left alone; padding and order of slots
     Mutant(
-        18, "return seen + [end + drafted] * drafted", "return seen + [end + i + 1 for i in range(drafted)]"
+        18,
+        "return [end_of_group[group] for group in groups]",
+        "return [length + i + 1 for i, _ in enumerate(groups)]",
     ),
+    Mutant(18, "+ [total] * n_draft", "+ [total - n_draft + i + 1 for i in range(n_draft)]"),
+    Mutant(18, "mask = slot < self.new.seen", "mask = slot <= self.new.seen"),
+    Mutant(18, "sees_all=all(seen[row][0] == keys for row in rows)", "sees_all=True"),
+    Mutant(18, "range(self.lengths[row], self.lengths[row] + n)", "range(n)"),
+    # what is kept: the draft too; values that are keys
     Mutant(18, "self.lengths[row] += n_commit[row]", "self.lengths[row] += n_commit[row] + n_draft[row]"),
     Mutant(
         18,
-        "hidden[[first[row] + n_commit[row] - 1 for row in committing]]",
-        "hidden[[first[row] for row in committing]]",
+        "self.values[self.new.rows, :, self.new.slots] = v[0]",
+        "self.values[self.new.rows, :, self.new.slots] = k[0]",
     ),
-    Mutant(18, "mask = slot < new.seen", "mask = slot <= new.seen"),
-    Mutant(18, "[self.lengths[row] + i for row in order", "[i for row in order"),
-    Mutant(18, "self.values[new.rows, :, new.slots] = v[0]", "self.values[new.rows, :, new.slots] = k[0]"),
-    Mutant(18, "whole = all(seen[row][0] == keys for row in some)", "whole = True"),
+    # which logits are read
+    Mutant(
+        18, "[first[row] + n_commit[row] - 1 for row in committing]", "[first[row] for row in committing]"
+    ),
     Mutant(
         18,
-        "drafted = hidden[[first[row] + n_commit[row] + j for row, j in at]]",
-        "drafted = hidden[[first[row] + j for row, j in at]]",
+        "hidden[[first[row] + n_commit[row] + slot for row, slot in drafted_at]]",
+        "hidden[[first[row] + slot for row, slot in drafted_at]]",
     ),
+    Mutant(
+        18,
+        "logits[row[:, None], 1 + slot[:, None], self.audio_ids] = drafted",
+        "logits[row[:, None], 1 + slot[:, None], self.audio_ids] = 2 * drafted",
+    ),
+    # the reference itself
     Mutant(18, "[max(self.groups[row], default=-1) + 1] * d", "[max(self.groups[row], default=-1)] * d"),
-    Mutant(
-        18,
-        "logits[row[:, None], 1 + slot[:, None], audio] = drafted",
-        "logits[row[:, None], 1 + slot[:, None], audio] = 2 * drafted",
-    ),
 ]
