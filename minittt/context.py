@@ -156,9 +156,8 @@ class CachedContext:
             self.closed[row] = int(commit_groups[row, n_commit[row] - 1])
         # 4. The logits after the last committed token, and at each drafted slot.
         drafted_at = [(row, slot) for row, d in enumerate(n_draft) for slot in range(d)]
-        drafted = hidden[
-            [first[row] + n_commit[row] + slot for row, slot in drafted_at]
-        ]  # (drafted slots, d)
+        in_line = [first[row] + n_commit[row] + slot for row, slot in drafted_at]
+        drafted = hidden[in_line]  # (drafted slots, d)
         return self._logits(drafted, drafted_at, n_draft, draft.shape[1])
 
     def _seen(self, row: int, groups: list[int], n_draft: int) -> list[int]:

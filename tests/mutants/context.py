@@ -26,8 +26,8 @@ MUTANTS = [
     ),
     Mutant(
         18,
-        "hidden[[first[row] + n_commit[row] + slot for row, slot in drafted_at]]",
-        "hidden[[first[row] + slot for row, slot in drafted_at]]",
+        "[first[row] + n_commit[row] + slot for row, slot in drafted_at]",
+        "[first[row] + slot for row, slot in drafted_at]",
     ),
     Mutant(
         18,
