@@ -17,7 +17,7 @@ from minittt.attention import TARGET
 from minittt.conversation import render
 from minittt.corpus import Corpus
 from minittt.model import Transformer
-from minittt.objective import Noise, Preset, draw_noise, example, read
+from minittt.objective import Noise, Preset, draw_noise, example, predict
 from minittt.packing import Batch, pack
 from minittt.scores import Score, ratio
 
@@ -61,7 +61,7 @@ def reply_nats(
         document = example(render(record, corpus, block), p, block, None, rng)  # (6, n)
         batch = pack([document] * draws, document.shape[1], vocabulary.pad)  # (draws, n)
         drawn = Noise(*(x.to(device) for x in noise(batch, p, generator)))
-        text, audio = read(model, batch.to(device), vocabulary, p, drawn)
+        text, audio = predict(model, batch.to(device), vocabulary, p, drawn)
         found.text.append(_mean(text.nats(), draws))
         found.audio.append(_mean(audio.nats(), draws))
         found.n_text.append(sum(bare.targets))

@@ -8,11 +8,13 @@ Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is th
          only clean earlier groups. One forward is an unbiased estimate of an upper bound on -log p, and every state that
          decoding can reach is one that training has seen, for the block sizes trained. No strategy is needed.
 
-Three more show what each part is worth: `mended` is `paper` with its three mistakes switched off, `ar` is `exact` with
-one audio token a block, `nar` is `exact` with the text of a reply denoised too. And `paper-banom`, `paper-ppm` and
-`paper-sst` are `paper` less one strategy.
+Three more show what each part is worth: `mended` is `paper` with its three mistakes corrected, `ar` is `exact` with
+one audio token per block, `nar` is `exact` with the text of a reply denoised too. And `paper-banom`, `paper-ppm` and
+`paper-sst` are `paper` without one strategy.
 
-The loss is three steps, each usable alone: `draw_noise`, one forward in `unified_loss`, and the weighing of what it read.
+The loss has three steps, each usable alone: `draw_noise`, `predict` (one forward) and `combine_losses`.
+
+To add a preset, add a line to `PRESETS`: `minittt train --preset NAME` and the tests that run over all presets find it.
 """
 
 import random
@@ -87,8 +89,12 @@ def preset(name: str) -> Preset:
 def draw_blocks(p: Preset, rng: random.Random) -> tuple[int | None, int | None]:
     """Block size of a record's spans, and the size of their first block or None if it is no different."""
     block = rng.choice(p.block_sizes)
-    smaller = [size for size in p.block_sizes if block is not None and size is not None and size < block]
-    return block, rng.choice(smaller) if smaller and rng.random() < p.short_first_block else None
+    if block is None:
+        return None, None
+    smaller = [size for size in p.block_sizes if size is not None and size < block]
+    if smaller and rng.random() < p.short_first_block:
+        return block, rng.choice(smaller)
+    return block, None
 
 
 def example(
@@ -120,18 +126,23 @@ def maskable_segments(batch: Batch, p: Preset, generator: torch.Generator) -> Te
         return torch.where(batch.noisy, batch.documents * stride + batch.groups, -1)
     target = batch.kinds == TARGET
     segments = torch.where(target, batch.documents, -1)
-    segments = mix_objectives(segments, p.banom, generator) if p.banom else segments
-    return preserve_prefix(segments, span_numbers(target), p.ppm, generator) if p.ppm else segments
+    if p.banom:
+        segments = mix_objectives(segments, p.banom, generator)
+    if p.ppm:
+        segments = preserve_prefix(segments, span_numbers(target), p.ppm, generator)
+    return segments
 
 
 def draw_noise(
     batch: Batch, p: Preset, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Noise:
     """All that is random in a batch's loss. `generator` lives on the CPU; `dtype` is that of the weights."""
-    segments = maskable_segments(batch, p, generator)
+    segments = maskable_segments(batch, p, generator)  # (B, L)
     if p.two_streams:
-        return Noise(*random_k_subset(segments, generator, dtype=dtype), segments)
-    return Noise(*independent_masks(segments, generator, p.eps, dtype=dtype), segments)
+        masked, weight = random_k_subset(segments, generator, dtype=dtype)  # (B, L), (B, L)
+    else:
+        masked, weight = independent_masks(segments, generator, p.eps, dtype=dtype)
+    return Noise(masked, weight, segments)
 
 
 # ---- the loss
@@ -139,7 +150,7 @@ def draw_noise(
 
 @dataclass
 class Loss:
-    """One batch's losses: `total` to be minimised, sums and counts to be averaged."""
+    """One batch's losses: `total` to be minimised, sums and counts for reporting."""
 
     total: Tensor
     text_sum: Tensor  # nats over text targets
@@ -164,27 +175,29 @@ def targets(batch: Batch, noise: Noise, vocabulary: Vocabulary, p: Preset) -> tu
     if p.denoise_text:
         is_text = batch.ids < vocabulary.first_code
         return slots & is_text, slots & ~is_text
-    after_mask = F.pad(noise.masked[:, :-1], (1, 0))
-    return batch.text_targets if p.text_at_mask else batch.text_targets & ~after_mask, slots
+    if p.text_at_mask:
+        return batch.text_targets, slots
+    follows_mask = F.pad(noise.masked[:, :-1], (1, 0))  # (B, L): the token before is MASK
+    return batch.text_targets & ~follows_mask, slots
 
 
-class Reading(NamedTuple):
-    """What one forward says of n tokens, and the tokens that stand for their modality in a mean."""
+class Predictions(NamedTuple):
+    """What one forward predicts for n tokens of one modality, and the tokens that the loss is averaged over."""
 
     logits: Tensor  # (n, choices), float32 or better
     index: Tensor  # (n,): the true token among the choices
     row: Tensor  # (n,): where in the batch it stands
     at: Tensor  # (n,)
-    weight: Tensor | None  # (n,); None = 1
+    weight: Tensor  # (n,): of the cross-entropy; 1 for text
     counted: Tensor  # (B, L) bool: all targets, or all slots that could have been masked
 
     def nats(self, share: Tensor | None = None) -> Tensor:
-        """The weighted sum of cross-entropies; with `share` (B, L) each is also multiplied by its token's."""
-        if self.weight is None and share is None:
-            return F.cross_entropy(self.logits, self.index, reduction="sum")
+        """The weighted sum of cross-entropies, (); with `share` (B, L) each is also multiplied by its token's."""
         losses = F.cross_entropy(self.logits, self.index, reduction="none")  # (n,)
-        losses = losses if self.weight is None else losses * self.weight
-        return (losses if share is None else losses * share[self.row, self.at].to(losses.dtype)).sum()
+        losses = losses * self.weight
+        if share is not None:
+            losses = losses * share[self.row, self.at].to(losses.dtype)
+        return losses.sum()
 
 
 def unified_loss(
@@ -201,51 +214,91 @@ def unified_loss(
     noise: taken instead of a fresh draw. counts: n_text and n_audio of a whole step of which this batch is a part, so
     that the totals of its parts add up to the step's. Raises MinitttError for counts with "sample" normalisation.
     """
+    # 1. Draw what is masked, and the weight of each masked slot.
     if noise is None:
         dtype = torch.promote_types(model.embed_tokens.weight.dtype, torch.float32)
         noise = draw_noise(batch, p, generator, dtype)
-    return weigh(*read(model, batch, vocabulary, p, noise), batch.documents, p, counts)
+    # 2. One forward; text is predicted from the token before, audio at the masked slot itself.
+    text, audio = predict(model, batch, vocabulary, p, noise)
+    # 3. Normalise each modality, and add them.
+    return combine_losses(text, audio, batch.documents, p, counts)
 
 
-def read(
+def predict(
     model: Transformer, batch: Batch, vocabulary: Vocabulary, p: Preset, noise: Noise
-) -> tuple[Reading, Reading]:
-    """One forward: target text i is read at i - 1, a masked slot at the slot itself."""
+) -> tuple[Predictions, Predictions]:
+    """One forward, of text and of audio: the text token at i is predicted at i - 1, a masked slot at the slot itself."""
+    # 1. Who sees whom.
     if p.two_streams:
         mask = two_stream_mask(batch.groups, batch.noisy, batch.documents)  # (B, L, L)
     else:
-        mask = group_mask(batch.groups, batch.documents)
-    hidden = model.hidden(
-        corrupt(batch.ids, noise.masked, vocabulary.mask), mask, batch.positions
-    )  # (B, L, d)
-    in_text, in_audio = targets(batch, noise, vocabulary, p)
-    text_ids = audio_ids = None
-    if p.restrict_classes:
-        text_ids, audio_ids = vocabulary.text_choices(), vocabulary.audio_choices()
-    if p.denoise_text:  # a slot of a reply may hold anything
-        text_ids = audio_ids = torch.cat([text_ids, audio_ids]) if p.restrict_classes else None
-        text = _read(model, hidden, batch, in_text, text_ids, noise)
+        mask = group_mask(batch.groups, batch.documents)  # (B, L, L)
+    # 2. The network sees MASK where noise put it.
+    x_t = corrupt(batch.ids, noise.masked, vocabulary.mask)  # (B, L)
+    hidden = model.hidden(x_t, mask, batch.positions)  # (B, L, d)
+    # 3. What is predicted: text targets, and the audio slots that are masked.
+    in_text, in_audio = targets(batch, noise, vocabulary, p)  # (B, L), (B, L)
+    text_choices, audio_choices = _choices(vocabulary, p)
+    if p.denoise_text:
+        text = _at_the_slot(model, hidden, batch, in_text, text_choices, noise)
     else:
-        text = _read(model, hidden, batch, in_text, text_ids)
-    return text, _read(model, hidden, batch, in_audio, audio_ids, noise)
+        text = _from_the_token_before(model, hidden, batch, in_text, text_choices)
+    audio = _at_the_slot(model, hidden, batch, in_audio, audio_choices, noise)
+    return text, audio
 
 
-def _read(
-    model, hidden: Tensor, batch: Batch, counted: Tensor, choices: Tensor | None, noise: Noise | None = None
-) -> Reading:
-    """With `noise` what is masked of `counted` (B, L), at its own place; without it all, one place earlier."""
-    row, at = (counted if noise is None else counted & noise.masked).nonzero(as_tuple=True)  # (n,), (n,)
-    index = batch.ids[row, at]
+def _choices(vocabulary: Vocabulary, p: Preset) -> tuple[Tensor | None, Tensor | None]:
+    """The ids that the softmax of text and of audio runs over, (n,) each and rising; None for all ids."""
+    if not p.restrict_classes:
+        return None, None
+    text_choices = vocabulary.text_choices()
+    audio_choices = vocabulary.audio_choices()
+    if p.denoise_text:  # a slot of a reply may hold anything
+        both = torch.cat([text_choices, audio_choices])
+        return both, both
+    return text_choices, audio_choices
+
+
+def _from_the_token_before(
+    model: Transformer, hidden: Tensor, batch: Batch, targets: Tensor, choices: Tensor | None
+) -> Predictions:
+    """Next-token prediction of `targets` (B, L) from hidden (B, L, d): autoregressive targets shift by one."""
+    row, at = targets.nonzero(as_tuple=True)  # (n,), (n,)
+    logits = _logits(model, hidden[row, at - 1], choices)  # (n, choices)
+    weight = torch.ones_like(row, dtype=logits.dtype)
+    return Predictions(logits, _index(batch.ids[row, at], choices), row, at, weight, targets)
+
+
+def _at_the_slot(
+    model: Transformer, hidden: Tensor, batch: Batch, slots: Tensor, choices: Tensor | None, noise: Noise
+) -> Predictions:
+    """Denoising of what is masked among `slots` (B, L) from hidden (B, L, d): diffusion targets do not shift."""
+    row, at = (slots & noise.masked).nonzero(as_tuple=True)  # (n,), (n,)
+    logits = _logits(model, hidden[row, at], choices)  # (n, choices)
+    return Predictions(logits, _index(batch.ids[row, at], choices), row, at, noise.weight[row, at], slots)
+
+
+def _logits(model: Transformer, hidden: Tensor, choices: Tensor | None) -> Tensor:
+    """hidden (n, d) -> logits (n, choices), in float32 at least: autocast computes them in bfloat16."""
     if choices is not None:
-        choices = choices.to(index.device)
-        index = torch.searchsorted(choices, index)
-    logits = model.logits(hidden[row, at - 1 if noise is None else at], choices)  # (n, choices)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return Reading(logits, index, row, at, None if noise is None else noise.weight[row, at], counted)
+        choices = choices.to(hidden.device)
+    logits = model.logits(hidden, choices)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def weigh(
-    text: Reading, audio: Reading, documents: Tensor, p: Preset, counts: tuple[int, int] | None = None
+def _index(ids: Tensor, choices: Tensor | None) -> Tensor:
+    """Where each id (n,) stands among the choices, which rise; without choices an id is its own index."""
+    if choices is None:
+        return ids
+    return torch.searchsorted(choices.to(ids.device), ids)
+
+
+def combine_losses(
+    text: Predictions,
+    audio: Predictions,
+    documents: Tensor,
+    p: Preset,
+    counts: tuple[int, int] | None = None,
 ) -> Loss:
     """Normalise each modality by itself: one joint mean would starve text, which has few tokens.
 
@@ -254,13 +307,17 @@ def weigh(
     """
     if counts and p.normalise != "token":
         raise MinitttError("counts of a whole step go with normalise 'token' only")
-    text_sum, audio_sum = text.nats(), audio.nats()
-    n_text, n_audio = int(text.counted.sum()), int(audio.counted.sum())
+    text_sum = text.nats()
+    audio_sum = audio.nats()
+    n_text = int(text.counted.sum())
+    n_audio = int(audio.counted.sum())
     if p.normalise == "token":
         over_text, over_audio = counts or (n_text, n_audio)
-        text_mean, audio_mean = text_sum / max(1, over_text), audio_sum / max(1, over_audio)
+        text_mean = text_sum / max(1, over_text)
+        audio_mean = audio_sum / max(1, over_audio)
     else:
-        text_mean, audio_mean = (r.nats(sample_shares(r.counted, documents)) for r in (text, audio))
+        text_mean = text.nats(sample_shares(text.counted, documents))
+        audio_mean = audio.nats(sample_shares(audio.counted, documents))
     total = p.text_weight * text_mean + p.audio_weight * audio_mean
     return Loss(total, text_sum.detach(), audio_sum.detach(), n_text, n_audio)
 

@@ -16,7 +16,7 @@ from minittt.corpus import load_corpus
 from minittt.decoding import Draft
 from minittt.likelihood import estimator
 from minittt.loader import Loader
-from minittt.objective import draw_noise, preset, read
+from minittt.objective import draw_noise, predict, preset
 from minittt.scores import Score
 from minittt.training import Trainer, TrainingSettings, rate_share
 from minittt.unmasking import confidence_released, entropy_bound, entropy_order, left_to_right, random_order
@@ -235,7 +235,7 @@ def test_hidden_context_is_hidden_and_the_rest_is_not():
         assert extra.equal(sum(found[part] for part in hidden).bool()) if hidden else not extra.any(), name
         changed = replace(batch, ids=torch.where(found["asked"] & ~batch.noisy, v.first_code, batch.ids))
         now, then = (
-            read(model, b, v, p, noise._replace(masked=noise.masked | extra))[1].logits
+            predict(model, b, v, p, noise._replace(masked=noise.masked | extra))[1].logits
             for b in (batch, changed)
         )
         assert now.allclose(then, rtol=0, atol=1e-12) == ("asked" in hidden)

@@ -5,51 +5,52 @@ from tests.mutants.run import Mutant
 MUTANTS = [
     # two streams
     Mutant(law=12, old="return torch.where(batch.noisy, batch", new="return torch.where(~batch.noisy, batch"),
-    Mutant(law=12, old="audio_ids, noise)", new="audio_ids)"),
-    Mutant(law=12, old="hidden[row, at - 1 if noise is None else at]", new="hidden[row, at]"),
-    Mutant(law=12, old="hidden[row, at - 1 if noise is None else at]", new="hidden[row, at - 1]"),
-    Mutant(law=12, old="losses if self.weight is None else losses * self.weight", new="losses"),
+    Mutant(
+        law=12,
+        old="audio = _at_the_slot(model, hidden, batch, in_audio, audio_choices, noise)",
+        new="audio = _from_the_token_before(model, hidden, batch, in_audio, audio_choices)",
+    ),
+    Mutant(law=12, old="(slots & noise.masked).nonzero", new="slots.nonzero"),
+    Mutant(law=12, old="hidden[row, at - 1]", new="hidden[row, at]"),
+    Mutant(law=12, old="hidden[row, at], choices", new="hidden[row, at - 1], choices"),
+    Mutant(law=12, old="losses = losses * self.weight", new="losses = losses * 1"),
     Mutant(law=12, old="two_stream_mask(batch.groups, batch.noisy, ", new="group_mask(batch.groups, "),
     Mutant(law=12, old="logits.to(torch.promote_types(logits.dtype, torch.float32))", new="logits.float()"),
     Mutant(law=12, old='"ar": Preset(True, (1,)),', new='"ar": Preset(False, (1,)),'),
     Mutant(
         law=15, old="return slots & is_text, slots & ~is_text", new="return slots & ~is_text, slots & is_text"
     ),
-    Mutant(law=15, old="torch.cat([text_ids, audio_ids]) if", new="text_ids if"),
+    Mutant(law=15, old="torch.cat([text_choices, audio_choices])", new="text_choices"),
     Mutant(
         law=15,
-        old="text = _read(model, hidden, batch, in_text, text_ids, noise)",
-        new="text = _read(model, hidden, batch, in_text, text_ids)",
+        old="text = _at_the_slot(model, hidden, batch, in_text, text_choices, noise)",
+        new="text = _from_the_token_before(model, hidden, batch, in_text, text_choices)",
     ),
     # released normalisation, noise and softmax; what mends them
     Mutant(law=13, old='restrict_classes=False, normalise="sample"', new='normalise="sample"'),
     Mutant(law=13, old='restrict_classes=False, normalise="sample"', new="restrict_classes=False"),
     Mutant(law=13, old="(size.clamp(min=1).double() * len(found))", new="size.clamp(min=1).double()"),
     Mutant(law=13, old="counted[real].long()", new="real[real].long()"),
-    Mutant(law=13, old="sample_shares(r.counted, documents)", new="sample_shares(documents >= 0, documents)"),
+    Mutant(
+        law=13, old="sample_shares(text.counted, documents)", new="sample_shares(documents >= 0, documents)"
+    ),
     Mutant(
         law=13, old="(row * (int(documents.max()) + 1) + documents)[real]", new="(0 * row + documents)[real]"
     ),
     Mutant(
         law=13, old="p.text_weight * text_mean + p.audio_weight * audio_mean", new="p.text_weight * text_mean"
     ),
-    Mutant(law=13, old="batch.text_targets & ~after_mask, slots", new="batch.text_targets, slots"),
+    Mutant(law=13, old="batch.text_targets & ~follows_mask, slots", new="batch.text_targets, slots"),
     Mutant(law=13, old="F.pad(noise.masked[:, :-1], (1, 0))", new="noise.masked"),
-    Mutant(law=13, old="if p.restrict_classes:\n", new="if False:\n"),
+    Mutant(law=13, old="if not p.restrict_classes:\n", new="if True:\n"),
     # strategies, where the objective uses them
-    Mutant(
-        law=14, old="mix_objectives(segments, p.banom, generator) if p.banom else segments", new="segments"
-    ),
+    Mutant(law=14, old="    if p.banom:\n", new="    if False:\n"),
     Mutant(
         law=14,
         old="mix_objectives(segments, p.banom, generator)",
         new="mix_objectives(segments, 1.0, generator)",
     ),
-    Mutant(
-        law=14,
-        old="preserve_prefix(segments, span_numbers(target), p.ppm, generator) if p.ppm else segments",
-        new="segments",
-    ),
+    Mutant(law=14, old="    if p.ppm:\n", new="    if False:\n"),
     Mutant(law=14, old="if rng.random() < p.sst:", new="if False:"),
     Mutant(law=14, old="sequence = truncate_span(sequence, rng)", new="truncate_span(sequence, rng)"),
     # two-stream examples
