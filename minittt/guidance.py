@@ -24,16 +24,16 @@ class GuidedContext:
     def __init__(
         self, context, prompts: list[list[int]], prompt_groups: list[list[int]], scale: float, pad: int
     ):
-        if [len(ids) for ids in prompts] != [len(groups) for groups in prompt_groups] or not all(prompts):
-            raise ValueError("every unconditional prompt needs at least one id, and one group per id")
-        self.context, self.scale, self.pad = context, scale, pad
-        self.prompt = pad_sequence([torch.tensor(x) for x in prompts], batch_first=True, padding_value=pad)
-        self.groups = pad_sequence(
-            [torch.tensor(x) for x in prompt_groups], batch_first=True, padding_value=-1
-        )
-        self.shift: Tensor | None = (
-            None  # (B, 1): how far group numbers differ between the halves, from the prompts on
-        )
+        for ids, groups in zip(prompts, prompt_groups, strict=True):
+            if not ids or len(ids) != len(groups):
+                raise ValueError("every unconditional prompt needs at least one id, and one group per id")
+        self.context = context
+        self.scale = scale
+        self.pad = pad
+        self.prompt = _padded(prompts, pad)  # (B, U)
+        self.groups = _padded(prompt_groups, -1)  # (B, U)
+        # (B, 1): how far group numbers differ between the halves once the prompts are committed
+        self.shift: Tensor | None = None
 
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         """See `decoding.Context`. The first call commits the prompts: each half gets its own."""
@@ -45,16 +45,23 @@ class GuidedContext:
         else:
             other = commit  # (B, C)
             other_groups = torch.where(commit_groups >= 0, commit_groups + self.shift, -1)  # (B, C)
-        width = max(commit.shape[1], other.shape[1])
-        ids = torch.cat(
-            [widen(x, (0, width - x.shape[1]), value=self.pad) for x in (commit, other)]
-        )  # (2B, W)
-        groups = torch.cat(
-            [widen(x, (0, width - x.shape[1]), value=-1) for x in (commit_groups, other_groups)]
-        )
-        conditional, unconditional = self.context.step(ids, groups, draft.repeat(2, 1)).chunk(
-            2
-        )  # (B, 1 + D, V)
+        ids = _stacked(commit, other, self.pad)  # (2B, W)
+        groups = _stacked(commit_groups, other_groups, -1)  # (2B, W)
+        logits = self.context.step(ids, groups, draft.repeat(2, 1))  # (2B, 1 + D, V)
+        conditional, unconditional = logits.chunk(2)  # (B, 1 + D, V) each
         guided = unconditional + (1 + self.scale) * (conditional - unconditional)
-        ruled_out = conditional == -torch.inf  # or not computed
-        return guided.masked_fill(ruled_out, -torch.inf)
+        not_allowed = conditional == -torch.inf  # or not computed
+        return guided.masked_fill(not_allowed, -torch.inf)
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    """Lists of numbers -> (B, longest), padded with `value`."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
+def _stacked(upper: Tensor, lower: Tensor, value: int) -> Tensor:
+    """(B, C) over (B, U) -> (2B, W), the narrower one padded with `value`."""
+    width = max(upper.shape[1], lower.shape[1])
+    upper = widen(upper, (0, width - upper.shape[1]), value=value)
+    lower = widen(lower, (0, width - lower.shape[1]), value=value)
+    return torch.cat([upper, lower])

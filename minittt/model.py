@@ -1,8 +1,8 @@
 """The Transformer: RMSNorm, rotary positions, grouped-query attention with QKV bias, SwiGLU (the shape of Qwen2.5).
 
 It knows nothing of audio or diffusion: who sees whom comes in as a mask, and nothing tells it how noisy its input is
-(absorbing diffusion needs no time: the number of MASKs says it all). Parameter names are those of Hugging Face's
-Qwen2, less the leading `model.`, so that a Qwen2 checkpoint loads by name.
+(absorbing diffusion needs no time embedding: the number of MASKs says it). Parameter names are those of Hugging Face's
+Qwen2 without the leading `model.`, so that a Qwen2 checkpoint loads by name.
 """
 
 import math
@@ -30,8 +30,13 @@ class ModelConfig:
     tie_embeddings: bool = True
     max_length: int = 512
 
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.d_model // self.n_heads
+
     def __post_init__(self) -> None:
-        if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
+        if self.d_model % self.n_heads or self.head_dim % 2:
             raise MinitttError(
                 f"d_model {self.d_model} must be an even number of channels for each of {self.n_heads} heads"
             )
@@ -44,7 +49,8 @@ class RMSNorm(nn.Module):
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., width) -> the same shape."""
@@ -54,8 +60,10 @@ class RMSNorm(nn.Module):
 def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the rotary angles. positions (B, L) -> two of (B, 1, L, head_dim / 2)."""
     precise = torch.promote_types(dtype, torch.float32)
-    frequency = theta ** -(torch.arange(0, head_dim, 2, device=positions.device, dtype=precise) / head_dim)
-    angle = positions[:, None, :, None].to(precise) * frequency  # (B, 1, L, head_dim / 2)
+    channel = torch.arange(0, head_dim, 2, device=positions.device, dtype=precise)  # (head_dim / 2,)
+    frequency = theta ** -(channel / head_dim)  # (head_dim / 2,)
+    position = positions[:, None, :, None].to(precise)  # (B, 1, L, 1)
+    angle = position * frequency  # (B, 1, L, head_dim / 2)
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -68,23 +76,33 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention of q (B, heads, L, head_dim) over k, v (B, kv_heads, K, head_dim).
 
-    mask (B, L, K) bool, True = may see; None: all is seen.
+    mask (B, L, K) bool, True = may see; None: everything is seen.
     """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return _attend_by_hand(q, k, v, mask)
+    shared = q.shape[1] // k.shape[1]
+    if shared > 1:  # heads that share a key
+        k = k.repeat_interleave(shared, dim=1)  # (B, heads, K, head_dim)
+        v = v.repeat_interleave(shared, dim=1)
+    if mask is not None:
+        mask = mask[:, None]  # (B, 1, L, K): the same for all heads
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _attend_by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """As `attend`. On a CPU in bfloat16 torch's own kernel takes twice as long."""
     B, heads, L, head_dim = q.shape
     kv_heads, K = k.shape[1:3]
     shared = heads // kv_heads
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        # torch's own kernels for this are twice slower
-        q = (q * head_dim**-0.5).reshape(B, kv_heads, shared * L, head_dim)
-        scores = q @ k.mT  # (B, kv_heads, shared * L, K)
-        scores = scores.view(B, kv_heads, shared, L, K)
-        if mask is not None:
-            unseen = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)  # (B, L, K)
-            scores = scores + unseen[:, None, None]
-        return (scores.softmax(-1).view(B, kv_heads, shared * L, K) @ v).view(B, heads, L, head_dim)
-    if shared > 1:
-        k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))  # (B, heads, K, head_dim)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None])
+    q = (q * head_dim**-0.5).reshape(B, kv_heads, shared * L, head_dim)
+    scores = q @ k.mT  # (B, kv_heads, shared * L, K)
+    scores = scores.view(B, kv_heads, shared, L, K)
+    if mask is not None:
+        hidden = torch.zeros(mask.shape, dtype=q.dtype)  # (B, L, K)
+        hidden = hidden.masked_fill_(~mask, -torch.inf)
+        scores = scores + hidden[:, None, None]
+    weights = scores.softmax(-1).view(B, kv_heads, shared * L, K)
+    return (weights @ v).view(B, heads, L, head_dim)
 
 
 class Attention(nn.Module):
@@ -92,8 +110,9 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.kv_heads = config.n_heads, config.n_kv_heads
-        self.head_dim = config.d_model // config.n_heads
+        self.heads = config.n_heads
+        self.kv_heads = config.n_kv_heads
+        self.head_dim = config.head_dim
         kv_width = self.kv_heads * self.head_dim
         self.q_proj = nn.Linear(config.d_model, config.d_model)
         self.k_proj = nn.Linear(config.d_model, kv_width)
@@ -106,9 +125,15 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(B, L, self.heads, self.head_dim).transpose(1, 2)  # (B, heads, L, head_dim)
         k = self.k_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         v = self.v_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
-        q, k = (rotate(x, *angles).to(v.dtype) for x in (q, k))  # autocast computes v alone in bfloat16
-        y = attend(q, k, v, mask) if cache is None else cache.attend(q, k, v)  # (B, heads, L, head_dim)
-        return self.o_proj(y.transpose(1, 2).reshape(B, L, -1))
+        cos, sin = angles
+        q = rotate(q, cos, sin).to(v.dtype)  # autocast computes v alone in bfloat16
+        k = rotate(k, cos, sin).to(v.dtype)
+        if cache is None:
+            y = attend(q, k, v, mask)  # (B, heads, L, head_dim)
+        else:
+            y = cache.attend(q, k, v)
+        y = y.transpose(1, 2).reshape(B, L, -1)  # (B, L, d)
+        return self.o_proj(y)
 
 
 class SwiGLU(nn.Module):
@@ -122,7 +147,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, d) -> (B, L, d)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate = F.silu(self.gate_proj(x))  # (B, L, d_ff)
+        return self.down_proj(gate * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -143,15 +169,18 @@ class Layer(nn.Module):
 
 @torch.no_grad()
 def place_codes(model: "Transformer", first_code: int, codebooks: Tensor, spread: float = 0.04) -> None:
-    """Let the embeddings of audio codes start where the codec has them: codes that sound alike begin alike.
+    """Start the embeddings of audio codes where the codec has them: codes that sound similar begin close together.
 
-    codebooks (n, dimension): the latent of each code, ids first_code and on. A random projection keeps their distances;
-    some noise keeps equal entries apart. spread: standard deviation of the embeddings, per channel.
+    codebooks (n, dimension): the latent of each code; their ids begin at `first_code`. A random projection roughly keeps
+    distances; some noise keeps equal entries apart. spread: standard deviation of the embeddings, per channel.
     """
     weight = model.embed_tokens.weight[first_code : first_code + len(codebooks)]  # (n, d)
-    latents = (codebooks - codebooks.mean(0)).to(weight)
-    placed = latents @ torch.randn(latents.shape[1], weight.shape[1]).to(weight)  # (n, d)
-    weight.copy_(spread * placed / placed.std() + 0.3 * spread * torch.randn(weight.shape).to(weight))
+    latents = (codebooks - codebooks.mean(0)).to(weight)  # (n, dimension)
+    projection = torch.randn(latents.shape[1], weight.shape[1]).to(weight)  # (dimension, d)
+    placed = latents @ projection  # (n, d)
+    placed = spread * placed / placed.std()
+    noise = torch.randn(weight.shape).to(weight)  # (n, d)
+    weight.copy_(placed + 0.3 * spread * noise)
 
 
 class Transformer(nn.Module):
@@ -171,9 +200,11 @@ class Transformer(nn.Module):
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
-                # what is added to the residual stream starts smaller, the more layers add to it (as in GPT-2)
-                added = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layers) if added else 0.02)
+                std = 0.02
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    # what is added to the residual stream starts smaller, the more layers add to it (as in GPT-2)
+                    std /= math.sqrt(2 * self.config.n_layers)
+                nn.init.normal_(parameter, std=std)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
@@ -187,16 +218,19 @@ class Transformer(nn.Module):
         B, L = ids.shape
         if positions is None:
             positions = torch.arange(L, device=ids.device).expand(B, L)
-        head_dim = self.config.d_model // self.config.n_heads
         x = self.embed_tokens(ids)  # (B, L, d)
-        angles = rotary(positions, head_dim, self.config.rope_theta, x.dtype)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask, angles, caches[i] if caches is not None else None)
+        angles = rotary(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        if caches is None:
+            caches = [None] * len(self.layers)
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer(x, mask, angles, cache)
         return self.norm(x)
 
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
         """hidden (..., d) -> logits (..., V); with `choices` (n,) long only those of these ids, (..., n)."""
-        weight = self.lm_head.weight if choices is None else self.lm_head.weight[choices]
+        weight = self.lm_head.weight  # (V, d)
+        if choices is not None:
+            weight = weight[choices]  # (n, d)
         return hidden @ weight.T
 
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
