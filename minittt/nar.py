@@ -1,7 +1,7 @@
 """Replies of a talker whose text is denoised too (preset `nar`): to the block decoder, such a reply is one span.
 
-ASSISTANT opens it, END closes it, and a slot may hold whatever replies are made of. Nothing makes slots agree on where
-words end and speech begins: what is out of place is passed over, and counted.
+ASSISTANT opens it, END closes it, and a slot may hold anything that replies are made of. Nothing makes slots agree on where
+words end and speech begins: tokens that are out of place are skipped, and counted.
 """
 
 from collections.abc import Callable
@@ -24,16 +24,23 @@ LONGEST = 256  # slots of a reply
 
 def reply_classes(v: Vocabulary) -> TokenClasses:
     """The decoder's classes: "audio" is all that replies are made of; "text" is the opener and, to end with, BOS."""
-    text, audio = torch.zeros(v.size, dtype=torch.bool), torch.zeros(v.size, dtype=torch.bool)
-    text[[v.assistant, v.bos]] = audio[v.text_choices()] = audio[v.audio_choices()] = True
-    return TokenClasses(text, audio, v.assistant, end_audio=v.end, end=v.bos, mask=v.mask, pad=v.pad)
+    text = torch.zeros(v.size, dtype=torch.bool)
+    text[v.assistant] = True
+    text[v.bos] = True
+    audio = torch.zeros(v.size, dtype=torch.bool)
+    audio[v.text_choices()] = True
+    audio[v.audio_choices()] = True
+    return TokenClasses(
+        text, audio, open_audio=v.assistant, end_audio=v.end, end=v.bos, mask=v.mask, pad=v.pad
+    )
 
 
 def greedy_text(sampling: Callable[[Tensor], Tensor], n_text: int) -> Callable[[Tensor], Tensor]:
     """Slots (N, A) that most likely hold text, one of the first n_text choices, are drawn greedily, as text is elsewhere."""
 
     def draw_from(logits: Tensor) -> Tensor:
-        is_text = logits.softmax(-1)[:, :n_text].sum(-1, keepdim=True) > 0.5  # (N, 1)
+        p = logits.softmax(-1)  # (N, A)
+        is_text = p[:, :n_text].sum(-1, keepdim=True) > 0.5  # (N, 1)
         return torch.where(is_text, Sampling(0.0)(logits), sampling(logits))
 
     return draw_from
@@ -41,18 +48,27 @@ def greedy_text(sampling: Callable[[Tensor], Tensor], n_text: int) -> Callable[[
 
 def split_reply(slots: list[int], v: Vocabulary) -> tuple[list[int], list[list[int]], int]:
     """The text pieces of a reply, the codes of its spans counted from 0, and how many tokens were out of place."""
-    pieces, spans, out_of_place, speaking = [], [], 0, False
+    pieces: list[int] = []
+    spans: list[list[int]] = []
+    out_of_place = 0
+    speaking = False
     for token in slots:
-        if token in (v.open, v.eoa):
-            out_of_place += speaking == (token == v.open)
-            speaking = token == v.open
-            spans += [[]] if speaking else []
+        if token == v.open:
+            if speaking:  # a span inside a span
+                out_of_place += 1
+            speaking = True
+            spans.append([])
+        elif token == v.eoa:
+            if not speaking:  # the end of nothing
+                out_of_place += 1
+            speaking = False
         elif token < v.text_size:
-            out_of_place += speaking
+            if speaking:  # text inside a span
+                out_of_place += 1
             pieces.append(token)
         elif speaking:
             spans[-1].append(token - v.first_code)
-        else:
+        else:  # a code outside of any span
             out_of_place += 1
     return pieces, spans, out_of_place
 
@@ -64,28 +80,52 @@ class DenoisingTalker(Talker):
         self, conversations: list[list], settings: Settings, seed: int = 0, max_length: int | None = None
     ) -> list[Reply]:
         """As `Talker.converse`. `overwritten` counts tokens that were out of place, too."""
-        v, replies, sampling = self.vocabulary, [Reply() for _ in conversations], settings.audio_sampling
+        v = self.vocabulary
+        replies = [Reply() for _ in conversations]
+        # 1. The prompts: replies of earlier turns are whole spans here, too.
         for reply, messages in zip(replies, conversations, strict=True):
             sequence = render({"messages": [*messages, ["assistant"]]}, self, reply=False)
             sequence = denoise_replies(sequence, settings.block_size, settings.first_block)
-            reply.prompt, reply.kinds = sequence.ids, sequence.kinds
+            reply.prompt = sequence.ids
+            reply.kinds = sequence.kinds
             kinds = torch.tensor(sequence.kinds)
             reply.groups = assign_groups(kinds, settings.block_size, settings.first_block).tolist()
-        classes, longest = reply_classes(v), max(len(r.prompt) for r in replies)
-        limits = {"max_text": 1, "max_spans": 1, "max_span": LONGEST, "full_span": False}
-        how = replace(settings, audio_sampling=greedy_text(sampling, len(v.text_choices())), **limits)
-        context = CachedContext(self.model, len(replies), v.pad, max_length or longest + LONGEST + 1, classes)
-        generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
-        given = [r.prompt for r in replies], [r.groups for r in replies]
-        for event in generate(context, *given, classes, how, generators):
+        # 2. To the decoder a reply is one span: no text before it, and none after it.
+        whole_reply = replace(
+            settings,
+            audio_sampling=greedy_text(settings.audio_sampling, len(v.text_choices())),
+            max_text=1,
+            max_spans=1,
+            max_span=LONGEST,
+            full_span=False,
+        )
+        classes = reply_classes(v)
+        longest = max(len(reply.prompt) for reply in replies)
+        capacity = max_length or longest + LONGEST + 1
+        context = CachedContext(self.model, len(replies), v.pad, capacity, classes)
+        # 3. Decode, and split each span into text and speech.
+        events = generate(
+            context,
+            [reply.prompt for reply in replies],
+            [reply.groups for reply in replies],
+            classes,
+            whole_reply,
+            [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))],
+        )
+        for event in events:
             replies[event.row].events.append(event)
             if isinstance(event, End):
                 self._split(replies[event.row], event)
         return replies
 
     def _split(self, reply: Reply, end: End) -> None:
-        pieces, reply.spans, out_of_place = split_reply(list(end.spans[0]), self.vocabulary)
-        reply.text, reply.nfe = self.tokeniser.decode(pieces), end.nfe
-        reply.ids, reply.groups = list(end.ids[:-1]), reply.groups + list(end.groups[:-1])
+        """Fill in a reply from the one span that the decoder took it for; its last token is the decoder's own end."""
+        pieces, spans, out_of_place = split_reply(list(end.spans[0]), self.vocabulary)
+        reply.text = self.tokeniser.decode(pieces)
+        reply.spans = spans
+        reply.ids = list(end.ids[:-1])
+        reply.groups = reply.groups + list(end.groups[:-1])
         reply.kinds = reply.kinds + [TARGET] * len(reply.ids)
-        reply.reason, reply.overwritten = "limit" if end.forced else "end", end.changed + out_of_place
+        reply.nfe = end.nfe
+        reply.reason = "limit" if end.forced else "end"
+        reply.overwritten = end.changed + out_of_place

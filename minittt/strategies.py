@@ -3,13 +3,13 @@
 In a single stream, text that follows a masked span is trained on MASKs, while a decoder has finished the span before it
 goes on writing. Each strategy shows the network some of what a decoder meets (TtT, arXiv 2509.20072):
 
-BANOM  batchwise AR and NAR objective mixing: some batches carry no noise, so that text also learns behind whole spans
+BANOM  batchwise AR and NAR objective mixing: some batches carry no noise, so that text also learns after clean spans
 PPM    prefix preservation masking: some records keep their earlier spans clean, as they are while a later one is filled
-SST    stochastic span truncation: some records stop inside their last span, so that its end cannot be read off the layout
+SST    stochastic span truncation: some records stop inside their last span, so that its layout does not give its end away
 
-Two streams need none of them: there, no text sees a MASK, and no block a noised one before it.
+Two streams need none of them: there, no text sees a MASK, and no block sees a noised one before it.
 
-`denoise_replies` is no strategy but a baseline: what if text were denoised as well?
+`denoise_replies` is not a strategy but a baseline: what if text were denoised as well?
 """
 
 import random
@@ -29,13 +29,16 @@ def mix_objectives(segments: Tensor, probability: float, generator: torch.Genera
     segments (B, L) long: which slots share one draw of noise, -1 = not maskable. Returns the same, or -1 everywhere.
     """
     clean = torch.rand((), generator=generator) < probability
-    return torch.full_like(segments, -1) if clean else segments
+    if clean:
+        return torch.full_like(segments, -1)
+    return segments
 
 
 def span_numbers(target: Tensor) -> Tensor:
     """Number the runs of True in each row, 0, 1, 2, ...: target (B, L) bool -> (B, L) long, -1 elsewhere."""
-    before = F.pad(target[:, :-1], (1, 0))
-    return torch.where(target, (target & ~before).cumsum(1) - 1, -1)
+    before = F.pad(target[:, :-1], (1, 0))  # (B, L): whether the token before is target
+    begins = target & ~before
+    return torch.where(target, begins.cumsum(1) - 1, -1)
 
 
 def preserve_prefix(
@@ -48,12 +51,14 @@ def preserve_prefix(
     """
     kept = segments.clone()
     for row in range(len(segments)):
-        for record in segments[row][segments[row] >= 0].unique().tolist():
-            mine = segments[row] == record
-            starts = spans[row][mine].unique()
+        maskable = segments[row] >= 0  # (L,)
+        for record in segments[row][maskable].unique().tolist():
+            of_record = segments[row] == record  # (L,)
+            span_numbers_here = spans[row][of_record].unique()
             if torch.rand((), generator=generator) < probability:
-                first = starts[torch.randint(len(starts), (), generator=generator)]
-                kept[row][mine & (spans[row] < first)] = -1
+                chosen = torch.randint(len(span_numbers_here), (), generator=generator)
+                earlier = of_record & (spans[row] < span_numbers_here[chosen])
+                kept[row][earlier] = -1
     return kept
 
 
@@ -79,21 +84,32 @@ def denoise_replies(sequence: Sequence, block: int, first: int | None = None) ->
     """Make each reply, its text, markers and audio, one run of slots to be denoised, filled to whole blocks with END.
 
     So a reply ends as a span does elsewhere: by the first END among its slots, which need not be the last one. The
-    filler of its audio spans goes: inside a reply nothing has to meet a block's end.
+    filler of its audio spans is dropped: inside a reply, nothing has to end where a block does.
     """
-    out, said = Sequence(), [t or k == TARGET for t, k in zip(sequence.targets, sequence.kinds, strict=True)]
-    tokens = zip(said, sequence.kinds, sequence.ids, strict=True)
-    for spoken, turn in groupby(tokens, key=lambda token: token[0]):
-        if not spoken:
+    out = Sequence()
+    tokens = []  # (is part of a reply, kind, id)
+    for is_target, kind, token in zip(sequence.targets, sequence.kinds, sequence.ids, strict=True):
+        tokens.append((is_target or kind == TARGET, kind, token))
+    for in_reply, turn in groupby(tokens, key=lambda token: token[0]):
+        if not in_reply:
             for _, kind, token in turn:
                 out.add([token], kind, False)
             continue
         reply = []
-        for kind, part in groupby(turn, key=lambda token: token[1]):
-            ids = [token for *_, token in part]
-            while kind == TARGET and len(ids) > 1 and ids[-2] == ids[-1]:  # no code equals the EOA after it
-                ids.pop()
+        for kind, run in groupby(turn, key=lambda token: token[1]):
+            ids = [token for _, _, token in run]
+            if kind == TARGET:
+                ids = _without_filler(ids)
             reply += ids
-        reply += reply[-1:] * filler(len(reply), block, first)
+        end = reply[-1]
+        reply += [end] * filler(len(reply), block, first)
         out.add(reply, TARGET, False)
     return out
+
+
+def _without_filler(ids: list[int]) -> list[int]:
+    """A span with one EOA at its end. No code equals the EOA after it, so equal neighbours at the end are filler."""
+    n = len(ids)
+    while n > 1 and ids[n - 2] == ids[n - 1]:
+        n -= 1
+    return ids[:n]

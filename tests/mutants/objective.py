@@ -10,7 +10,6 @@ MUTANTS = [
         old="audio = _at_the_slot(model, hidden, batch, in_audio, audio_choices, noise)",
         new="audio = _from_the_token_before(model, hidden, batch, in_audio, audio_choices)",
     ),
-    Mutant(law=12, old="(slots & noise.masked).nonzero", new="slots.nonzero"),
     Mutant(law=12, old="hidden[row, at - 1]", new="hidden[row, at]"),
     Mutant(law=12, old="hidden[row, at], choices", new="hidden[row, at - 1], choices"),
     Mutant(law=12, old="losses = losses * self.weight", new="losses = losses * 1"),

@@ -6,16 +6,16 @@ MUTANTS = [
     # BANOM
     Mutant(
         law=14,
-        old="generator=generator) < probability\n    return",
-        new="generator=generator) > probability\n    return",
+        old="clean = torch.rand((), generator=generator) <",
+        new="clean = torch.rand((), generator=generator) >",
     ),
-    Mutant(law=14, old="torch.full_like(segments, -1) if clean else segments", new="segments"),
+    Mutant(law=14, old="torch.full_like(segments, -1)", new="segments"),
     # PPM
-    Mutant(law=14, old="(target & ~before).cumsum(1) - 1", new="target.cumsum(1) - 1"),
-    Mutant(law=14, old="(target & ~before).cumsum(1) - 1", new="(target & ~before).cumsum(1)"),
-    Mutant(law=14, old="spans[row] < first", new="spans[row] <= first"),
-    Mutant(law=14, old="mine & (spans[row] < first)", new="spans[row] < first"),
-    Mutant(law=14, old="starts[torch.randint(len(starts), (), generator=generator)]", new="starts[-1]"),
+    Mutant(law=14, old="begins.cumsum(1) - 1", new="target.cumsum(1) - 1"),
+    Mutant(law=14, old="begins.cumsum(1) - 1", new="begins.cumsum(1)"),
+    Mutant(law=14, old="spans[row] < span_numbers_here", new="spans[row] <= span_numbers_here"),
+    Mutant(law=14, old="of_record & (spans[row]", new="(spans[row]"),
+    Mutant(law=14, old="torch.randint(len(span_numbers_here), (), generator=generator)", new="-1"),
     # SST
     Mutant(law=14, old="stop - start <= longer_than", new="stop - start < longer_than - 1"),
     Mutant(law=14, old="rng.uniform(0.3, 0.9)", new="rng.uniform(0.3, 1.1)"),
@@ -26,8 +26,8 @@ MUTANTS = [
         new="Sequence(sequence.ids[:cut] + sequence.ids[stop:], sequence.kinds[:cut] + sequence.kinds[stop:])",
     ),
     # text denoised too
-    Mutant(law=15, old="reply += reply[-1:] * filler(len(reply), block, first)", new="pass"),
+    Mutant(law=15, old="reply += [end] * filler(len(reply), block, first)", new="pass"),
     Mutant(law=15, old="filler(len(reply), block, first)", new="filler(len(reply), block, None)"),
-    Mutant(law=15, old="ids.pop()", new="break"),
+    Mutant(law=15, old="        n -= 1", new="        break"),
     Mutant(law=15, old="out.add([token], kind, False)", new="out.add([token], TARGET, False)"),
 ]
