@@ -138,6 +138,9 @@ def measure_policies(args) -> list[dict]:
     """All ways, on as many records of the held-out splits as asked for."""
     talker, codec, referee = Talker.load(args.talker), Codec.load(args.codec), Referee.load(args.referee)
     corpus = load_corpus(args.data)
+    talker.check_codec(codec)
+    talker.check_corpus(corpus)
+    referee.check_codec(codec)
     found = [family(corpus, split, name) for split in ("renditions", "voices") for name in ("tts", "qa")]
     records = [r for some in itertools.zip_longest(*found) for r in some if r and true_spans(r)][: args.items]
     records.sort(key=lambda record: record["family"])

@@ -175,7 +175,9 @@ def main() -> None:
     for i, record in enumerate(records):
         families.setdefault(record["family"], []).append(i)
     trainer = forgetful_trainer(corpus, ROOT / "runs" / "premise" / str(args.seed), settings)
-    trainer.model.load_state_dict(Talker.load(args.talker).model.state_dict())
+    base = Talker.load(args.talker)
+    base.check_corpus(corpus)
+    trainer.model.load_state_dict(base.model.state_dict())
     for point in train_for(trainer, args.seconds, 2, None, log):
         found = measure(trainer, records, args.block, args.draws)
         tables = {name: [asdict(s) for s in table(some_of(found, mine))] for name, mine in families.items()}

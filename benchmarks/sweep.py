@@ -154,6 +154,9 @@ def main() -> None:
     args = parser.parse_args()
     talker, codec, referee = Talker.load(args.talker), Codec.load(args.codec), Referee.load(args.referee)
     corpus, trained = load_corpus(args.data), trained_with(talker)
+    talker.check_codec(codec)
+    talker.check_corpus(corpus)
+    referee.check_codec(codec)
     records = [r for r in family(corpus, args.split, "qa") if true_spans(r)][: args.items]
     every = tqdm(ways(not trained.two_streams), unit="way")
     rows = [rounded(measure(talker, corpus, codec, referee, records, way)) for way in every]

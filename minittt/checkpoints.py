@@ -5,20 +5,19 @@ step and the settings. No random state is kept, because none is needed: what is 
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minittt.codec import whole_file
+from minittt.codec import whole_file, write_tensors
 from minittt.distributed import like, whole
 from minittt.errors import MinitttError
+from minittt.headers import STATE, complete, read_file, read_object
 from minittt.optimiser import Together
 
+FORMAT = "minittt training state 1"
 FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")  # may change when a run is resumed
 
 
@@ -37,11 +36,8 @@ def tensors_of(model: nn.Module, optimiser: Together) -> dict[str, Tensor]:
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep: int) -> None:
     """Write one state, then remove all but the newest `keep`."""
-    header = {"step": str(step), **{name: json.dumps(value) for name, value in header.items()}}
-    with whole_file(folder / f"state-{step:08d}.safetensors") as unfinished:
-        save_file(tensors, unfinished, metadata=header)
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # else a power cut could leave the new name with nothing behind it
+    header = {"format": FORMAT, "run": json.dumps({"step": step, **header})}
+    write_tensors(folder / f"state-{step:08d}.safetensors", tensors, header)
     for old in states(folder)[:-keep]:
         old.unlink()
 
@@ -50,13 +46,11 @@ def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
     """Step, tensors and header of the newest state that can be read. Raises MinitttError if there is none."""
     for path in reversed(states(folder)):
         try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            step = int(header.pop("step"))
-            return step, tensors, {name: json.loads(value) for name, value in header.items()}
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            tqdm.write(f"{path} cannot be read ({error}): going back to the state before it")
+            header, tensors = read_file(path, FORMAT)
+            run = complete(path, read_object(path, header, "run"), STATE, required=STATE)
+            return run.pop("step"), tensors, run
+        except MinitttError as error:
+            tqdm.write(f"a state cannot be read: {error}; going back to the state before it")
     raise MinitttError(f"{folder} holds no state to resume from")
 
 

@@ -24,6 +24,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 import types
 import warnings
@@ -32,6 +33,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -43,6 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FORMAT = "minittt-codec-1"  # written into the header of a codec file
+WRITER = "minittt 0.1.0"  # the version this file belongs to, written into the header of every file
 SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale) is taken for silent
 
 
@@ -107,6 +110,7 @@ class Codec(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
+        self.licence = "unknown"  # of the weights, as an SPDX identifier; it travels in the file's header
         self.hop = math.prod(config.ratios)
         self.frame_rate = config.sample_rate / self.hop
         encodec = import_encodec()
@@ -184,30 +188,34 @@ class Codec(nn.Module):
                 digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
 
+    def header(self) -> dict[str, str]:
+        """What a codec's file says of it, beside what `write_tensors` adds."""
+        return {
+            "format": FORMAT,
+            "config": json.dumps(asdict(self.config)),
+            "fingerprint": self.fingerprint(),
+            "licence": self.licence,
+        }
+
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write a safetensors file with the configuration in its header: the whole file, or none."""
-        header = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
         tensors = {name: value.cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}
-        with whole_file(path) as unfinished:
-            save_file(tensors, unfinished, metadata=header)
+        write_tensors(path, tensors, self.header())
 
     @classmethod
     def load(cls, path: str | Path) -> "Codec":
-        """Read what `save` wrote, in evaluation mode. Raises CodecError for a missing or foreign file."""
+        """Read what `save` wrote, in evaluation mode. Raises CodecError for a missing, damaged or foreign file."""
         _require(Path(path).is_file(), f"{path}: there is no such codec; `minittt codec train` writes one")
+        header, tensors = read_tensors(path, FORMAT)
+        config = header_value(path, header, "config")
         try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CodecError(f"{path}: not a codec, nor any safetensors file ({error})") from error
-        found = header.get("format")
-        _require(found == FORMAT, f"{path}: not a codec of format {FORMAT!r}; its header says {found!r}")
-        try:
-            codec = cls(CodecConfig(**json.loads(header["config"])))
-            codec.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CodecError(f"{path}: its weights do not fit its configuration ({error})") from error
+            codec = cls(CodecConfig(**config))
+            codec.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+            raise CodecError(
+                f"{path}: its weights do not fit its header's field 'config' ({error})"
+            ) from error
+        codec.licence = header.get("licence", "unknown")
         return codec.eval()
 
 
@@ -223,6 +231,7 @@ def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] 
     shape |= dict(codebook_size=1024, causal=True, true_skip=False, pad_mode="reflect")
     codec = Codec(CodecConfig(**shape, n_codebooks=int(bandwidth / 0.75)))
     if weights is None:
+        codec.licence = "CC-BY-NC-4.0"
         try:
             weights = import_encodec().EncodecModel.encodec_model_24khz().state_dict()
         except (OSError, RuntimeError) as error:
@@ -304,3 +313,126 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+# ---- files of tensors: codecs, and all else that this project writes as safetensors
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """Write tensors and a header of strings as one safetensors file: the whole file, or none.
+
+    header: `format` ends in the version of the format, as in "minittt-codec-1". Two fields are added: `written_by`,
+    and `checksum` over all else. Equal content gives equal bytes. Raises CodecError where nothing can be written.
+    """
+    header = {**header, "written_by": WRITER, "checksum": "0" * 64}
+    with whole_file(path) as unfinished:
+        save_file(tensors, unfinished, metadata=header)
+        with unfinished.open("rb+") as file:
+            _seal(file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
+
+
+def read_tensors(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file whose header gives `wanted` as its format.
+
+    Raises CodecError for a file that is damaged, is none of safetensors, or has another or a newer format. A file
+    without a checksum, as version 0.1.0 wrote them at first, is taken as it is.
+    """
+    what = _name_and_version(wanted)[0]
+    try:
+        with Path(path).open("rb") as file:
+            head = _read_head(file)
+            header = head.get("__metadata__", {})
+            _check_format(path, header.get("format"), wanted)
+            checksum = header.get("checksum")
+            if checksum is not None:
+                intact = checksum == _checksum(head, file)
+                _require(intact, f"{path}: is damaged (its checksum does not fit its content); copy it again")
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except CodecError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CodecError(f"{path}: not a {what}, nor any safetensors file ({error})") from error
+    return header, tensors
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """The header of any safetensors file, without its tensors. Raises CodecError if it is none."""
+    try:
+        with Path(path).open("rb") as file:
+            return _read_head(file).get("__metadata__", {})
+    except (OSError, ValueError, RecursionError) as error:
+        raise CodecError(f"{path}: no safetensors file ({error})") from error
+
+
+def header_value(path: str | Path, header: dict[str, str], field: str) -> dict:
+    """The JSON object in one field of a header. Raises CodecError naming a field that is missing or is none."""
+    _require(field in header, f"{path}: its header has no field {field!r}")
+    try:
+        value = json.loads(header[field])
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"{path}: its header's field {field!r} is not JSON ({error})") from error
+    found = type(value).__name__
+    _require(isinstance(value, dict), f"{path}: its header's field {field!r} is a {found}, not a JSON object")
+    return value
+
+
+def _read_head(file: BinaryIO) -> dict:
+    """The JSON with which a safetensors file begins: its tensors' places, and our header under `__metadata__`."""
+    length = os.fstat(file.fileno()).st_size
+    size = int.from_bytes(file.read(8), "little")
+    if size > length - 8:
+        raise ValueError(f"its header is said to have {size} bytes, but the whole file has {length}")
+    head = json.loads(file.read(size).decode("utf-8"))
+    if not isinstance(head, dict) or not isinstance(head.get("__metadata__", {}), dict):
+        raise ValueError("its header is no JSON object")
+    for field, value in head.get("__metadata__", {}).items():
+        if not isinstance(value, str):
+            raise ValueError(f"its header's field {field!r} is no string")
+    return head
+
+
+def _canonical(head: dict) -> bytes:
+    """The one way to write this head. It is as long as the way in which safetensors writes it."""
+    return json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _checksum(head: dict, file: BinaryIO) -> str:
+    """SHA-256 of a head without its checksum, then of the bytes of all tensors, which `file` is about to give."""
+    fields = {field: value for field, value in head["__metadata__"].items() if field != "checksum"}
+    digest = hashlib.sha256(_canonical({**head, "__metadata__": fields}))
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _seal(file: BinaryIO) -> None:
+    """Sort the head of a new file, which safetensors writes in random order, and fill in the checksum."""
+    head = _read_head(file)
+    size = file.tell() - 8
+    head["__metadata__"]["checksum"] = _checksum(head, file)
+    file.seek(8)
+    file.write(_canonical(head).ljust(size))
+
+
+def _name_and_version(stated: str) -> tuple[str, int]:
+    """What a format stands for, and its version: ("codec", 1) for "minittt-codec-1"; version 0 if it is not ours."""
+    parts = re.fullmatch(r"minittt[- ](.+)[- ](\d{1,9})", stated)
+    if parts is None:
+        return stated, 0
+    return parts[1], int(parts[2])
+
+
+def _check_format(path: str | Path, found: str | None, wanted: str) -> None:
+    """Raise CodecError unless the format found is the one wanted."""
+    if found == wanted:
+        return
+    name, version = _name_and_version(wanted)
+    found_name, found_version = _name_and_version(found or "")
+    if found_name == name and found_version > version:
+        raise CodecError(
+            f"{path}: a {name} of the newer format {found!r}; this version reads {wanted!r}: update minittt"
+        )
+    raise CodecError(f"{path}: not a {name} of format {wanted!r}; its header says {found!r}")

@@ -279,16 +279,19 @@ def train_codec(
     settings: CodecTrainingSettings,
     out: str | Path,
     log: str | Path | None = None,
+    licence: str = "unknown",
 ) -> Codec:
     """Train a codec on pairs (heard, meant) of waves (samples_i,); return it as written to `out`.
 
     It hears the first and learns to say the second, both at settings.config.sample_rate.
 
     out: written in half precision every minute and at the end. log: JSON lines, one per 200 steps: step,
-    seconds, loss (spectral distance), perplexity of the codes, entries revived so far.
+    seconds, loss (spectral distance), perplexity of the codes, entries revived so far. licence: of the codec, as an
+    SPDX identifier, for the file's header.
     """
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU crawl
     trainer = _Trainer(pairs, settings)
+    trainer.codec.licence = licence
     begin = saved = time.monotonic()
     if log:
         Path(log).write_text("")

@@ -258,7 +258,7 @@ def codec(args) -> None:
         settings = CodecTrainingSettings(minutes=args.minutes, seed=args.seed)
         rate, folder = settings.config.sample_rate, args.input
         pairs = read_corpus(folder, rate) if folder else draw_corpus(6000, args.seed)
-        train_codec(pairs, settings, args.output, log)
+        train_codec(pairs, settings, args.output, log, licence="unknown" if folder else "MIT")
     else:
         _roundtrip(args)
     print(f"wrote {args.output}")

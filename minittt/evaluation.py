@@ -98,6 +98,8 @@ class Evaluation:
         self, talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, split: str, settings: Settings
     ) -> None:
         talker.check_codec(codec)
+        talker.check_corpus(corpus)
+        referee.check_codec(codec)
         self.denoises_text = trained_with(talker).denoise_text
         if self.denoises_text:
             talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from minittt.codec import Codec, CodecError, flatten, read_audio
 from minittt.corpus import save_corpus
 from minittt.errors import MinitttError
+from minittt.headers import UNKNOWN
 from minittt.spoken_world import codec_info
 from minittt.vocabulary import train_tokeniser
 
@@ -87,8 +88,13 @@ def _record(family: str, *messages: list) -> dict:
     return {"family": family, "messages": list(messages)}
 
 
-def import_recordings(folder: str | Path, out: str | Path, codec: Codec, seed: int = 0) -> None:
-    """Read, encode and write; nothing is written if any file is missing or is not audio."""
+def import_recordings(
+    folder: str | Path, out: str | Path, codec: Codec, seed: int = 0, licence: str = UNKNOWN
+) -> None:
+    """Read, encode and write; nothing is written if any file is missing or is not audio.
+
+    licence: of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
+    """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
         raise MinitttError(f"there is no folder {folder}")
@@ -107,4 +113,4 @@ def import_recordings(folder: str | Path, out: str | Path, codec: Codec, seed: i
     train_tokeniser([*texts, *INSTRUCTIONS], out / "tokeniser.model")
     utterances = [{"text": row["text"], "voice": row["voice"]} for row in rows]
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
-    save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy())
+    save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy(), licence)

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from minittt.codec import whole_file
+from minittt import headers
+from minittt.codec import Codec, write_tensors
 from minittt.errors import MinitttError
 from minittt.sentences import WORDS
 from minittt.voices import REPLY
@@ -170,10 +169,11 @@ def loud_windows(wave: np.ndarray, window: int, hop: int) -> Tensor:
 
 
 class Referee:
-    """Judge of waveforms, numpy float arrays (n,) at `config.sample_rate` Hz."""
+    """Judge of waveforms, numpy float arrays (n,) at `config.sample_rate` Hz. `info`: see `headers.REFEREE`."""
 
-    def __init__(self, config: RefereeConfig | None = None) -> None:
+    def __init__(self, config: RefereeConfig | None = None, info: dict | None = None) -> None:
         self.config = config or RefereeConfig()
+        self.info = info or {}
         self.recogniser = Recogniser(self.config).eval()
         self.judge = VoiceJudge(self.config).eval()
 
@@ -223,33 +223,44 @@ class Referee:
         voices = self.window_voices(wave)
         return float(np.bincount(voices).max() / len(voices)) if len(voices) else 0.0
 
+    def check_codec(self, codec: Codec) -> None:
+        """Raise MinitttError if the codec's waveforms have another sample rate than this referee hears."""
+        if codec.config.sample_rate != self.config.sample_rate:
+            raise MinitttError(
+                f"this referee hears {self.config.sample_rate} Hz, but the codec given speaks at "
+                f"{codec.config.sample_rate} Hz: train a referee for that rate"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write both networks, halved in precision, with the configuration in the header."""
         parts = {"recogniser": self.recogniser, "judge": self.judge}
         tensors = {
             f"{p}.{n}": t.half().contiguous() for p, m in parts.items() for n, t in m.state_dict().items()
         }
-        with whole_file(path) as unfinished:
-            save_file(tensors, unfinished, {"format": FORMAT, "config": json.dumps(asdict(self.config))})
+        write_tensors(path, tensors, self.header())
+
+    def header(self) -> dict[str, str]:
+        """What a referee's file says of it, beside what `write_tensors` adds."""
+        info = {"licence": headers.UNKNOWN, **self.info}
+        return {"format": FORMAT, "config": json.dumps(asdict(self.config)), "info": json.dumps(info)}
 
     @classmethod
     def load(cls, path: str | Path) -> "Referee":
         """Read what `save` wrote. Raises MinitttError when the file is missing or is not a referee."""
         if not Path(path).is_file():
             raise MinitttError(f"there is no referee at {path}; train one with: minittt referee train")
+        header, tensors = headers.read_file(path, FORMAT)
+        config = headers.read_config(path, header, "config", RefereeConfig)
+        info = (
+            headers.read_object(path, header, "info") if "info" in header else {}
+        )  # the first files had none
+        info = headers.complete(path, info, headers.REFEREE)
         try:
-            with safe_open(str(path), "pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise MinitttError(f"{path} is not a safetensors file: {error}") from error
-        if header.get("format") != FORMAT:
-            raise MinitttError(f"{path} is {header.get('format', 'some other file')!r}, wanted {FORMAT!r}")
-        try:
-            config = json.loads(header["config"])
-            lists = {name: tuple(config[name]) for name in ("words", "voices")}
-            referee = cls(RefereeConfig(**{**config, **lists}))
-            nn.ModuleDict({"recogniser": referee.recogniser, "judge": referee.judge}).load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise MinitttError(f"{path}: its weights do not fit its header ({error})") from error
+            referee = cls(config, info)
+            networks = nn.ModuleDict({"recogniser": referee.recogniser, "judge": referee.judge})
+            networks.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise MinitttError(
+                f"{path}: its weights do not fit its header's field 'config' ({error})"
+            ) from error
         return referee

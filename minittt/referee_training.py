@@ -226,7 +226,7 @@ def train_referee(
     through = None if codec is None else load_codec(codec)
     torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)
-    referee = Referee()
+    referee = Referee(info={"licence": "MIT", "heard": ["formant"]})  # espeak-ng alone is heard here
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
     Path(log).parent.mkdir(parents=True, exist_ok=True)

@@ -222,7 +222,7 @@ def build(
     splits["train"] += transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
-    save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy())
+    save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy(), licence="MIT")
 
 
 def codec_info(codec) -> dict:

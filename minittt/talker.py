@@ -4,24 +4,23 @@
 making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
-import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from minittt import headers
 from minittt.attention import TARGET, assign_groups
-from minittt.codec import Codec, flatten, unflatten, whole_file
+from minittt.codec import Codec, flatten, unflatten, write_tensors
 from minittt.context import CachedContext
 from minittt.conversation import render
+from minittt.corpus import Corpus
 from minittt.decoding import BlockClosed, End, Event, Settings, SpanClosed, TextToken, generate
 from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer
+from minittt.objective import PRESETS
 from minittt.vocabulary import TextTokeniser, Vocabulary
 
 FORMAT = "minittt talker 1"
@@ -49,7 +48,7 @@ class Reply:
 
 
 class Talker:
-    """Model, vocabulary and tokeniser, and the fingerprint of the codec whose codes they were trained on."""
+    """Model, vocabulary and tokeniser. `info` says what they were trained on and how (`headers.TALKER`)."""
 
     def __init__(
         self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict
@@ -131,44 +130,98 @@ class Talker:
                 "use the codec it was trained with, or train a talker on this one"
             )
 
+    @property
+    def words(self) -> list[str] | None:
+        """All words in the text that this talker was trained on, sorted; None if its file is too old to say."""
+        return self.info.get("words")
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Raise MinitttError if the corpus has another tokeniser, codec, vocabulary or front end than this talker's."""
+        mine = _belongs_to(self)
+        theirs = _belongs_to(corpus)
+        wrong = []
+        for name, value in mine.items():
+            if value is not None and theirs[name] is not None and value != theirs[name]:
+                wrong.append(f"{name} {value} and the corpus {theirs[name]}")
+        if wrong:
+            raise MinitttError(
+                f"this talker has {'; '.join(wrong)}: use the corpus it was trained on, or train a talker on this one"
+            )
+
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write one safetensors file, whole or not at all."""
         tensors = {n: t.detach().cpu().to(dtype).contiguous() for n, t in self.model.state_dict().items()}
         if self.model.config.tie_embeddings:
             del tensors["lm_head.weight"]
-        proto = self.tokeniser.pieces.serialized_model_proto()
-        tensors["tokeniser"] = torch.frombuffer(bytearray(proto), dtype=torch.uint8)
-        header = {
+        tensors["tokeniser"] = torch.frombuffer(bytearray(self.tokeniser.proto), dtype=torch.uint8)
+        write_tensors(path, tensors, self.header())
+
+    def header(self) -> dict[str, str]:
+        """What a talker's file says of it, beside what `write_tensors` adds."""
+        info = {**self.info, "tokeniser": self.tokeniser.fingerprint()}
+        return {
             "format": FORMAT,
             "model": json.dumps(asdict(self.model.config)),
-            "info": json.dumps(self.info),
+            "vocabulary": json.dumps(asdict(self.vocabulary)),
+            "info": json.dumps(info),
         }
-        header["vocabulary"] = json.dumps(asdict(self.vocabulary))
-        with whole_file(path) as unfinished:
-            save_file(tensors, unfinished, metadata=header)
 
     @classmethod
     def load(cls, path: str | Path) -> "Talker":
         """Read what `save` wrote, in evaluation mode. Raises MinitttError for a missing or foreign file."""
         if not Path(path).is_file():
             raise MinitttError(f"{path}: there is no such talker; `minittt train` writes one")
+        header, tensors = headers.read_file(path, FORMAT)
+        config = headers.read_config(path, header, "model", ModelConfig)
+        vocabulary = headers.read_config(path, header, "vocabulary", Vocabulary)
+        info = headers.read_object(path, header, "info")
+        info = headers.complete(path, info, headers.TALKER, required=("codec",))
+        tokeniser = _tokeniser(path, tensors)
         try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise MinitttError(f"{path}: not a talker, nor any safetensors file ({error})") from error
-        if header.get("format") != FORMAT:
+            model = Transformer(config)
+            if config.tie_embeddings:
+                tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
+            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise MinitttError(
-                f"{path}: not a talker of format {FORMAT!r}; its header says {header.get('format')!r}"
+                f"{path}: its weights do not fit its header's field 'model' ({error})"
+            ) from error
+        if (vocabulary.size, vocabulary.text_size) != (config.vocab_size, len(tokeniser)):
+            raise MinitttError(
+                f"{path}: its header's field 'vocabulary' has {vocabulary.text_size} pieces and {vocabulary.size} ids, "
+                f"but there are {len(tokeniser)} in its tokeniser and {config.vocab_size} in its model"
             )
-        tokeniser = _tokeniser(bytes(tensors.pop("tokeniser").numpy()))
-        model = Transformer(ModelConfig(**json.loads(header["model"])))
-        if model.config.tie_embeddings:
-            tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        vocabulary = Vocabulary(**json.loads(header["vocabulary"]))
-        return cls(model.eval(), vocabulary, tokeniser, json.loads(header["info"]))
+        return cls(model.eval(), vocabulary, tokeniser, _with_what_follows(info, tokeniser))
+
+
+def _tokeniser(path: str | Path, tensors: dict[str, torch.Tensor]) -> TextTokeniser:
+    """Take the tokeniser out of the tensors of a talker's file."""
+    proto = tensors.pop("tokeniser", None)
+    if proto is None or proto.dtype != torch.uint8 or proto.dim() != 1:
+        raise MinitttError(f"{path}: it has no tokeniser: a row of bytes among its tensors")
+    return TextTokeniser.from_proto(proto.numpy().tobytes(), f"the tokeniser in {path}")
+
+
+def _with_what_follows(info: dict, tokeniser: TextTokeniser) -> dict:
+    """The fields of `info` that an older file lacks and that follow from what it has."""
+    name = (info["training"] or {}).get("preset")
+    if info["block_sizes"] is None and name in PRESETS:
+        info["block_sizes"] = list(PRESETS[name].block_sizes)
+    info["tokeniser"] = tokeniser.fingerprint()
+    return info
+
+
+def _belongs_to(part: Talker | Corpus) -> dict:
+    """What a talker and a corpus must agree in, by name; None where a file does not say."""
+    vocabulary = part.vocabulary
+    return {
+        "tokeniser": part.tokeniser.fingerprint(),
+        "codec": part.info["codec"],
+        "text pieces": vocabulary.text_size,
+        "codebooks": vocabulary.n_codebooks,
+        "codes in a codebook": vocabulary.codebook_size,
+        "front end": part.info.get("front_end"),
+    }
 
 
 def whole_frames(codes: list[int], n_codebooks: int, size: int) -> list[int]:
@@ -181,10 +234,3 @@ def _is_frame(codes: list[int], n_codebooks: int, size: int) -> bool:
     return len(codes) == n_codebooks and all(
         k * size <= code < (k + 1) * size for k, code in enumerate(codes)
     )
-
-
-def _tokeniser(proto: bytes) -> TextTokeniser:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{hashlib.sha256(proto).hexdigest()[:8]}.model"
-        path.write_bytes(proto)
-        return TextTokeniser(path)

@@ -232,7 +232,17 @@ class Trainer:
 
     def talker(self) -> Talker:
         """The model as it is now, ready to talk. All processes must call it."""
-        info = {"codec": self.corpus.info["codec"], "step": self.step, "training": asdict(self.s)}
+        about = self.corpus.info
+        info = {
+            "codec": about["codec"],
+            "tokeniser": self.corpus.tokeniser.fingerprint(),
+            "words": self.corpus.words,
+            "front_end": about.get("front_end"),
+            "licence": about.get("licence"),
+            "block_sizes": list(self.p.block_sizes),
+            "step": self.step,
+            "training": asdict(self.s),
+        }
         model = self.model
         if self.s.shard:
             model = Transformer(self.model.config).to(self.world.device)
@@ -243,7 +253,8 @@ class Trainer:
 
     def _header(self) -> dict:
         data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
-        return {"settings": asdict(self.s), "parts": self.parts, "data": data}
+        tokeniser = self.corpus.tokeniser.fingerprint()
+        return {"settings": asdict(self.s), "parts": self.parts, "data": data, "tokeniser": tokeniser}
 
     def _save(self) -> None:
         tensors = checkpoints.tensors_of(self.model, self.optimiser)

@@ -4,6 +4,8 @@ Text is SentencePiece's business; this file says which id means what, which ids 
 audio slot may hold.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +86,30 @@ class TextTokeniser:
             raise MinitttError(
                 f"no SentencePiece model at {path}; `minittt data build` or `data import` makes one"
             )
-        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._use(Path(path).read_bytes(), str(path))
+
+    @classmethod
+    def from_proto(cls, proto: bytes, name: str) -> "TextTokeniser":
+        """A tokeniser from the bytes of its SentencePiece model. `name` says in an error where they come from."""
+        tokeniser = cls.__new__(cls)
+        tokeniser._use(proto, name)
+        return tokeniser
+
+    def _use(self, proto: bytes, name: str) -> None:
+        try:
+            self.pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        except (RuntimeError, OSError) as error:
+            raise MinitttError(f"{name}: not a SentencePiece model ({error})") from error
         self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
+
+    @property
+    def proto(self) -> bytes:
+        """The SentencePiece model as bytes: what a file of it holds."""
+        return self.pieces.serialized_model_proto()
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that name this tokeniser: a hash of its SentencePiece model."""
+        return hashlib.sha256(self.proto).hexdigest()[:8]
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -108,6 +132,11 @@ class TextTokeniser:
     def decode(self, ids: list[int]) -> str:
         """Piece ids to text."""
         return self.pieces.decode(ids)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation: ["don't", "say", "two"] for "Don't say two!"."""
+    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
 def train_tokeniser(sentences: list[str], path: str | Path, size: int = 400) -> TextTokeniser:

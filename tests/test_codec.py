@@ -284,15 +284,24 @@ def test_law_13_a_file_that_is_no_codec_is_refused_and_says_why(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     refused("not a codec of format .*says None")
     save_file({"x": torch.zeros(1)}, path, metadata={"format": module.FORMAT})
-    refused("do not fit")
-    for config in ("[]", "{", '{"ratios": []}', '{"wings": 2}', '{"ratios": [3, 2], "n_filters": 2}'):
+    refused("has no field 'config'")
+    for config, message in (
+        ("[]", "field 'config' is a list, not"),
+        ("{", "field 'config' is not JSON"),
+        ("[" * 100_000, "field 'config' is not JSON"),
+        ('{"ratios": []}', "do not fit .* 'config'"),
+        ('{"ratios": 2}', "do not fit .* 'config'"),
+        ('{"lstm_layers": "two"}', "do not fit .* 'config'"),
+        ('{"wings": 2}', "do not fit .* 'config'"),
+        ('{"ratios": [3, 2], "n_filters": 2}', "do not fit .* 'config'"),
+    ):
         save_file({"x": torch.zeros(1)}, path, metadata={"format": module.FORMAT, "config": config})
-        refused("do not fit")
+        refused(message)
     codec = tiny()
     codec.save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])  # a copy that broke off
-    refused("not a codec")
+    refused("is damaged")
 
 
 # 14 to 17: recordings

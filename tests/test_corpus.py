@@ -211,7 +211,7 @@ def test_a_folder_that_is_no_corpus_is_named(tmp_path):
     train_tokeniser(["one two"], tmp_path / "tokeniser.model")
     save_corpus(
         tmp_path,
-        {"codebook_size": 4, "n_codebooks": 1},
+        {"codec": "none", "codebook_size": 4, "n_codebooks": 1},
         [np.array([1, 2])],
         [{"text": "", "voice": ""}],
         {"train": []},

@@ -17,7 +17,8 @@ HELPERS = {  # public, yet no formula of its own: parts and records of what the 
     "decoding": {"Context", "TokenClasses", "Draft", "Settings", "TextToken", "DenoisingStep", "BlockClosed", "SpanClosed",
                  "End", "Row", "sample_tokens", "collect"},
     "unmasking": {"lowest", "entropy", "random_order", "confidence_threshold", "policy_named", "Sampling"},
-    "codec": {"CodecError", "CodecConfig", "import_encodec", "pretrained_encodec_24khz", "write_audio", "whole_file"},
+    "codec": {"CodecError", "CodecConfig", "import_encodec", "pretrained_encodec_24khz", "write_audio", "whole_file",
+              "write_tensors", "read_tensors", "read_header", "header_value"},
 }  # fmt: skip
 
 

@@ -6,8 +6,10 @@ import torch
 from minittt.attention import TARGET
 from minittt.cli import SAMPLES
 from minittt.codec import Codec
+from minittt.corpus import load_corpus
 from minittt.decoding import DenoisingStep, Settings, TextToken
 from minittt.errors import MinitttError
+from minittt.referee import Referee
 from minittt.talker import Talker
 from minittt.unmasking import Sampling
 
@@ -78,5 +80,9 @@ def test_a_question_too_long_for_the_model_is_refused(talker):
 
 
 def test_the_shipped_files_belong_together(talker, codec):
+    corpus = load_corpus(SAMPLES / "corpus")
     talker.check_codec(codec)
+    corpus.check_codec(codec)
+    talker.check_corpus(corpus)
+    Referee.load(SAMPLES / "referee.safetensors").check_codec(codec)
     assert talker.vocabulary.codebook_size == codec.config.codebook_size

@@ -18,6 +18,9 @@ class ToyTokeniser:
     def __len__(self) -> int:
         return len(WORDS) + 1
 
+    def fingerprint(self) -> str:
+        return "toy"
+
     def encode(self, text: str) -> list[int]:
         return [WORDS.index(word) + 1 for word in text.split()]
 

@@ -54,15 +54,21 @@ MUTANTS = [
     Mutant(law=10, old="codes.transpose(0, 1), penalty.mean()", new="codes, penalty.mean()"),
     Mutant(law=11, old="value.cpu().half()", new="value.cpu().double()"),
     Mutant(law=11, old="return codec.eval()\n\n\ndef pretrained", new="return codec\n\n\ndef pretrained"),
-    Mutant(law=11, old="            codec.load_state_dict(tensors)\n", new=""),
+    Mutant(
+        law=11,
+        old="            codec.load_state_dict({name: value.float() for name, value in tensors.items()})\n",
+        new="",
+    ),
     Mutant(law=12, old="json.dumps(asdict(self.config), sort_keys=True).encode()", new='b""'),
     Mutant(law=12, old="name.encode() + value.cpu()", new="name.encode() or value.cpu()"),
-    Mutant(law=13, old="_require(found == FORMAT", new="_require(True"),
-    Mutant(law=13, old="(KeyError, TypeError, ValueError, RuntimeError)", new="(KeyError, ValueError)"),
+    Mutant(law=13, old="    if found == wanted:", new="    if found:"),
+    Mutant(
+        law=13, old="(TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError)", new="ValueError"
+    ),
     Mutant(
         law=13,
-        old="(SafetensorError, OSError) as error:\n            raise",
-        new="OSError as error:\n            raise",
+        old="(SafetensorError, OSError, ValueError, RecursionError) as error:",
+        new="OSError as error:",
     ),
     Mutant(
         law=14, old="soxr.resample(channels.mean(axis=1), rate, sample_rate)", new="channels.mean(axis=1)"

@@ -1,0 +1,162 @@
+"""What talkers, referees and corpora say of themselves: the names of the fields, and what each must hold.
+
+Talkers and referees hold these fields as one JSON object, `info`, in the header of their safetensors file, beside
+`format`, `written_by` and `checksum`; a corpus holds all of them in corpus.json. A field that an older file does not
+have is None ("not known"); one that this version does not know is kept and otherwise ignored.
+`data_samples/README.md` has the table.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from minittt.codec import CodecError, header_value, read_header, read_tensors
+from minittt.errors import MinitttError
+
+UNKNOWN = "unknown"  # the licence of what nobody gave one
+NO_FRONT_END = "none"  # codes are made of the waveform as it is
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_list_of_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(entry is None or _is_count(entry) for entry in value)
+
+
+def _is_object_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+
+
+def _is_object_of_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_count(entry) for entry in value.values())
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one field must hold, as a test and in words."""
+
+    fits: Callable[[Any], bool]
+    kind: str
+
+
+FIELDS = {
+    "format": Field(_is_text, "a string"),
+    "written_by": Field(_is_text, "a string"),  # the version of minittt
+    "codec": Field(_is_text, "a string"),  # its fingerprint
+    "tokeniser": Field(_is_text, "a string"),  # its fingerprint
+    "words": Field(_is_list_of_texts, "a list of strings"),  # all words in the text of the training split
+    "front_end": Field(_is_text, "a string"),  # what was done to a waveform before the codec encoded it
+    "licence": Field(_is_text, "a string"),  # an SPDX identifier, or "unknown"
+    "heard": Field(
+        _is_list_of_texts, "a list of strings"
+    ),  # the kinds of voices that a referee was trained on
+    "block_sizes": Field(_is_list_of_sizes, "a list of numbers or nulls"),  # that a talker was trained with
+    "settings": Field(_is_object, "an object"),  # of a run of training
+    "step": Field(_is_count, "a whole number"),
+    "training": Field(_is_object, "an object"),  # the settings of the training, the preset among them
+    "sample_rate": Field(_is_count, "a whole number"),  # Hz
+    "frame_rate": Field(_is_number, "a number"),  # Hz
+    "codebook_size": Field(_is_count, "a whole number"),
+    "n_codebooks": Field(_is_count, "a whole number"),
+    "splits": Field(_is_object_of_counts, "an object of whole numbers"),  # records in each
+    "utterances": Field(_is_count, "a whole number"),
+    "checksums": Field(
+        _is_object_of_texts, "an object of strings"
+    ),  # SHA-256 of each other file of the corpus
+}
+TALKER = ("codec", "tokeniser", "words", "front_end", "licence", "block_sizes", "step", "training")
+STATE = ("step", "settings")
+REFEREE = ("licence", "heard")
+CORPUS = (
+    *("format", "written_by", "codec", "sample_rate", "frame_rate", "codebook_size", "n_codebooks"),
+    *("tokeniser", "words", "front_end", "licence", "splits", "utterances", "checksums"),
+)
+
+
+def complete(path: str | Path, info: dict, names: tuple[str, ...], required: tuple[str, ...] = ()) -> dict:
+    """`info` with all fields in `names`, None where it has none, and what else it holds after them.
+
+    Raises MinitttError naming the file and a field that holds another kind of value, or is required and missing.
+    """
+    found = {}
+    for name in names:
+        value = info.get(name)
+        if value is None and name in required:
+            raise MinitttError(f"{path}: the field {name!r} is missing; it must be {FIELDS[name].kind}")
+        if value is not None and not FIELDS[name].fits(value):
+            raise MinitttError(f"{path}: the field {name!r} must be {FIELDS[name].kind}, not {value!r:.60}")
+        found[name] = value
+    unknown = {name: value for name, value in info.items() if name not in found}
+    return found | unknown
+
+
+def read_file(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """`codec.read_tensors`, but what is wrong with the file is raised as MinitttError."""
+    try:
+        return read_tensors(path, wanted)
+    except CodecError as error:
+        raise MinitttError(str(error)) from error
+
+
+def read_object(path: str | Path, header: dict[str, str], field: str) -> dict:
+    """The JSON object in one field of a header. Raises MinitttError naming a field that is missing or is none."""
+    try:
+        return header_value(path, header, field)
+    except CodecError as error:
+        raise MinitttError(str(error)) from error
+
+
+def read_config(path: str | Path, header: dict[str, str], field: str, config: type) -> Any:
+    """The dataclass `config` made of one field of a header. Raises MinitttError naming what does not fit it.
+
+    It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused.
+    """
+    values = read_object(path, header, field)
+    fits = {int: _is_count, float: _is_number, bool: _is_switch}
+    for entry in fields(config):
+        test = fits.get(entry.type, _is_list_of_texts)
+        if entry.name in values and not test(values[entry.name]):
+            value = values[entry.name]
+            raise MinitttError(f"{path}: its header's field {field!r} has {value!r:.60} for {entry.name}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return config(**values)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise MinitttError(f"{path}: its header's field {field!r} does not fit ({error})") from error
+
+
+def describe(path: str | Path) -> dict:
+    """All that the header of a safetensors file says, or corpus.json, JSON decoded; for printing."""
+    if Path(path).suffix == ".json":
+        return json.loads(Path(path).read_text())
+    found = {}
+    for name, text in sorted(read_header(path).items()):
+        is_json = text.startswith(("{", "["))
+        found[name] = json.loads(text) if is_json else text
+    return found
