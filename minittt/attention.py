@@ -66,22 +66,29 @@ def assign_groups(
     """
     if kinds.dim() not in (1, 2) or kinds.is_floating_point():
         raise ValueError(f"kinds must be integers (B, L) or (L,), not {kinds.dtype} {tuple(kinds.shape)}")
-    if unknown := set(kinds.unique().tolist()) - {PAD_KIND, TEXT, SOURCE, TARGET}:
+    unknown = set(kinds.unique().tolist()) - {PAD_KIND, TEXT, SOURCE, TARGET}
+    if unknown:
         raise ValueError(
             f"kinds are {PAD_KIND} (padding) to {TARGET} (target audio); found {sorted(unknown)}"
         )
-    block = _sizes_per_row("block_size", block_size, kinds)
+    L = kinds.shape[-1]
+    block = _sizes_per_row("block_size", block_size, kinds)  # (B, 1) or (1,)
     first = _sizes_per_row("first_block", first_block, kinds)
-    block = torch.where(block == 0, max(kinds.shape[-1], 1), block)  # (B, 1) or (1,): None covers any run
+    block = torch.where(block == 0, max(L, 1), block)  # None: a block that covers any run
     first = torch.where(first == 0, block, first)
-    position = torch.arange(kinds.shape[-1], device=kinds.device)  # (L,)
-    run_opens = torch.ones_like(kinds, dtype=torch.bool)
-    run_opens[..., 1:] = kinds[..., 1:] != kinds[..., :-1]
-    run_start = torch.where(run_opens, position, 0).cummax(-1).values  # (B, L) where the token's run began
-    past_first = position - run_start - first  # (B, L) tokens beyond the first block
-    block_opens = (kinds == TARGET) & (past_first >= 0) & (past_first % block == 0)
-    opens = (run_opens | block_opens | (kinds == TEXT)) & (kinds != PAD_KIND)
-    return (opens.cumsum(-1) - 1).masked_fill(kinds == PAD_KIND, PAD_GROUP)
+    # 1. Where a run of equal kinds begins, and for each token, where its own run began.
+    position = torch.arange(L, device=kinds.device)  # (L,)
+    run_begins = torch.ones_like(kinds, dtype=torch.bool)  # (B, L)
+    run_begins[..., 1:] = kinds[..., 1:] != kinds[..., :-1]
+    run_start = torch.where(run_begins, position, 0).cummax(-1).values  # (B, L)
+    # 2. Where a block of target audio begins: at the end of the first block, and every `block` tokens after it.
+    past_first = position - run_start - first  # (B, L): tokens beyond the first block; negative inside it
+    block_begins = (kinds == TARGET) & (past_first >= 0) & (past_first % block == 0)
+    # 3. A group begins there, and with every text token; counting beginnings numbers the groups.
+    group_begins = run_begins | block_begins | (kinds == TEXT)
+    group_begins = group_begins & (kinds != PAD_KIND)
+    groups = group_begins.cumsum(-1) - 1  # (B, L)
+    return groups.masked_fill(kinds == PAD_KIND, PAD_GROUP)
 
 
 def _sizes_per_row(name: str, size: int | Tensor | None, kinds: Tensor) -> Tensor:
@@ -138,7 +145,7 @@ def not_later(q: Tokens, k: Tokens) -> Tensor:
 
 
 def earlier(q: Tokens, k: Tokens) -> Tensor:
-    """The past alone: what a draft may see of what is committed."""
+    """The past alone: what a draft may see of the committed tokens."""
     return k.group < q.group
 
 
@@ -155,9 +162,8 @@ def one_stream(q: Tokens, k: Tokens) -> Tensor:
 def two_streams(q: Tokens, k: Tokens) -> Tensor:
     """The rule of a clean stream C and a noisy stream N, which carries the target audio a second time.
 
-    C sees C as one stream does, and never N: noise reaches neither text nor later blocks. N sees what was
-    there before its own group was begun, and that group: just what a decoder sees while it fills the group
-    in.
+    C sees C as one stream does, and never N: noise reaches neither text nor later blocks. N sees everything
+    before its own group, and that group: exactly what a decoder sees while it fills the group in.
     """
     clean_sees_clean = ~q.noisy & ~k.noisy & not_later(q, k)
     noisy_sees_clean = q.noisy & ~k.noisy & earlier(q, k)
@@ -214,10 +220,11 @@ def _tokens(groups: Tensor, documents: Tensor | None, noisy: Tensor | None = Non
             raise ValueError(f"{name} have shape {shapes}; they must agree")
     if noisy is not None and noisy.dtype != torch.bool:
         raise ValueError(f"noisy must be boolean, not {noisy.dtype}")
-    nothing = torch.zeros_like(groups)
-    return Tokens(
-        groups, nothing if documents is None else documents, nothing.bool() if noisy is None else noisy
-    )
+    if documents is None:
+        documents = torch.zeros_like(groups)
+    if noisy is None:
+        noisy = torch.zeros_like(groups, dtype=torch.bool)
+    return Tokens(groups, documents, noisy)
 
 
 # ---- the same rules for FlexAttention
@@ -254,39 +261,69 @@ def explain(
     if kinds.shape != groups.shape or not 0 <= query < len(groups):
         shapes = f"groups {tuple(groups.shape)}, kinds {tuple(kinds.shape)}"
         raise ValueError(f"{shapes} must be of one length L, and query in 0..L-1; it is {query}")
-    row = _tokens(groups[None], *(None if x is None else x[None] for x in (documents, noisy)))
-    seen = _square(one_stream if noisy is None else two_streams, row)[0, query].tolist()  # L booleans
-    tokens = [Tokens(*values) for values in zip(*(values[0].tolist() for values in row), strict=True)]
+    # 1. One row of the mask.
+    documents_row = None if documents is None else documents[None]
+    noisy_row = None if noisy is None else noisy[None]
+    row = _tokens(groups[None], documents_row, noisy_row)
+    rule = one_stream if noisy is None else two_streams
+    seen = _square(rule, row)[0, query].tolist()  # L booleans
+    # 2. A name and a remark for each key.
+    tokens = []
+    for group, document, is_noisy in zip(*(values[0].tolist() for values in row), strict=True):
+        tokens.append(Tokens(group, document, is_noisy))
     names = [_name(tokens, kinds.tolist(), i) for i in range(len(tokens))]
-    remarks = [_remark(tokens[query], k, sees) for k, sees in zip(tokens, seen, strict=True)]
-    parts = {True: [], False: []}
+    remarks = [_remark(tokens[query], key, sees) for key, sees in zip(tokens, seen, strict=True)]
+    # 3. Neighbours of which the same can be said are named together.
+    visible_parts = []
+    hidden_parts = []
     for (sees, name, remark), run in groupby(range(len(tokens)), lambda i: (seen[i], names[i], remarks[i])):
-        first, *rest = run
-        parts[sees].append(f"{name} ({first}" + (f"-{rest[-1]}" if rest else "") + f"{remark})")
-    where = "" if documents is None else f" of document {tokens[query].document}"
-    hidden = "; does not see: " + ", ".join(parts[False]) if parts[False] else ""
-    return f"token {query}, {names[query]}{where}, sees: {', '.join(parts[True])}{hidden}"
+        positions = list(run)
+        where = str(positions[0])
+        if len(positions) > 1:
+            where += f"-{positions[-1]}"
+        part = f"{name} ({where}{remark})"
+        if sees:
+            visible_parts.append(part)
+        else:
+            hidden_parts.append(part)
+    # 4. The sentence.
+    sentence = f"token {query}, {names[query]}"
+    if documents is not None:
+        sentence += f" of document {tokens[query].document}"
+    sentence += ", sees: " + ", ".join(visible_parts)
+    if hidden_parts:
+        sentence += "; does not see: " + ", ".join(hidden_parts)
+    return sentence
 
 
 def _name(tokens: list[Tokens], kinds: list[int], i: int) -> str:
     """What token i is: "text", "source span 1", "noisy audio block 2", "padding"."""
     group, document, noisy = tokens[i]
-    if group == PAD_GROUP or kinds[i] == TEXT:
-        return "padding" if group == PAD_GROUP else "text"
-    alike = [
-        t.group for t, kind in zip(tokens, kinds, strict=True) if (kind, t.document) == (kinds[i], document)
-    ]
-    number = len({other for other in alike if other <= group})
-    return (
-        "source span" if kinds[i] == SOURCE else "noisy audio block" if noisy else "audio block"
-    ) + f" {number}"
+    if group == PAD_GROUP:
+        return "padding"
+    if kinds[i] == TEXT:
+        return "text"
+    if kinds[i] == SOURCE:
+        what = "source span"
+    elif noisy:
+        what = "noisy audio block"
+    else:
+        what = "audio block"
+    # its number: how many groups of this kind there are in the document up to its own
+    groups_up_to_here = set()
+    for token, kind in zip(tokens, kinds, strict=True):
+        if kind == kinds[i] and token.document == document and token.group <= group:
+            groups_up_to_here.add(token.group)
+    return f"{what} {len(groups_up_to_here)}"
 
 
 def _remark(q: Tokens, k: Tokens, sees: bool) -> str:
-    """Why a key is hidden, or that it is the query's own group; empty where the name says it all."""
-    own_group = (k.group, k.document) == (q.group, q.document)
-    if sees or PAD_GROUP in (q.group, k.group):
-        return ", its own" if sees and own_group else ""
+    """Why a key is hidden, or that it is the query's own group; empty where the name is enough."""
+    own_group = k.group == q.group and k.document == q.document
+    if sees:
+        return ", its own" if own_group else ""
+    if PAD_GROUP in (q.group, k.group):
+        return ""
     if k.document != q.document:
         return f", document {k.document}"
     if k.noisy:

@@ -84,14 +84,24 @@ class Geometric:
 
     def alpha(self, t: Tensor) -> Tensor:
         """Probability (...) that a token is still itself at time t (...)."""
-        alpha_0, alpha_1 = self._survival(torch.zeros_like(t)), self._survival(torch.ones_like(t))
-        return (self._survival(t) - alpha_1) / (alpha_0 - alpha_1) if self.stretched else self._survival(t)
+        alpha = self._survival(t)
+        if not self.stretched:
+            return alpha
+        alpha_0, alpha_1 = self._ends(t)
+        return (alpha - alpha_1) / (alpha_0 - alpha_1)
 
     def alpha_prime(self, t: Tensor) -> Tensor:
         """d alpha / dt (...) at t (...): -sigma'(t) exp(-sigma(t)), sigma' = sigma log(high / low)."""
-        slope = -self._sigma(t) * math.log(self.high / self.low) * self._survival(t)
-        alpha_0, alpha_1 = self._survival(torch.zeros_like(t)), self._survival(torch.ones_like(t))
-        return slope / (alpha_0 - alpha_1) if self.stretched else slope
+        sigma_prime = self._sigma(t) * math.log(self.high / self.low)
+        slope = -sigma_prime * self._survival(t)
+        if not self.stretched:
+            return slope
+        alpha_0, alpha_1 = self._ends(t)
+        return slope / (alpha_0 - alpha_1)
+
+    def _ends(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The unstretched alpha(0) and alpha(1), in the shape of t."""
+        return self._survival(torch.zeros_like(t)), self._survival(torch.ones_like(t))
 
     def _sigma(self, t: Tensor) -> Tensor:
         return self.low ** (1 - t) * self.high**t
@@ -124,10 +134,12 @@ def subs(logits: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
     if logits.shape[:-1] != x_t.shape or not 0 <= mask_id < logits.shape[-1]:
         found = f"logits {tuple(logits.shape)}, x_t {tuple(x_t.shape)}, mask_id {mask_id}"
         raise ValueError(f"{found}; logits must be the shape of x_t and V more, with mask_id below V")
-    mask_column = torch.arange(logits.shape[-1], device=logits.device) == mask_id  # (V,)
-    log_p = logits.masked_fill(mask_column, -math.inf).log_softmax(-1)  # (..., V)
-    itself = F.one_hot(x_t, logits.shape[-1]).to(log_p.dtype).log()  # (..., V): 0 at x_t, -inf elsewhere
-    return torch.where((x_t == mask_id).unsqueeze(-1), log_p, itself)
+    V = logits.shape[-1]
+    is_mask_id = torch.arange(V, device=logits.device) == mask_id  # (V,)
+    log_p = logits.masked_fill(is_mask_id, -math.inf).log_softmax(-1)  # (..., V)
+    itself = F.one_hot(x_t, V).to(log_p.dtype).log()  # (..., V): 0 at x_t, -inf elsewhere
+    masked = (x_t == mask_id).unsqueeze(-1)  # (..., 1)
+    return torch.where(masked, log_p, itself)
 
 
 def posterior(x_t: Tensor, p_x0: Tensor, alpha_s: float, alpha_t: float, mask_id: int) -> Tensor:
@@ -144,9 +156,12 @@ def posterior(x_t: Tensor, p_x0: Tensor, alpha_s: float, alpha_t: float, mask_id
     if alpha_t == 1 and masked.any():
         raise ValueError("x_t holds MASK at alpha_t = 1, where nothing is masked; alpha_t must be below 1")
     itself = F.one_hot(x_t, p_x0.shape[-1]).to(p_x0.dtype)  # (..., V); for a masked token: one-hot MASK
-    revealed_by_s = (alpha_s - alpha_t) / (1 - alpha_t) if alpha_t < 1 else 0.0
-    stays_masked = (1 - alpha_s) / (1 - alpha_t) if alpha_t < 1 else 1.0
-    return torch.where(masked.unsqueeze(-1), revealed_by_s * p_x0 + stays_masked * itself, itself)
+    if alpha_t == 1:  # nothing is masked
+        return itself
+    revealed_by_s = (alpha_s - alpha_t) / (1 - alpha_t)
+    stays_masked = (1 - alpha_s) / (1 - alpha_t)
+    of_masked = revealed_by_s * p_x0 + stays_masked * itself  # (..., V)
+    return torch.where(masked.unsqueeze(-1), of_masked, itself)
 
 
 def _check_alphas(alpha_s: float, alpha_t: float) -> None:
@@ -180,17 +195,22 @@ def random_k_subset(
     E_{k-subset} CE. `stratified` spreads the fractions (k - 1/2)/n evenly over all groups of the batch; each
     k stays exactly uniform.
     """
-    index, group, size = _groups_of(segments)
+    index, group, size = _groups_of(segments)  # (N,), (N,), (G,)
+    N = len(index)
+    # 1. How many tokens of each group are masked: uniform on 1..n.
     u = _uniforms(len(size), generator, stratified).to(segments.device)  # (G,)
     k = (u * size).long().clamp(max=size - 1) + 1  # (G,); the clamp: u may round up to 1
-    # A uniform shuffle, then a stable sort by group: the ranks inside a group are a uniform permutation.
-    shuffled = torch.randperm(len(index), generator=generator, device=generator.device).to(segments.device)
+    # 2. A random rank for each token inside its group: a uniform shuffle, then a stable sort by group.
+    shuffled = torch.randperm(N, generator=generator, device=generator.device).to(segments.device)  # (N,)
     by_group = shuffled[group[shuffled].argsort(stable=True)]  # (N,)
-    rank = torch.empty_like(by_group)  # (N,)
-    rank[by_group] = torch.arange(len(index), device=index.device)
-    rank -= (size.cumsum(0) - size)[group]
-    chosen = rank < k[group]
-    return _scatter(segments, index, chosen, (size / k.double())[group], dtype)
+    place = torch.empty_like(by_group)  # (N,)
+    place[by_group] = torch.arange(N, device=index.device)
+    group_start = size.cumsum(0) - size  # (G,)
+    rank = place - group_start[group]  # (N,)
+    # 3. The k lowest ranks are a uniform k-subset, and weigh n/k.
+    chosen = rank < k[group]  # (N,)
+    weight = size / k.double()  # (G,)
+    return _scatter(segments, index, chosen, weight[group], dtype)
 
 
 def independent_masks(
@@ -211,15 +231,20 @@ def independent_masks(
     """
     if weighting not in ("inverse_p", "by_count"):
         raise ValueError(f"weighting is {weighting!r}; it must be 'inverse_p' or 'by_count'")
-    index, group, size = _groups_of(segments)
+    index, group, size = _groups_of(segments)  # (N,), (N,), (G,)
+    # 1. A time for each group, and from it the probability that one of its tokens is masked.
     t = _uniforms(len(size), generator, stratified).to(segments.device)  # (G,)
     p = mask_probability(t, eps)  # (G,)
-    u = torch.rand(len(index), generator=generator, device=generator.device, dtype=torch.float64)
-    chosen = u.to(segments.device) < p[group]
+    # 2. A coin for each token.
+    u = torch.rand(len(index), generator=generator, device=generator.device, dtype=torch.float64)  # (N,)
+    chosen = u.to(segments.device) < p[group]  # (N,)
+    # 3. The weight of a group's masked tokens.
     if weighting == "inverse_p":
-        return _scatter(segments, index, chosen, (1 / p)[group], dtype)
-    k = torch.zeros_like(size).index_add_(0, group, chosen.long())  # (G,)
-    return _scatter(segments, index, chosen, count_weight(k, size, eps)[group], dtype)
+        weight = 1 / p  # (G,)
+    else:
+        k = torch.zeros_like(size).index_add_(0, group, chosen.long())  # (G,)
+        weight = count_weight(k, size, eps)  # (G,)
+    return _scatter(segments, index, chosen, weight[group], dtype)
 
 
 def mask_probability(t: Tensor, eps: float) -> Tensor:
@@ -236,8 +261,11 @@ def count_weight(k: Tensor, n: Tensor, eps: float = 0.0) -> Tensor:
     so at eps = 0 it is the mean of 1/p given the set: (n + 1)/k. k, n (G,) long -> (G,) float64, 0 for k = 0.
     """
     _check_eps(eps)
-    weight = torch.where(k > 0, (1 - eps) * (n.double() + 1) / k.clamp(min=1), 0.0)
-    return weight / _binomial_cdf(k, n + 1, eps) if eps > 0 else weight
+    weight = (1 - eps) * (n.double() + 1) / k.clamp(min=1)  # (G,)
+    weight = torch.where(k > 0, weight, 0.0)
+    if eps > 0:
+        weight = weight / _binomial_cdf(k, n + 1, eps)
+    return weight
 
 
 def _check_eps(eps: float) -> None:
@@ -247,11 +275,15 @@ def _check_eps(eps: float) -> None:
 
 def _binomial_cdf(k: Tensor, n: Tensor, p: float) -> Tensor:
     """P(Binomial(n, p) <= k) for 0 < p < 1. k, n (G,) long -> (G,) float64."""
-    j = torch.arange(int(k.max()) + 1 if len(k) else 0, device=k.device, dtype=torch.float64)  # (J,)
+    if len(k) == 0:
+        return torch.zeros(0, dtype=torch.float64, device=k.device)
+    j = torch.arange(int(k.max()) + 1, device=k.device, dtype=torch.float64)  # (J,)
     n = n.double().unsqueeze(1)  # (G, 1)
-    log_choose = torch.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma((n - j).clamp(min=0) + 1)  # (G, J)
-    pmf = (log_choose + j * math.log(p) + (n - j) * math.log1p(-p)).exp()
-    return (pmf * (j <= k.unsqueeze(1))).sum(1)
+    rest = (n - j).clamp(min=0)  # (G, J)
+    log_choose = torch.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(rest + 1)  # (G, J)
+    log_pmf = log_choose + j * math.log(p) + (n - j) * math.log1p(-p)  # (G, J)
+    counted = j <= k.unsqueeze(1)  # (G, J)
+    return (log_pmf.exp() * counted).sum(1)
 
 
 def _groups_of(segments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,9 +292,11 @@ def _groups_of(segments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = f"{segments.dtype} {tuple(segments.shape)}"
         raise ValueError(f"segments is {found}; it must be torch.long (B, L), -1 where nothing may be masked")
     index = (segments >= 0).flatten().nonzero().squeeze(1)  # (N,)
-    row = index // max(segments.shape[1], 1)
-    number = segments.flatten()[index]
-    stride = number.max() + 1 if len(index) else 1
+    row = index // max(segments.shape[1], 1)  # (N,)
+    number = segments.flatten()[index]  # (N,)
+    stride = 1  # larger than any number, so that equal numbers in two rows stay apart
+    if len(index):
+        stride = number.max() + 1
     _, group, size = torch.unique(row * stride + number, return_inverse=True, return_counts=True)
     return index, group, size
 

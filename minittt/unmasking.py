@@ -55,13 +55,14 @@ def entropy_order(draft) -> Tensor:
 
 
 def confidence_released(draft) -> Tensor:
-    """The slots whose *drawn* token is likeliest, as in the released code: a lucky draw is kept, an unlucky
-    one drawn again: likely tokens are too frequent (two independent bits, p = .9: P(11) = .891, not .81)."""
-    return lowest(draft, -draft.p.gather(-1, draft.candidates[:, None])[:, 0])
+    """The slots whose *drawn* token is most likely, as in the released code. A lucky draw is kept and an unlucky
+    one drawn again, so likely tokens are too frequent (two independent bits, p = .9: P(11) = .891, not .81)."""
+    p_of_drawn = draft.p.gather(-1, draft.candidates[:, None])[:, 0]  # (D,)
+    return lowest(draft, -p_of_drawn)
 
 
 def confidence_threshold(draft, threshold: float = 0.9) -> Tensor:
-    """All slots whose likeliest token has more than `threshold`, at least one; steps do not count."""
+    """All slots whose most likely token has more than `threshold`, at least one; steps do not count."""
     top = draft.p.amax(-1).masked_fill(~draft.masked, -1.0)  # (D,)
     best = torch.zeros_like(draft.masked).index_fill(0, top.argmax(), True)
     return draft.masked & (top > threshold) | best
@@ -74,7 +75,8 @@ def entropy_bound(draft, gamma: float = 0.5) -> Tensor:
     H = entropy(draft.p).masked_fill(~draft.masked, math.inf)  # (D,)
     H, order = H.sort(stable=True)  # any set is beaten by the same number of lowest entropies
     allowed = H.cumsum(0) - H <= gamma  # sum - max of the n lowest; the first is always 0
-    return torch.zeros_like(draft.masked).index_fill(0, order[allowed & H.isfinite()], True)
+    chosen = order[allowed & H.isfinite()]
+    return torch.zeros_like(draft.masked).index_fill(0, chosen, True)
 
 
 POLICIES: dict[str, Callable] = {
@@ -91,9 +93,10 @@ POLICIES: dict[str, Callable] = {
 
 
 def policy_named(text: str) -> Callable:
-    """A policy by name, its number behind a colon if it takes one: "entropy_order", "entropy_bound:0.3"."""
+    """A policy by name, its number after a colon if it takes one: "entropy_order", "entropy_bound:0.3"."""
     name, _, number = text.partition(":")
-    parameter = {"confidence_threshold": "threshold", "entropy_bound": "gamma"}.get(name)
+    parameters = {"confidence_threshold": "threshold", "entropy_bound": "gamma"}
+    parameter = parameters.get(name)
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}: choose one of {', '.join(POLICIES)}")
     if not number:
@@ -114,8 +117,8 @@ class Sampling:
     """Logits -> the logits to draw from; temperature 0 is greedy. Raises ValueError for bad settings."""
 
     temperature: float = 1.0
-    top_k: int | None = None  # only the k likeliest tokens
-    top_p: float | None = None  # of those, the fewest likeliest that hold top_p of their probability
+    top_k: int | None = None  # only the k most likely tokens
+    top_p: float | None = None  # of those, the fewest most likely that hold top_p of their probability
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -127,17 +130,21 @@ class Sampling:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """(N, A) -> (N, A), -inf where a token may not be drawn; ties go to the lower index."""
+        # 1. Temperature; at 0 the most likely token alone is left.
         if self.temperature == 0:
-            return logits.masked_fill(
-                torch.arange(logits.shape[-1]) != logits.argmax(-1, keepdim=True), -math.inf
-            )
+            is_best = torch.arange(logits.shape[-1]) == logits.argmax(-1, keepdim=True)  # (N, A)
+            return logits.masked_fill(~is_best, -math.inf)
         scaled = (logits - logits.amax(-1, keepdim=True)) / self.temperature
         if self.top_k is None and self.top_p is None:
             return scaled
-        ranked, order = scaled.sort(dim=-1, descending=True, stable=True)
-        ranked[:, self.top_k or logits.shape[-1] :] = -math.inf
-        p = ranked.softmax(-1)
-        likelier = p.cumsum(-1) - p  # (N, A): probability of all tokens ranked before
+        # 2. The k most likely.
+        ranked, order = scaled.sort(dim=-1, descending=True, stable=True)  # (N, A)
+        if self.top_k is not None:
+            ranked[:, self.top_k :] = -math.inf
+        # 3. Of those, the fewest that hold top_p of the probability.
         if self.top_p is not None:
-            ranked = ranked.masked_fill(likelier >= self.top_p, -math.inf)
+            p = ranked.softmax(-1)
+            ranked_before = p.cumsum(-1) - p  # (N, A): probability of all tokens ranked before
+            ranked = ranked.masked_fill(ranked_before >= self.top_p, -math.inf)
+        # 4. Back in the order of the ids.
         return torch.empty_like(ranked).scatter(-1, order, ranked)

@@ -4,7 +4,7 @@ from tests.mutants.run import Mutant
 
 MUTANTS = [
     # groups
-    Mutant(law=8, old="| (kinds == TEXT)) & (kinds != PAD_KIND)", new=") & (kinds != PAD_KIND)"),
+    Mutant(law=8, old="block_begins | (kinds == TEXT)", new="block_begins"),
     Mutant(law=8, old="(kinds == TARGET) & (past_first >= 0)", new="(past_first >= 0)"),
     Mutant(law=8, old="(past_first >= 0) & ", new=""),
     Mutant(law=8, old="torch.where(first == 0, block, first)", new="block"),
@@ -37,10 +37,10 @@ MUTANTS = [
     # words
     Mutant(
         law=8,
-        old="_square(one_stream if noisy is None else two_streams, row)",
-        new="_square(one_stream, row)",
+        old="rule = one_stream if noisy is None else two_streams",
+        new="rule = one_stream",
     ),
-    Mutant(law=8, old="(kind, t.document) == (kinds[i], document)", new="kind == kinds[i]"),
+    Mutant(law=8, old="kind == kinds[i] and token.document == document and", new="kind == kinds[i] and"),
     Mutant(law=8, old='", its clean twin" if own_group else ', new=""),
     # leaks
     Mutant(law=9, old="return k.group <= q.group", new="return k.group <= q.group + 1"),
@@ -48,7 +48,7 @@ MUTANTS = [
     Mutant(law=9, old="return k.group > PAD_GROUP", new="return k.group >= k.group"),
     Mutant(law=9, old="return one_stream(_tokens(q", new="return ~one_stream(_tokens(q"),
     # special cases
-    Mutant(law=10, old="max(kinds.shape[-1], 1), block)", new="26, block)"),
+    Mutant(law=10, old="max(L, 1), block)", new="26, block)"),
     Mutant(law=10, old="return k.document == q.document", new="return k.document <= q.document"),
     Mutant(
         law=10,
@@ -56,12 +56,18 @@ MUTANTS = [
         new="return is_real(q, k) & not_later(q, k)",
     ),
     Mutant(law=10, old="return k.group <= q.group", new="return k.group >= q.group"),
-    Mutant(law=10, old="nothing if documents is None else documents", new="nothing"),
+    Mutant(
+        law=10,
+        old="    if documents is None:\n        documents = torch",
+        new="    if True:\n        documents = torch",
+    ),
     # two streams
     Mutant(law=11, old="q.noisy & ~k.noisy & earlier(q, k)", new="q.noisy & ~k.noisy & not_later(q, k)"),
     Mutant(law=11, old="~q.noisy & ~k.noisy & not_later(q, k)", new="~q.noisy & not_later(q, k)"),
     Mutant(law=11, old="~q.noisy & ~k.noisy & not_later(q, k)", new="~q.noisy & ~k.noisy & earlier(q, k)"),
     Mutant(law=11, old="q.noisy & k.noisy & same_group(q, k)", new="q.noisy & k.noisy & not_later(q, k)"),
     Mutant(law=11, old="| noisy_sees_clean", new=""),
-    Mutant(law=11, old="nothing.bool() if noisy is None else noisy", new="nothing.bool()"),
+    Mutant(
+        law=11, old="    if noisy is None:\n        noisy = torch", new="    if True:\n        noisy = torch"
+    ),
 ]

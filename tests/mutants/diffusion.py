@@ -8,15 +8,15 @@ MUTANTS = [
     Mutant(1, "x0.masked_fill(masked, mask_id)", "x0.masked_fill(~masked, mask_id)"),
     Mutant(2, "revealed_by_s = (alpha_s - alpha_t) / (1 - alpha_t)", "revealed_by_s = alpha_s - alpha_t"),
     Mutant(2, "stays_masked = (1 - alpha_s) / (1 - alpha_t)", "stays_masked = 1 - alpha_s"),
-    Mutant(2, "stays_masked * itself, itself)", "stays_masked * itself, p_x0 * alpha_t)"),
-    Mutant(3, "logits.masked_fill(mask_column, -math.inf).log_softmax(-1)", "logits.log_softmax(-1)"),
-    Mutant(3, "torch.where((x_t == mask_id).unsqueeze(-1), log_p, itself)", "log_p"),
+    Mutant(2, "of_masked, itself)", "of_masked, p_x0 * alpha_t)"),
+    Mutant(3, "logits.masked_fill(is_mask_id, -math.inf).log_softmax(-1)", "logits.log_softmax(-1)"),
+    Mutant(3, "torch.where(masked, log_p, itself)", "log_p"),
     Mutant(3, "revealed_by_s * p_x0 +", "revealed_by_s * p_x0 ** (1 + alpha_s) +"),  # sharper early on
     Mutant(4, "return torch.full_like(t, self.eps - 1)", "return torch.full_like(t, -1.0)"),
     Mutant(4, "-math.pi / 2 * torch.cos(", "-torch.cos("),
     Mutant(4, "return 1 - torch.sin(math.pi / 2 * t)", "return 1 - 0.999 * torch.sin(math.pi / 2 * t)"),
-    Mutant(4, "slope / (alpha_0 - alpha_1) if", "slope if"),
-    Mutant(4, "(self._survival(t) - alpha_1) / (alpha_0 - alpha_1)", "self._survival(t) / alpha_0"),
+    Mutant(4, "slope / (alpha_0 - alpha_1)", "slope"),
+    Mutant(4, "(alpha - alpha_1) / (alpha_0 - alpha_1)", "alpha / alpha_0"),
     Mutant(6, ".clamp(max=size - 1) + 1", ""),  # k from 0 to n - 1
     Mutant(6, "(u * size).long()", "(u * u * size).long()"),  # k no longer uniform
     Mutant(
@@ -26,9 +26,9 @@ MUTANTS = [
     Mutant(
         6, "(torch.randperm(count, **options) + offset) / count", "torch.rand(count).double()"
     ),  # not spread
-    Mutant(6, "(size / k.double())[group]", "((size + 1) / k.double())[group]"),
-    Mutant(6, "(size / k.double())[group]", "(size / k)[group]"),  # float32
-    Mutant(6, "(1 / p)[group]", "(1 / t)[group]"),
+    Mutant(6, "weight = size / k.double()", "weight = (size + 1) / k.double()"),
+    Mutant(6, "weight = size / k.double()", "weight = size / k"),  # float32
+    Mutant(6, "weight = 1 / p", "weight = 1 / t"),
     Mutant(
         6,
         "t = _uniforms(len(size), generator, stratified)",

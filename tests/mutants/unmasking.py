@@ -5,7 +5,7 @@ from tests.mutants.run import Mutant
 MUTANTS = [
     Mutant(16, "return lowest(draft, entropy(draft.p))", "return lowest(draft, -draft.p[:, 0])"),
     Mutant(16, "return lowest(draft, draft.noise)", "return lowest(draft, draft.noise + draft.candidates)"),
-    Mutant(16, "-draft.p.gather(-1, draft.candidates[:, None])[:, 0]", "-draft.p.amax(-1)"),
+    Mutant(16, "lowest(draft, -p_of_drawn)", "lowest(draft, -draft.p.amax(-1))"),
     Mutant(16, "draft.masked & (top > threshold) | best", "draft.masked & (top > threshold)"),
     Mutant(16, "key.masked_fill(~draft.masked, math.inf)", "key"),
     Mutant(17, "H.cumsum(0) - H <= gamma", "H.cumsum(0) <= gamma"),
