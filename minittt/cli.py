@@ -136,6 +136,8 @@ def _evaluate(command) -> None:
     evaluate.add_argument("--split", default="voices", help="renditions, voices or facts")
     evaluate.add_argument("--limit", type=int, help="at most so many items of each family")
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
+    what = "also print seconds of computing per second of speech; never in the JSON, whose figures repeat"
+    evaluate.add_argument("--pace", action="store_true", help=what)
     _decoding_options(evaluate)
 
 

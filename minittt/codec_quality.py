@@ -54,20 +54,25 @@ def si_sdr(wave: Tensor, target: Tensor) -> float:
 
 def codec_scores(codec: Codec, referee: Referee, pairs: list[tuple[np.ndarray, str]]) -> list[Score]:
     """Spectral and wave distance of a codec's output from each original, and the words the referee hears in both."""
-    rate, said, originals = codec.config.sample_rate, [text for _, text in pairs], [wave for wave, _ in pairs]
+    rate = codec.config.sample_rate
+    said = [text for _, text in pairs]
+    originals = [wave for wave, _ in pairs]
     decoded = []
-    for wave, codes in zip(originals, codec.encode_many(originals), strict=True):
-        decoded.append(codec.decode(codes[None])[0, : len(wave)].numpy())
-    tensors = [tuple(map(torch.from_numpy, pair)) for pair in zip(decoded, originals, strict=True)]
-    before, after = (words_right(said, referee.transcribe(waves)) for waves in (originals, decoded))
-    return [
-        ratio("codec: mel distance, dB", [mel_distance(*pair, rate) for pair in tensors]),
-        ratio(
-            "codec: SI-SDR, dB",
-            [si_sdr(*pair) for pair in tensors],
-            None,
-            "it keeps the spectrum, not the phase",
-        ),
+    mel_distances = []
+    ratios = []
+    for original in originals:
+        # one at a time, so that no other recording in a batch can change a code by rounding
+        codes = codec.encode(torch.from_numpy(original)[None])  # (1, K, T)
+        wave = codec.decode(codes)[0, : len(original)]  # (samples,)
+        decoded.append(wave.numpy())
+        mel_distances.append(mel_distance(wave, torch.from_numpy(original), rate))
+        ratios.append(si_sdr(wave, torch.from_numpy(original)))
+    after = words_right(said, referee.transcribe(decoded))
+    before = words_right(said, referee.transcribe(originals))
+    scores = [
+        ratio("codec: mel distance, dB", mel_distances),
+        ratio("codec: SI-SDR, dB", ratios, None, "it keeps the spectrum, not the phase"),
         ratio("codec: words recognised", *after),
         ratio("originals: words recognised", *before, "the referee's own error"),
     ]
+    return [score for score in scores if score is not None]

@@ -221,16 +221,20 @@ def evaluate(args) -> None:
     from minittt.corpus import load_corpus
     from minittt.evaluation import Evaluation
     from minittt.referee import Referee
+    from minittt.scores import write_scores
 
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
     settings = _settings(args, full_span=_full_span(talker))
-    evaluation = Evaluation(talker, corpus, codec, Referee.load(args.referee), args.split, settings)
+    referee = Referee.load(args.referee)
+    evaluation = Evaluation(talker, corpus, codec, referee, args.split, settings, args.seed)
     corpus.split(args.split)  # names the splits there are, if this is none
     for score in evaluation.everything(args.limit, originals(min(100, args.limit or 100), SAMPLES / "wav")):
         print(score)
+    if args.pace:
+        print(evaluation.pace())
     if args.json:
-        args.json.write_text(json.dumps([*map(dataclasses.asdict, evaluation.scores)], indent=1) + "\n")
+        write_scores(args.json, evaluation.scores)
 
 
 def data(args) -> None:

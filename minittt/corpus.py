@@ -63,6 +63,17 @@ class Corpus:
                 "use the codec it was made with, or make a corpus with this one"
             )
 
+    def seed_of(self, record: dict, seed: int = 0) -> int:
+        """A seed for everything random about one record: made of what it says and of `seed`, not of its place."""
+        content = [record["family"]]
+        for role, *parts in record["messages"]:
+            content.append(role)
+            for part in parts:
+                content.append(self.audio(part).tolist() if isinstance(part, int) else part)
+        text = json.dumps([seed, content], separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:7], "big")  # 56 bits: torch takes 64, signed
+
     def split(self, name: str) -> list[dict]:
         """Records of one split. Raises MinitttError naming the splits there are."""
         if name not in self.splits:

@@ -2,8 +2,14 @@
 
 Spoken replies are judged by the referee, a recogniser trained apart from the talker; what it makes of the true tokens
 through the same codec stands beside every figure it gives.
+
+Figures repeat. Everything random about a record comes from a seed of its own (`Corpus.seed_of`), so that a limit on the
+number of items, their order and the size of batches change nothing for the items in common. Batches change sums by
+rounding, though, and in float32 that tips one draw in some thousands: so talker and referee compute in float64 here,
+which takes 1.6 times as long.
 """
 
+import copy
 import random
 import time
 from collections import Counter
@@ -21,7 +27,7 @@ from minittt.likelihood import estimator, reply_nats
 from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
 from minittt.referee import Referee
-from minittt.scores import Score, character_errors, normal, ratio, word_errors, words_right
+from minittt.scores import Score, character_errors, ratio, same_text, word_errors, words_right
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling
 
@@ -41,20 +47,34 @@ class Answers:
 def ask(
     talker: Talker, corpus: Corpus, records: list[dict], settings: Settings, seed: int = 0, rows: int = 32
 ) -> Answers:
-    """Reply to the last turn of every record, `rows` at a time, alike in length. Replies come in the records' order."""
-    prompts = [[_loaded(corpus, m) for m in record["messages"][:-1]] for record in records]
-    order = sorted(range(len(records)), key=lambda i: sum(len(p) for m in prompts[i] for p in m))
+    """Reply to the last turn of every record, `rows` at a time. Replies come in the records' order.
+
+    Records of similar length share a batch. Each draws from a seed of its own, made of the record and of `seed`.
+    """
+    prompts = [prompt_of(corpus, record) for record in records]
+    seeds = [corpus.seed_of(record, seed) for record in records]
+    order = sorted(range(len(records)), key=lambda i: _length(prompts[i]))
+    name = records[0]["family"] if records else ""
     replies: list[Reply | None] = [None] * len(records)
-    for start in tqdm(range(0, len(order), rows), desc=records[0]["family"] if records else "", leave=False):
+    for start in tqdm(range(0, len(order), rows), desc=name, leave=False):
         chosen = order[start : start + rows]
-        made = talker.converse([prompts[i] for i in chosen], settings, seed=seed + start)
+        made = talker.converse([prompts[i] for i in chosen], settings, seed=[seeds[i] for i in chosen])
         for i, reply in zip(chosen, made, strict=True):
             replies[i] = reply
     return Answers(records, replies)
 
 
-def _loaded(corpus: Corpus, message: list) -> list:
-    return [corpus.audio(part).tolist() if isinstance(part, int) else part for part in message]
+def prompt_of(corpus: Corpus, record: dict) -> list[list]:
+    """The messages before the reply, with codes in the place of utterance numbers."""
+    prompt = []
+    for message in record["messages"][:-1]:
+        prompt.append([corpus.audio(part).tolist() if isinstance(part, int) else part for part in message])
+    return prompt
+
+
+def _length(prompt: list[list]) -> int:
+    """Characters and codes of a prompt: near enough to its tokens for putting similar ones together."""
+    return sum(len(part) for message in prompt for part in message)
 
 
 def family(corpus: Corpus, split: str, name: str, limit: int | None = None) -> list[dict]:
@@ -71,9 +91,17 @@ def decoding_settings(
     block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=random_order
 ) -> Settings:
     """Greedy text; audio drawn at `temperature` with `steps` per block of `block` slots."""
-    sampling = {"text_sampling": Sampling(0.0), "audio_sampling": Sampling(temperature)}
-    how = {"full_span": full_span, "policy": policy}
-    return Settings(block, steps=steps, max_text=64, max_span=160, max_spans=8, **sampling, **how)
+    return Settings(
+        block_size=block,
+        steps=steps,
+        policy=policy,
+        full_span=full_span,
+        text_sampling=Sampling(0.0),
+        audio_sampling=Sampling(temperature),
+        max_text=64,
+        max_span=160,
+        max_spans=8,
+    )
 
 
 def trained_with(talker: Talker) -> Preset:
@@ -82,60 +110,83 @@ def trained_with(talker: Talker) -> Preset:
 
 
 def in_turn(records: list[dict], n: int | None, seed: int = 0) -> list[dict]:
-    """n of these records, of all families in turn: the same ones whenever asked."""
+    """n of these records, of all families in turn: the same ones whenever asked, and fewer are the first of more."""
     mixed = random.Random(seed).sample(records, len(records))
-    place, seen = [], Counter()
-    for record in mixed:
+    seen = Counter()
+    numbered = []  # (how many of its family came before, place in the mix)
+    for place, record in enumerate(mixed):
+        numbered.append((seen[record["family"]], place))
         seen[record["family"]] += 1
-        place.append(seen[record["family"]])
-    return [mixed[i] for i in sorted(range(len(mixed)), key=place.__getitem__)][:n]
+    return [mixed[place] for _, place in sorted(numbered)][:n]
 
 
 class Evaluation:
     """Measures one talker on one split. `scores` grows as the measures are taken."""
 
     def __init__(
-        self, talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, split: str, settings: Settings
+        self,
+        talker: Talker,
+        corpus: Corpus,
+        codec: Codec,
+        referee: Referee,
+        split: str,
+        settings: Settings,
+        seed: int = 0,
     ) -> None:
         talker.check_codec(codec)
         talker.check_corpus(corpus)
         referee.check_codec(codec)
+        model = copy.deepcopy(talker.model).double()
         self.denoises_text = trained_with(talker).denoise_text
-        if self.denoises_text:
-            talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
-        self.talker, self.corpus, self.codec, self.referee = talker, corpus, codec, referee
-        self.split, self.settings, self.scores = split, settings, []
+        kind = DenoisingTalker if self.denoises_text else Talker
+        self.talker = kind(model, talker.vocabulary, talker.tokeniser, talker.info)
+        self.referee = copy.deepcopy(referee)
+        self.referee.recogniser.double()
+        self.corpus = corpus
+        self.codec = codec
+        self.split = split
+        self.settings = settings
+        self.seed = seed
+        self.scores: list[Score] = []
 
-    def add(self, *score_arguments) -> None:
-        """Note one score."""
-        self.scores.append(ratio(*score_arguments))
+    def add(
+        self, name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
+    ) -> None:
+        """Note the score of some items; a score that does not apply, having no items, is left out."""
+        self._note(ratio(name, numerators, denominators, note))
+
+    def _note(self, score: Score | None) -> None:
+        if score is not None:
+            self.scores.append(score)
 
     def _ask(self, name: str, limit: int | None) -> Answers:
         records = family(self.corpus, self.split, name, limit)
-        return ask(self.talker, self.corpus, records, self.settings)
+        return ask(self.talker, self.corpus, records, self.settings, self.seed)
 
     def text(self, limit: int | None = None) -> None:
-        """Transcripts, captions and chat: text out. Families that the split does not have are passed over."""
-        asr = self._ask("asr", limit).pairs()
-        if asr:
-            texts = [(reply_text(record), reply.text) for record, reply in asr]
-            for name, errors in (("word", word_errors), ("character", character_errors)):
-                self.add(f"ASR {name} error rate", *zip(*(errors(*pair) for pair in texts), strict=True))
+        """Transcripts, captions and chat: text out."""
+        asr = self._ask("asr", limit)
+        for name, count in (("word", word_errors), ("character", character_errors)):
+            errors = []
+            totals = []
+            for record, reply in asr.pairs():
+                wrong, total = count(reply_text(record), reply.text)
+                errors.append(wrong)
+                totals.append(total)
+            self.add(f"ASR {name} error rate", errors, totals)
         for name in ("caption", "chat"):
-            answers = self._ask(name, limit)
-            if answers.records:
-                self.add(f"{name} right", self._exact(answers))
+            self.add(f"{name} right", self._right(self._ask(name, limit)))
 
-    def _exact(self, answers: Answers) -> list[bool]:
-        return [normal(reply_text(record)) == normal(reply.text) for record, reply in answers.pairs()]
+    def _right(self, answers: Answers) -> list[bool]:
+        return [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
 
     def questions(self, limit: int | None = None) -> None:
         """Spoken questions: the text of the answer, and its speech where the text is right."""
         answers = self._ask("qa", limit)
-        if answers.records:
-            right = self._exact(answers)
-            self.add("spoken question, text answer right", right)
-            self._speech("spoken answer", [p for p, yes in zip(answers.pairs(), right, strict=True) if yes])
+        right = self._right(answers)
+        self.add("spoken question, text answer right", right)
+        answered = [pair for pair, is_right in zip(answers.pairs(), right, strict=True) if is_right]
+        self._speech("spoken answer", answered)
 
     def speech(self, limit: int | None = None) -> None:
         """Text to speech."""
@@ -147,99 +198,127 @@ class Evaluation:
 
     def _speech(self, name: str, pairs: list[tuple[dict, Reply]]) -> None:
         """Words, length, voice and cost of spoken replies; the true tokens' words through the same codec beside them."""
-        pairs = [pair for pair in pairs if true_spans(pair[0])]
-        if not pairs:
-            return
-        said, theirs, truth = [], [reply.spans for _, reply in pairs], []
-        for record, _ in pairs:
+        pairs = [(record, reply) for record, reply in pairs if true_spans(record)]
+        said = []  # what should be said
+        truth = []  # the true spans of each reply
+        replies = []  # the talker's
+        for record, reply in pairs:
             numbers = true_spans(record)
             said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
             truth.append([self.corpus.audio(n).tolist() for n in numbers])
-        true_rate = ratio("", *words_right(said, self._heard(truth))).value
-        self.add(
-            f"{name}: words recognised",
-            *words_right(said, self._heard(theirs)),
-            f"true tokens {true_rate:.3f}",
-        )
-        lengths = [(sum(map(len, t)), sum(map(len, r))) for t, r in zip(theirs, truth, strict=True)]
-        self.add(f"{name}: length against true", *zip(*lengths, strict=True))
-        ends = [self._at_block_end(span) for spans in theirs for span in spans]
-        self.add(f"{name}: spans that end on a block end", ends)
-        self.scores.append(self.coherence(f"{name}: voice coherence", theirs))
+            replies.append(reply.spans)
+        # 1. Words, beside those that the referee hears in the true tokens.
+        ceiling = ratio("", *words_right(said, self._heard(truth)))
+        note = f"true tokens {ceiling.value:.3f}" if ceiling else ""
+        self.add(f"{name}: words recognised", *words_right(said, self._heard(replies)), note)
+        # 2. Length, and whether the layout of blocks shows in it.
+        lengths = [sum(map(len, spans)) for spans in replies]
+        true_lengths = [sum(map(len, spans)) for spans in truth]
+        self.add(f"{name}: length against true", lengths, true_lengths)
+        at_block_end = [self._at_block_end(span) for spans in replies for span in spans]
+        self.add(f"{name}: spans that end on a block end", at_block_end)
+        # 3. Voice.
+        self._note(self.coherence(f"{name}: voice coherence", replies))
+        # 4. Cost. A slot is a code, or the one EOA of a span.
         steps = [sum(isinstance(e, DenoisingStep) for e in reply.events) for _, reply in pairs]
-        slots = [sum(len(span) + 1 for span in spans) for spans in theirs]  # codes, and one EOA a span
+        slots = [sum(len(span) + 1 for span in spans) for spans in replies]
         self.add(f"{name}: denoising steps per audio token", steps, slots)
 
     def _heard(self, replies: list[list[list[int]]]) -> list[str]:
-        flat = self.referee.transcribe([wave for spans in replies for wave in self.waves(spans)])
-        words = iter(flat)
+        """What the referee hears in each reply, a list of spans."""
+        waves = [wave for spans in replies for wave in self.waves(spans)]
+        words = iter(self.referee.transcribe(waves))
         return [" ".join(next(words) for _ in spans).strip() for spans in replies]
 
     def _at_block_end(self, span: list[int]) -> bool:
-        return (len(span) + 1) % (self.settings.block_size or 1) == 0
+        block = self.settings.block_size or 1
+        return (len(span) + 1) % block == 0
 
-    def coherence(self, name: str, replies: list[list[list[int]]]) -> Score:
+    def coherence(self, name: str, replies: list[list[list[int]]]) -> Score | None:
         """Share of windows in the voice of their reply, over replies (spans of codes) that say something."""
         waves = [np.concatenate(self.waves(spans)) for spans in replies if spans]
         heard = Counter(self.referee.voice_of(wave) for wave in waves)
-        voices = "voices " + " ".join(f"{heard[v] / max(1, len(waves)):.2f}" for v in range(4))
-        return ratio(name, [self.referee.voice_coherence(wave) for wave in waves], None, voices)
+        shares = [f"{heard[voice] / max(1, len(waves)):.2f}" for voice in range(4)]
+        note = "voices " + " ".join(shares)
+        return ratio(name, [self.referee.voice_coherence(wave) for wave in waves], None, note)
 
     def voices(self, limit: int | None = None, steps: tuple[int, ...] = (1, 4, 16), block: int = 16) -> None:
         """Voice coherence: of true tokens, of true tokens with the voice redrawn, of replies at some steps a block."""
-        records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)][:limit]
-        truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in records]
-        self.scores.append(self.coherence("voice coherence of true tokens", truth))
+        all_records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)]
+        all_truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in all_records]
+        donors = [span for spans in all_truth for span in spans]  # whatever the limit is
+        records = all_records[:limit]
+        truth = all_truth[:limit]
+        seeds = [self.corpus.seed_of(record, self.seed) for record in records]
+        self._note(self.coherence("voice coherence of true tokens", truth))
         for every in (8, 1):
             name = f"voice coherence of true tokens, voice redrawn every {every}"
-            self.scores.append(self.coherence(name, redrawn(truth, every)))
-        for k in steps if self.settings.block_size != 1 else ():  # AR audio knows no other blocks
+            self._note(self.coherence(name, redrawn(truth, every, donors, seeds)))
+        if self.settings.block_size == 1:
+            return  # AR audio knows no other blocks
+        for k in steps:
             settings = decoding_settings(block, k, full_span=self.settings.full_span)
-            spans = [reply.spans for reply in ask(self.talker, self.corpus, records, settings).replies]
-            self.scores.append(self.coherence(f"voice coherence, block {block}, {k} steps", spans))
+            answers = ask(self.talker, self.corpus, records, settings, self.seed)
+            spans = [reply.spans for reply in answers.replies]
+            self._note(self.coherence(f"voice coherence, block {block}, {k} steps", spans))
 
     def likelihood(self, limit: int | None = 300) -> None:
         """Nats per token of true replies, by modality (`likelihood.py` says of what)."""
         p = estimator(trained_with(self.talker), self.settings.block_size or 8)
         records = in_turn(self.corpus.split(self.split), limit)
-        found = reply_nats(self.talker.model, self.corpus, records, p)
-        self.scores.append(
-            found.score("text", "text: nats per token", "denoised" if p.denoise_text else "exact")
-        )
+        found = reply_nats(self.talker.model, self.corpus, records, p, seed=self.seed)
+        how = "denoised" if p.denoise_text else "exact"
+        self._note(found.score("text", "text: nats per token", how))
         blocks = "whole spans, length given" if p.block_sizes == (None,) else f"block {p.block_sizes[0]}"
-        self.scores.append(found.score("audio", "audio: nats per token, bound", blocks))
+        self._note(found.score("audio", "audio: nats per token, bound", blocks))
 
-    def pace(self, replies: int = 8) -> None:
-        """Seconds of computing per second of speech, one reply at a time, sound not decoded."""
+    def pace(self, replies: int = 8) -> Score | None:
+        """Seconds of computing per second of speech, one reply at a time, sound not decoded, in float64.
+
+        It is returned and not noted: it says something of this machine and this moment, and never repeats.
+        """
         records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)][:replies]
-        spent, spoken = [], []
+        spent = []
+        spoken = []
         for record in records:
-            begun = time.perf_counter()
-            [reply] = ask(self.talker, self.corpus, [record], self.settings).replies
-            spent.append(time.perf_counter() - begun)
-            spoken.append(sum(map(len, reply.spans)) / self.codec.config.n_codebooks / self.codec.frame_rate)
-        self.add("seconds of computing per second of speech", spent, spoken, "on this machine")
+            begin = time.perf_counter()
+            [reply] = ask(self.talker, self.corpus, [record], self.settings, self.seed).replies
+            spent.append(time.perf_counter() - begin)
+            frames = sum(map(len, reply.spans)) / self.codec.config.n_codebooks
+            spoken.append(frames / self.codec.frame_rate)
+        return ratio("seconds of computing per second of speech", spent, spoken, "on this machine")
 
     def everything(self, limit: int | None, originals: list[tuple[np.ndarray, str]]) -> list[Score]:
         """The whole table. originals: recordings (samples,) at the codec's rate, and their words."""
-        for measure in (self.text, self.questions, self.speech, self.voices):
-            measure(limit)
+        self.text(limit)
+        self.questions(limit)
+        self.speech(limit)
+        self.voices(limit)
         self.likelihood(min(300, limit or 300))
-        self.pace()
         self.scores += codec_scores(self.codec, self.referee, originals)
         return self.scores
 
 
-def redrawn(replies: list[list[list[int]]], every: int, seed: int = 0) -> list[list[list[int]]]:
-    """Spans of codes (counted from 0) pieced together: each run of `every` tokens is that of some span at the same place."""
-    rng, spans = random.Random(seed), [span for reply in replies for span in reply]
+def redrawn(
+    replies: list[list[list[int]]], every: int, donors: list[list[int]], seeds: list[int]
+) -> list[list[list[int]]]:
+    """Replies of the same lengths in which the voice changes every `every` tokens.
 
-    def mixed(span: list[int]) -> list[int]:
-        runs = [(at, min(at + every, len(span))) for at in range(0, len(span), every)]
-        return [code for at, end in runs for code in rng.choice(_reaching(spans, end))[at:end]]
+    Each run of `every` tokens is taken from some span among `donors` (codes counted from 0), at the same place; every
+    span of the replies is one of them. One seed for each reply.
+    """
+    mixed = []
+    for spans, seed in zip(replies, seeds, strict=True):
+        rng = random.Random(seed)
+        mixed.append([_spliced(len(span), every, donors, rng) for span in spans])
+    return mixed
 
-    return [[mixed(span) for span in reply] for reply in replies]
 
-
-def _reaching(spans: list[list[int]], end: int) -> list[list[int]]:
-    return [span for span in spans if len(span) >= end]
+def _spliced(length: int, every: int, donors: list[list[int]], rng: random.Random) -> list[int]:
+    """A span of `length` codes, each run of `every` from a donor that reaches so far."""
+    span = []
+    for start in range(0, length, every):
+        stop = min(start + every, length)
+        long_enough = [donor for donor in donors if len(donor) >= stop]
+        span += rng.choice(long_enough)[start:stop]
+    return span

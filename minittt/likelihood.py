@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from minittt.attention import TARGET
 from minittt.conversation import render
@@ -31,7 +30,7 @@ class Nats:
     n_text: list[int] = field(default_factory=list)  # pieces, OPEN and END
     n_audio: list[int] = field(default_factory=list)  # codes, and one EOA a span
 
-    def score(self, what: str, name: str, note: str = "") -> Score:
+    def score(self, what: str, name: str, note: str = "") -> Score | None:
         """Nats a token of `what`, 'text' or 'audio'."""
         return ratio(name, getattr(self, what), getattr(self, f"n_{what}"), note)
 
@@ -53,21 +52,28 @@ def reply_nats(
     seed: int = 0,
     noise: Callable[[Batch, Preset, torch.Generator], Noise] = draw_noise,
 ) -> Nats:
-    """Measure every record by `p` (see `estimator`), audio as a mean over `draws` draws of noise."""
-    found, vocabulary, device = Nats(), corpus.vocabulary, model.embed_tokens.weight.device
-    generator, rng, [block] = torch.Generator().manual_seed(seed), random.Random(seed), p.block_sizes
+    """Measure every record by `p` (see `estimator`), audio as a mean over `draws` draws of noise.
+
+    The noise of a record is drawn from a seed of its own (`Corpus.seed_of`): other records in the list change nothing.
+    """
+    found = Nats()
+    vocabulary = corpus.vocabulary
+    device = model.embed_tokens.weight.device
+    [block] = p.block_sizes
     for record in records:
-        bare = render(record, corpus)
+        record_seed = corpus.seed_of(record, seed)
+        generator = torch.Generator().manual_seed(record_seed)
+        rng = random.Random(record_seed)
+        # 1. The record as training would see it, filler and all, once for each draw of noise.
         document = example(render(record, corpus, block), p, block, None, rng)  # (6, n)
         batch = pack([document] * draws, document.shape[1], vocabulary.pad)  # (draws, n)
         drawn = Noise(*(x.to(device) for x in noise(batch, p, generator)))
+        # 2. Nats of all draws, and their mean.
         text, audio = predict(model, batch.to(device), vocabulary, p, drawn)
-        found.text.append(_mean(text.nats(), draws))
-        found.audio.append(_mean(audio.nats(), draws))
+        found.text.append(text.nats().item() / draws)
+        found.audio.append(audio.nats().item() / draws)
+        # 3. What they are divided by: the tokens without filler.
+        bare = render(record, corpus)
         found.n_text.append(sum(bare.targets))
         found.n_audio.append(bare.kinds.count(TARGET))
     return found
-
-
-def _mean(total: Tensor, draws: int) -> float:
-    return total.item() / draws

@@ -15,7 +15,7 @@ from minittt.context import CachedContext
 from minittt.conversation import render
 from minittt.decoding import End, Settings, TokenClasses, generate
 from minittt.strategies import denoise_replies
-from minittt.talker import Reply, Talker
+from minittt.talker import Reply, Talker, row_generators
 from minittt.unmasking import Sampling
 from minittt.vocabulary import Vocabulary
 
@@ -77,7 +77,11 @@ class DenoisingTalker(Talker):
     """A `Talker` whose replies are denoised whole, block by block, text and all."""
 
     def converse(
-        self, conversations: list[list], settings: Settings, seed: int = 0, max_length: int | None = None
+        self,
+        conversations: list[list],
+        settings: Settings,
+        seed: int | list[int] = 0,
+        max_length: int | None = None,
     ) -> list[Reply]:
         """As `Talker.converse`. `overwritten` counts tokens that were out of place, too."""
         v = self.vocabulary
@@ -110,7 +114,7 @@ class DenoisingTalker(Talker):
             [reply.groups for reply in replies],
             classes,
             whole_reply,
-            [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))],
+            row_generators(seed, len(replies)),
         )
         for event in events:
             replies[event.row].events.append(event)

@@ -221,7 +221,7 @@ def train_referee(
 
     codec: path of a trained codec; without it the voice judge knows original sound only.
     keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
-    The same waves, settings and codec give the same file, but espeak-ng never speaks quite the same twice.
+    The same settings and codec give the same file.
     """
     through = None if codec is None else load_codec(codec)
     torch.set_flush_denormal(True)

@@ -5,6 +5,7 @@ All waveforms are float32 mono in [-1, 1] at `SAMPLE_RATE` Hz.
 """
 
 import ctypes
+import sys
 from functools import cache
 
 import numpy as np
@@ -13,69 +14,105 @@ import soxr
 from minittt.errors import MinitttError
 
 SAMPLE_RATE = 8000  # Hz: enough for words and voices, and cheap to learn from
-_ESPEAK_SYNCHRONOUS, _ESPEAK_UTF8 = 2, 1
+_SYNCHRONOUS, _UTF8 = 2, 1  # espeak_AUDIO_OUTPUT, and a flag of espeak_Synth
+_DO_NOT_EXIT = 0x8000  # option of espeak_Initialize: report an error instead of ending the process
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER numbers
+_LONGEST_PATH = 159  # bytes that libespeak-ng has room for
 _SILENCE = 0.004  # amplitude under which the ends of an utterance are cut away
 
 
-class _Espeak:
-    """libespeak-ng behind ctypes. One engine per process: espeak-ng keeps global state."""
+@cache
+def _paths() -> tuple[str, bytes]:
+    """Where the library and its data lie. Raises MinitttError if they are missing, or too deep for libespeak-ng."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise MinitttError("speech synthesis needs espeakng-loader: pip install 'minittt[data]'") from error
+    data = espeakng_loader.get_data_path().encode()
+    if len(data) > _LONGEST_PATH:
+        raise MinitttError(
+            f"espeak-ng cannot read its data from a path of {len(data)} bytes, {_LONGEST_PATH} at most: "
+            "install espeakng-loader in a folder less deep"
+        )
+    return espeakng_loader.get_library_path(), data
 
-    def __init__(self) -> None:
-        try:
-            import espeakng_loader
-        except ImportError as error:
-            raise MinitttError(
-                "speech synthesis needs espeakng-loader: pip install 'minittt[data]'"
-            ) from error
-        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
-        self.chunks: list[np.ndarray] = []
-        callback = ctypes.CFUNCTYPE(
+
+def _unload(library: ctypes.CDLL) -> None:
+    """Take a library out of the process, and with it all that it remembers."""
+    import _ctypes
+
+    close = _ctypes.FreeLibrary if sys.platform == "win32" else _ctypes.dlclose
+    close(library._handle)
+
+
+def _seed(library: ctypes.CDLL) -> None:
+    """Both sources of chance: espeak's own generator (seeded by the clock at its start), and libc's."""
+    library.espeak_ng_SetRandSeed(1)
+    libc = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    libc.srand(1)
+
+
+def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int]:
+    """(samples,) float32 and their sample rate, straight from libespeak-ng; the same in every call and every process.
+
+    libespeak-ng remembers where its oscillators, its flutter and its noise were when the last utterance ended, even
+    across espeak_Terminate: the second call of a process gives other samples than the first, and a few more or fewer of
+    them. There is no call that resets this. So the library is loaded for each utterance, seeded, and unloaded
+    (7 ms an utterance where keeping it took 3).
+    """
+    path, data = _paths()
+    library = ctypes.CDLL(path)
+    try:
+        sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DO_NOT_EXIT)
+        if sample_rate <= 0:
+            raise MinitttError("espeak-ng cannot read its data: reinstall espeakng-loader")
+        chunks: list[np.ndarray] = []
+
+        def collect(samples, count, _events) -> int:
+            if count > 0 and samples:
+                chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+            return 0
+
+        prototype = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
         )
-        self._callback = callback(self._collect)  # kept: ctypes would free it under the library's feet
-        data = espeakng_loader.get_data_path().encode()
-        self.sample_rate = self.library.espeak_Initialize(_ESPEAK_SYNCHRONOUS, 0, data, 0)
-        self.library.espeak_SetSynthCallback(self._callback)
-        self.library.espeak_Synth.argtypes = [
-            *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
-            *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
-        ]
-
-    def _collect(self, samples, count, _events) -> int:
-        if count > 0 and samples:
-            self.chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
-        return 0
-
-    def speak(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
-        """(samples,) float32 at the engine's own sample rate."""
-        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        callback = prototype(collect)  # a name of its own: ctypes would free it while the library uses it
+        library.espeak_SetSynthCallback(callback)
+        _seed(library)
+        if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise MinitttError(
                 f"espeak-ng has no voice {voice!r}; a voice is a language and a variant, as en-us+f2"
             )
-        self.library.espeak_SetParameter(_RATE, rate, 0)
-        self.library.espeak_SetParameter(_PITCH, pitch, 0)
-        self.chunks.clear()
-        data = text.encode() + b"\0"
-        self.library.espeak_Synth(data, len(data), 0, 0, 0, _ESPEAK_UTF8, None, None)
-        self.library.espeak_Synchronize()
-        if not self.chunks:
-            raise MinitttError(f"espeak-ng said nothing for {text!r}: give it words")
-        return np.concatenate(self.chunks).astype(np.float32) / 32768
-
-
-@cache
-def _engine() -> _Espeak:
-    return _Espeak()
+        library.espeak_SetParameter(_RATE, rate, 0)
+        library.espeak_SetParameter(_PITCH, pitch, 0)
+        library.espeak_Synth.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.c_uint,
+            ctypes.c_int,
+            ctypes.c_uint,
+            ctypes.c_uint,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+        ]
+        encoded = text.encode() + b"\0"
+        library.espeak_Synth(encoded, len(encoded), 0, 0, 0, _UTF8, None, None)
+        library.espeak_Synchronize()
+        library.espeak_Terminate()
+    finally:
+        _unload(library)
+    if not chunks:
+        raise MinitttError(f"espeak-ng said nothing for {text!r}: give it words")
+    return np.concatenate(chunks).astype(np.float32) / 32768, sample_rate
 
 
 def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> np.ndarray:
     """Speak `text`. rate in words per minute, pitch from 0 to 99 (50 is the voice's own). Returns (samples,) float32.
 
-    Silence at both ends is cut to a few hundredths of a second, the peak is 0.7.
+    Silence at both ends is cut to a few hundredths of a second, the peak is 0.7. Equal arguments give equal samples.
     """
-    engine = _engine()
-    wave = soxr.resample(engine.speak(text, voice, rate, pitch), engine.sample_rate, SAMPLE_RATE)
+    wave, sample_rate = _speak(text, voice, rate, pitch)
+    wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(wave) > _SILENCE)
     if len(loud):
         wave = wave[max(0, loud[0] - SAMPLE_RATE // 50) : loud[-1] + SAMPLE_RATE // 25]

@@ -47,6 +47,17 @@ class Reply:
         return f"{self.text}  ({sum(map(len, self.spans))} audio tokens, {self.nfe} forwards)"
 
 
+def row_generators(seed: int | list[int], rows: int) -> list[torch.Generator]:
+    """A generator for each row, from one seed for all of them or from one for each."""
+    if isinstance(seed, int):
+        seeds = [1_000_003 * seed + row for row in range(rows)]
+    else:
+        seeds = seed
+    if len(seeds) != rows:
+        raise MinitttError(f"{len(seeds)} seeds for {rows} conversations: give one seed, or one for each")
+    return [torch.Generator().manual_seed(number) for number in seeds]
+
+
 class Talker:
     """Model, vocabulary and tokeniser. `info` says what they were trained on and how (`headers.TALKER`)."""
 
@@ -56,16 +67,29 @@ class Talker:
         self.model, self.vocabulary, self.tokeniser, self.info = model, vocabulary, tokeniser, info
 
     def converse(
-        self, conversations: list[list], settings: Settings, seed: int = 0, max_length: int | None = None
+        self,
+        conversations: list[list],
+        settings: Settings,
+        seed: int | list[int] = 0,
+        max_length: int | None = None,
     ) -> list[Reply]:
-        """Reply to each conversation (a list of messages that ends where a reply is due). One forward serves all rows."""
+        """Reply to each conversation (a list of messages that ends where a reply is due). One forward serves all rows.
+
+        seed: one number, from which each row's own seed is made, or a list of one seed for each row: then a reply
+        depends on its own seed alone, not on its place.
+        """
         replies = [Reply() for _ in conversations]
         for event in self.stream(conversations, settings, seed, replies, max_length):
             replies[event.row].events.append(event)
         return replies
 
     def stream(
-        self, conversations: list[list], settings: Settings, seed: int, replies: list[Reply], max_length=None
+        self,
+        conversations: list[list],
+        settings: Settings,
+        seed: int | list[int],
+        replies: list[Reply],
+        max_length: int | None = None,
     ):
         """Yield events as they happen, filling in `replies` (one empty Reply a conversation)."""
         for reply, messages in zip(replies, conversations, strict=True):
@@ -78,7 +102,7 @@ class Talker:
             )
         classes = self.vocabulary.classes()
         context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit, classes)
-        generators = [torch.Generator().manual_seed(1_000_003 * seed + row) for row in range(len(replies))]
+        generators = row_generators(seed, len(replies))
         prompts, groups = [r.prompt for r in replies], [r.groups for r in replies]
         for event in generate(context, prompts, groups, classes, settings, generators):
             self._note(replies[event.row], event)
