@@ -1,6 +1,7 @@
 """Files say what they are: equal content, equal bytes; damage is found; what does not belong together is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -518,3 +519,38 @@ def test_a_trained_talker_says_what_it_was_trained_on(tmp_path):
     assert (found["licence"], found["front_end"]) == ("CC0-1.0", "none")
     assert found["block_sizes"] == [1, 4, 8, 16]
     assert Vocabulary(len(made.tokeniser), 5) == made.vocabulary
+
+
+# ---- the shipped files
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_shipped_file_says_all_there_is_to_say(name):
+    found = headers.describe(SAMPLES / f"{name}.safetensors")
+    assert found["format"] == KINDS[name][1] and found["written_by"].startswith("minittt ")
+    assert len(found["checksum"]) == 64
+    info = found if name == "codec" else found["info"]
+    assert info["licence"] == "MIT"
+    if name == "codec":
+        assert found["fingerprint"] == Codec.load(SAMPLES / "codec.safetensors").fingerprint() == "40bfd677"
+    if name == "talker":
+        assert set(headers.TALKER) <= set(info) and None not in info.values()
+        made = load_corpus(SAMPLES / "corpus")
+        assert info["words"] == made.words and {"two", "plus", "hello"} <= set(info["words"])
+        assert info["tokeniser"] == made.info["tokeniser"] == made.tokeniser.fingerprint()
+    if name == "referee":
+        assert info["heard"] == ["formant"]
+
+
+def test_the_shipped_corpus_says_all_there_is_to_say(tmp_path):
+    shutil.copytree(SAMPLES / "corpus", tmp_path / "corpus")
+    corpus.write_info(tmp_path / "corpus", load_corpus(SAMPLES / "corpus").info)
+    written = (tmp_path / "corpus" / "corpus.json").read_text()
+    shipped = (SAMPLES / "corpus" / "corpus.json").read_text()
+    for version in (
+        codec.WRITER,
+        json.loads(shipped)["written_by"],
+    ):  # the shipped one may be of an older version
+        written, shipped = written.replace(version, ""), shipped.replace(version, "")
+    assert written == shipped
+    assert None not in json.loads(shipped).values()
