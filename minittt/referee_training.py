@@ -31,6 +31,7 @@ from minittt.referee_sounds import (
     splice,
     utterance,
 )
+from minittt.scores import word_errors
 from minittt.sentences import WORDS
 from minittt.synthesis import SAMPLE_RATE, say
 from minittt.voices import REFEREE, REPLY, UNSEEN
@@ -161,8 +162,6 @@ def train_judge(judge: nn.Module, settings: RefereeSettings, codec: Codec | None
 
 def word_scores(referee: Referee, settings: RefereeSettings, codec: Codec | None) -> Iterator[dict]:
     """Word error rates on the spoken world's sentences, for voices the recogniser never heard."""
-    import jiwer
-
     for group, voices in (("unseen", UNSEEN), ("reply", REPLY)):
         rng = np.random.default_rng(settings.seed + 2)
         texts = [draw_sentence(rng) for _ in range(settings.test_utterances)]
@@ -173,8 +172,13 @@ def word_scores(referee: Referee, settings: RefereeSettings, codec: Codec | None
         for sound_of, heard in sounds.items():
             said = referee.transcribe(heard)
             line = {"part": "words", "voices": group, "sound": sound_of, "utterances": len(texts)}
-            words = sum(len(text.split()) for text in texts)
-            yield {**line, "words": words, "wer": round(jiwer.wer(texts, said), 5)}
+            errors = 0
+            words = 0
+            for text, transcript in zip(texts, said, strict=True):
+                wrong, total = word_errors(text, transcript)
+                errors += wrong
+                words += total
+            yield {**line, "words": words, "wer": round(errors / words, 5)}
 
 
 def voice_scores(referee: Referee, settings: RefereeSettings, codec: Codec | None) -> Iterator[dict]:
