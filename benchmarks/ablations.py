@@ -25,18 +25,18 @@ from pathlib import Path
 import torch
 from timed_training import ROOT, Point, provenance, rounded, thinned, train_for
 
+from minittt.app.cli import SAMPLES
 from minittt.attention import TARGET
-from minittt.cli import SAMPLES
 from minittt.codec import Codec, whole_file
-from minittt.conversation import render
-from minittt.corpus import Corpus, load_corpus
+from minittt.data.conversation import render
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import Settings
-from minittt.evaluation import Evaluation, decoding_settings, in_turn, trained_with
-from minittt.likelihood import estimator, reply_nats
+from minittt.evaluation.evaluate import Evaluation, decoding_settings, in_turn, trained_with
+from minittt.evaluation.likelihood import estimator, reply_nats
+from minittt.evaluation.referee import Referee
 from minittt.objective import Preset
-from minittt.referee import Referee
 from minittt.talker import Talker
-from minittt.training import Trainer, TrainingSettings
+from minittt.training.trainer import Trainer, TrainingSettings
 from minittt.unmasking import confidence_released, random_order
 
 ROWS = ("exact", "paper", "ar", "nar", "mended", "paper-banom", "paper-ppm", "paper-sst")

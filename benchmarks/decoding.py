@@ -8,7 +8,7 @@ are ruled out where they would end a part early or late. Ways to decode it:
 
 cached        this project's context, every closed group kept; `exact` block by block, `paper` redrafts the span whole
 recomputing   the same decoder, same replies, nothing kept: every step computes every position
-released      the released code's own loop (`minittt/released.py`): whole rows, all logits; the same replies as `paper`
+released      the released code's own loop (`minittt/theory/released.py`): whole rows, all logits; replies as `paper`'s
 
 Replies are asserted equal: cached = recomputing, released = cached (paper), batch = one by one. A forward's time includes
 choosing tokens from it. `--clock cpu` counts this process's own seconds: on one thread of a busy machine these are what the
@@ -23,16 +23,16 @@ from pathlib import Path
 
 import torch
 from decoding_report import Run, plot, row_of, show
+from graphs import GraphedContext
 from policies import measure_policies, show_policies
 from reply_shape import Shape, Shaped, ShapedModel
 
 from minittt.context import CachedContext, RecomputingContext
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, End, generate
-from minittt.distributed import best_device
-from minittt.graphs import GraphedContext
 from minittt.model import ModelConfig, Transformer
-from minittt.released import ReleasedIds, ReleasedSettings, generate_released
-from minittt.vocabulary import Vocabulary
+from minittt.theory.released import ReleasedIds, ReleasedSettings, generate_released
+from minittt.training.distributed import best_device
 
 
 def note(run: Run, shaped, begin: float, end: float) -> Run:

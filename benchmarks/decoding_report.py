@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minittt.plotting import house_style
+from minittt.app.plotting import house_style
 
 
 @dataclass

@@ -17,11 +17,11 @@ import torch
 from minittt.attention import TARGET, assign_groups
 from minittt.codec import Codec
 from minittt.context import CachedContext
-from minittt.conversation import render
-from minittt.corpus import Corpus, load_corpus
+from minittt.data.conversation import render
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import Draft, Settings, SpanClosed, TextToken
-from minittt.evaluation import ask, family, true_spans, word_errors
-from minittt.referee import Referee
+from minittt.evaluation.evaluate import ask, family, true_spans, word_errors
+from minittt.evaluation.referee import Referee
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling, policy_named
 

@@ -29,21 +29,21 @@ import torch
 from timed_training import ROOT, provenance, rounded, thinned, train_for
 from torch import Tensor
 
-from minittt.accumulation import Accumulator, Part
+from minittt.app.cli import SAMPLES
 from minittt.attention import SOURCE, TARGET
-from minittt.cli import SAMPLES
 from minittt.codec import whole_file
-from minittt.corpus import Corpus, load_corpus
-from minittt.evaluation import in_turn
-from minittt.held_out import level_noise
-from minittt.likelihood import Nats, estimator, reply_nats
-from minittt.loader import seed_of
+from minittt.data.batches import Batch
+from minittt.data.corpus import Corpus, load_corpus
+from minittt.data.vocabulary import Vocabulary
+from minittt.evaluation.evaluate import in_turn
+from minittt.evaluation.likelihood import Nats, estimator, reply_nats
+from minittt.evaluation.scores import Score, ratio
 from minittt.objective import Noise, draw_noise
-from minittt.packing import Batch
-from minittt.scores import Score, ratio
 from minittt.talker import Talker
-from minittt.training import Trainer, TrainingSettings
-from minittt.vocabulary import Vocabulary
+from minittt.training.accumulation import Accumulator, Part
+from minittt.training.held_out import level_noise
+from minittt.training.loader import seed_of
+from minittt.training.trainer import Trainer, TrainingSettings
 
 HIDDEN = {  # what is replaced by MASK, in which of three parts of a record
     "nothing": (),

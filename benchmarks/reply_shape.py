@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import Settings
 from minittt.model import Transformer
 from minittt.unmasking import Sampling, confidence_released
-from minittt.vocabulary import Vocabulary
 
 
 @dataclass

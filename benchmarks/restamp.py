@@ -2,7 +2,7 @@
 
     python benchmarks/restamp.py
 
-Needed when a field is added to the headers (`minittt/headers.py`), not when a network is trained anew: what
+Needed when a field is added to the headers (`minittt/data/headers.py`), not when a network is trained anew: what
 trains it writes the header itself.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from minittt.codec import Codec, read_tensors, write_tensors
-from minittt.corpus import load_corpus, write_info
-from minittt.headers import NO_FRONT_END
-from minittt.referee import Referee
+from minittt.data.corpus import load_corpus, write_info
+from minittt.data.headers import NO_FRONT_END
+from minittt.evaluation.referee import Referee
 from minittt.talker import Talker
 
 LICENCE = "MIT"

@@ -15,7 +15,7 @@ from sweep import draw as draw_sweep
 from tables import Runs, claims, grid, longer, of_row, premise, sampler, sweep
 from timed_training import ROOT
 
-from minittt.plotting import house_style
+from minittt.app.plotting import house_style
 
 SCORES = ROOT / "data_samples" / "scores"
 PAGE = ROOT / "tutorials" / "results.md"

@@ -17,9 +17,9 @@ from oracle import HiddenMarkov, Sampled, biased_bits, enumerate_sampler, kl, to
 from pictures import save
 from timed_training import ROOT, rounded
 
-from minittt.cli import SAMPLES
+from minittt.app.cli import SAMPLES
+from minittt.app.plotting import COLOURS, house_style
 from minittt.codec import whole_file
-from minittt.plotting import COLOURS, house_style
 from minittt.unmasking import policy_named
 
 LENGTH = 6

@@ -20,15 +20,15 @@ from pictures import save
 from timed_training import ROOT, provenance, rounded
 from tqdm import tqdm
 
-from minittt.cli import SAMPLES
+from minittt.app.cli import SAMPLES
+from minittt.app.plotting import COLOURS, house_style
 from minittt.codec import Codec, whole_file
-from minittt.conversation import reply_text
-from minittt.corpus import Corpus, load_corpus
+from minittt.data.conversation import reply_text
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import DenoisingStep, Settings
-from minittt.evaluation import ask, decoding_settings, family, trained_with, true_spans
-from minittt.plotting import COLOURS, house_style
-from minittt.referee import Referee
-from minittt.scores import Score, normal, ratio, words_right
+from minittt.evaluation.evaluate import ask, decoding_settings, family, trained_with, true_spans
+from minittt.evaluation.referee import Referee
+from minittt.evaluation.scores import Score, normal, ratio, words_right
 from minittt.talker import Talker
 from minittt.unmasking import policy_named
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minittt.training import Trainer
+from minittt.training.trainer import Trainer
 
 POWER = 16.0  # step t of T weighs as t ** 16
 ROOT = Path(__file__).parent.parent

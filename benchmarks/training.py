@@ -30,13 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minittt.attention import group_mask, two_stream_mask
-from minittt.conversation import render
-from minittt.corpus import Corpus, load_corpus
-from minittt.distributed import best_device
-from minittt.loader import Loader
+from minittt.data.batches import Batch, lay_out, pack
+from minittt.data.conversation import render
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS, Preset, draw_noise, example, targets, unified_loss
-from minittt.packing import Batch, lay_out, pack
+from minittt.training.distributed import best_device
+from minittt.training.loader import Loader
 
 
 @dataclass

@@ -2,6 +2,6 @@
 
 import sys
 
-from minittt.cli import main
+from minittt.app.cli import main
 
 sys.exit(main())

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from minittt.attention import TARGET, assign_groups
 from minittt.context import CachedContext
-from minittt.conversation import render
+from minittt.data.conversation import render
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import End, Settings, TokenClasses, generate
 from minittt.strategies import denoise_replies
 from minittt.talker import Reply, Talker, row_generators
 from minittt.unmasking import Sampling
-from minittt.vocabulary import Vocabulary
 
 LONGEST = 256  # slots of a reply
 

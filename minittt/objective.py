@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minittt.attention import TARGET, group_mask, two_stream_mask
-from minittt.conversation import Sequence
+from minittt.data.batches import Batch, lay_out
+from minittt.data.conversation import Sequence
+from minittt.data.vocabulary import Vocabulary
 from minittt.diffusion import corrupt, independent_masks, random_k_subset
 from minittt.errors import MinitttError
 from minittt.model import Transformer
-from minittt.packing import Batch, lay_out
 from minittt.strategies import (
     denoise_replies,
     mix_objectives,
@@ -38,7 +39,6 @@ from minittt.strategies import (
     span_numbers,
     truncate_span,
 )
-from minittt.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minittt.attention import TARGET
-from minittt.conversation import Sequence, filler
+from minittt.data.conversation import Sequence, filler
 
 
 def mix_objectives(segments: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minittt import headers
 from minittt.attention import TARGET, assign_groups
 from minittt.codec import Codec, flatten, unflatten, write_tensors
 from minittt.context import CachedContext
-from minittt.conversation import render
-from minittt.corpus import Corpus
+from minittt.data import headers
+from minittt.data.conversation import render
+from minittt.data.corpus import Corpus
+from minittt.data.vocabulary import TextTokeniser, Vocabulary
 from minittt.decoding import BlockClosed, End, Event, Settings, SpanClosed, TextToken, generate
 from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS
-from minittt.vocabulary import TextTokeniser, Vocabulary
 
 FORMAT = "minittt talker 1"
 

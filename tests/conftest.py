@@ -1,6 +1,8 @@
 """Settings every test file shares: one thread, and Hypothesis without clocks or chance."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("minittt")
 torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # scripts that tests call
 
 
 @pytest.fixture(autouse=True)

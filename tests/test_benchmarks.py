@@ -3,37 +3,33 @@
 import json
 import math
 import random
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
-import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from minittt.corpus import load_corpus
-from minittt.decoding import Draft
-from minittt.likelihood import estimator
-from minittt.loader import Loader
-from minittt.objective import draw_noise, predict, preset
-from minittt.scores import Score
-from minittt.training import Trainer, TrainingSettings, rate_share
-from minittt.unmasking import confidence_released, entropy_bound, entropy_order, left_to_right, random_order
-from tests.small_networks import Oracle, propagate
-from tests.test_cli import SAMPLES
-from tests.test_training import SETTINGS, TINY
-from tests.toy import toy_corpus, toy_model
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import ablations
 import claims
 import oracle
 import premise
+import pytest
 import results
 import sweep
 import tables
 import timed_training
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minittt.data.corpus import load_corpus
+from minittt.decoding import Draft
+from minittt.evaluation.likelihood import estimator
+from minittt.evaluation.scores import Score
+from minittt.objective import draw_noise, predict, preset
+from minittt.training.loader import Loader
+from minittt.training.trainer import Trainer, TrainingSettings, rate_share
+from minittt.unmasking import confidence_released, entropy_bound, entropy_order, left_to_right, random_order
+from tests.app.test_cli import SAMPLES
+from tests.small_networks import Oracle, propagate
+from tests.toy import toy_corpus, toy_model
+from tests.training.test_trainer import SETTINGS, TINY
 
 SEEDS = st.integers(0, 1000)
 

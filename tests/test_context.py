@@ -10,18 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from graphs import GraphedContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minittt import context as module
 from minittt.context import CachedContext, RecomputingContext
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, DenoisingStep, Settings, TextToken, collect, generate
 from minittt.errors import MinitttError
-from minittt.graphs import GraphedContext
 from minittt.guidance import GuidedContext
 from minittt.model import ModelConfig, Transformer
 from minittt.unmasking import POLICIES, Sampling
-from minittt.vocabulary import Vocabulary
 from tests.test_decoding import EOA, LETTERS, OPEN, PAD, V, check_reply, classes
 from tests.toy import toy_model
 

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minittt.bounds import inverse_p_bias, k_subset_moments, masked_sets, mean_by_count
 from minittt.diffusion import (
     Cosine,
     Geometric,
@@ -26,6 +25,7 @@ from minittt.diffusion import (
     random_k_subset,
     subs,
 )
+from minittt.theory.bounds import inverse_p_bias, k_subset_moments, masked_sets, mean_by_count
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULES = [Linear(), Linear(0.1), Cosine(), Geometric(), Geometric(0.05, 4.0), Geometric(0.05, 4.0, True)]

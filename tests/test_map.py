@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.run import LISTS_OF_MUTANTS
+from tests.mutants.run import LISTS_OF_MUTANTS, law_file, module_path
 
 ROOT = Path(__file__).parent.parent
 MAP = (ROOT / "tutorials" / "map.md").read_text()
@@ -25,20 +25,21 @@ HELPERS = {  # public, yet no formula of its own: parts and records of what the 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+\.[A-Za-z_]+)`", MAP))))
 def test_every_function_on_the_map_exists(name):
     module, function = name.split(".")
-    assert hasattr(importlib.import_module(f"minittt.{module}"), function)
+    parts = module_path(module).relative_to(ROOT).with_suffix("").parts
+    assert hasattr(importlib.import_module(".".join(parts)), function)
 
 
 def test_every_law_on_the_map_exists():
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", MAP))
     assert len(named) > 40
     assert not {name for name in named if f"def {name}(" not in tests}
-    assert all((ROOT / path).is_file() for path in re.findall(r"`(tests/\w+\.py)`", MAP))
+    assert all((ROOT / path).is_file() for path in re.findall(r"`(tests/[\w/]+\.py)`", MAP))
 
 
 @pytest.mark.parametrize("module", CORE[:-1])
 def test_nothing_that_a_core_module_offers_is_left_out(module):
-    source = (ROOT / "minittt" / f"{module}.py").read_text().split('"""', 2)[2]
+    source = module_path(module).read_text().split('"""', 2)[2]
     public = set(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)) - HELPERS.get(module, set())
     assert not {name for name in public if f"`{module}.{name}`" not in MAP}
 
@@ -46,11 +47,11 @@ def test_nothing_that_a_core_module_offers_is_left_out(module):
 @pytest.mark.parametrize("module", LISTS_OF_MUTANTS)
 def test_every_listed_mutant_can_be_made_and_has_a_law(module):
     """`make mutants` takes an hour; this keeps its lists from going stale in between."""
-    source = (ROOT / "minittt" / f"{module}.py").read_text()
-    tests = (ROOT / "tests" / f"test_{module}.py").read_text()
+    source = module_path(module).read_text()
+    tests = law_file(module).read_text()
     mutants = importlib.import_module(f"tests.mutants.{module}").MUTANTS
     assert not [mutant for mutant in mutants if source.count(mutant.old) != 1 or mutant.new == mutant.old]
-    assert not {mutant.law for mutant in mutants if f"law_{mutant.law:02d}" not in tests}
+    assert not {mutant.tests for mutant in mutants if mutant.tests not in tests}
 
 
 @pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05"])

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.attention import group_mask
+from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer, attend, place_codes, rotary, rotate
-from minittt.vocabulary import Vocabulary
 from tests.toy import toy_model
 
 SEEDS = st.integers(0, 10_000)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minittt import nar
 from minittt.attention import assign_groups
-from minittt.conversation import render
+from minittt.data.conversation import render
 from minittt.decoding import Settings
 from minittt.nar import DenoisingTalker, greedy_text, reply_classes, split_reply
 from minittt.strategies import denoise_replies

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from minittt.attention import PAD_KIND, TARGET, TEXT, group_mask, two_stream_mask, visible
 from minittt.context import CachedContext
-from minittt.conversation import render
+from minittt.data.batches import Batch, lay_out, pack
+from minittt.data.conversation import render
 from minittt.diffusion import corrupt
 from minittt.errors import MinitttError
 from minittt.objective import (
@@ -31,9 +32,8 @@ from minittt.objective import (
     targets,
     unified_loss,
 )
-from minittt.packing import Batch, lay_out, pack
-from minittt.released import load_qwen2, released_groups
 from minittt.strategies import preserve_prefix, span_numbers
+from minittt.theory.released import load_qwen2, released_groups
 from tests.toy import toy_corpus, toy_model
 
 SEEDS = st.integers(0, 10_000)

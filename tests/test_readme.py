@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minittt.cli import main
+from minittt.app.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,4 +33,4 @@ def test_every_file_the_readme_names_exists():
     for name in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
     for module in re.findall(r"`(\w+\.py)`", README):
-        assert (ROOT / "minittt" / module).is_file(), module
+        assert list((ROOT / "minittt").rglob(module)), module

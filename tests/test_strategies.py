@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.attention import SOURCE, TARGET, TEXT
-from minittt.conversation import Sequence, render
-from minittt.packing import lay_out, pack
+from minittt.data.batches import lay_out, pack
+from minittt.data.conversation import Sequence, render
 from minittt.strategies import (
     denoise_replies,
     mix_objectives,

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from minittt.app.cli import SAMPLES
 from minittt.attention import TARGET
-from minittt.cli import SAMPLES
 from minittt.codec import Codec
-from minittt.corpus import load_corpus
+from minittt.data.corpus import load_corpus
 from minittt.decoding import DenoisingStep, Settings, TextToken
 from minittt.errors import MinitttError
-from minittt.referee import Referee
+from minittt.evaluation.referee import Referee
 from minittt.talker import Talker
 from minittt.unmasking import Sampling
 

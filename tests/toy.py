@@ -5,9 +5,9 @@ import random
 import numpy as np
 import torch
 
-from minittt.corpus import Corpus
+from minittt.data.corpus import Corpus
+from minittt.data.vocabulary import Vocabulary
 from minittt.model import ModelConfig, Transformer
-from minittt.vocabulary import Vocabulary
 
 WORDS = "one two three four answer speak".split()
 

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from IPython.display import Audio
 
+from minittt.app.plotting import COLOURS, STYLE, draw_spectrogram, spectrogram
 from minittt.codec import Codec, CodecConfig, CodecError, flatten, read_audio, unflatten
-from minittt.plotting import COLOURS, STYLE, draw_spectrogram, spectrogram
 
 torch.manual_seed(0)
 plt.rcParams.update({**STYLE, "figure.dpi": 80})
@@ -392,7 +392,7 @@ except CodecError as refusal:
 
 # %% [markdown]
 # In a talker's vocabulary these tokens stand behind the text's: `text | control | audio codes | EOA | MASK`
-# (`minittt/vocabulary.py`). MASK lies outside the range of the codes, so no code can be mistaken for it.
+# (`minittt/data/vocabulary.py`). MASK lies outside the range of the codes, so no code can be mistaken for it.
 #
 # ## Exercises
 #

@@ -35,7 +35,8 @@ from matplotlib.colors import LogNorm
 from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from minittt import attention, plotting
+from minittt import attention
+from minittt.app import plotting
 from minittt.attention import PAD_KIND, SOURCE, TARGET, TEXT, assign_groups, explain, group_mask
 from minittt.context import CachedContext, RecomputingContext
 from minittt.model import ModelConfig, Transformer

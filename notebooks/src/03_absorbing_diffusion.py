@@ -20,7 +20,7 @@
 # - tell a bound from a likelihood, and read what **K denoising steps** cost off a curve.
 #
 # **Time**: half a minute on one CPU core; on a GPU not measured. **Modules**: `minittt/diffusion.py` and
-# `minittt/bounds.py`, rebuilt here piece by piece. **Chapter**, with every step derived:
+# `minittt/theory/bounds.py`, rebuilt here piece by piece. **Chapter**, with every step derived:
 # [`03_absorbing_diffusion.md`](../tutorials/03_absorbing_diffusion.md).
 
 # %% tags=["needed"]
@@ -36,8 +36,10 @@ import torch
 from matplotlib.colors import ListedColormap
 from torch.nn.functional import one_hot
 
-from minittt import bounds, diffusion, plotting
+from minittt import diffusion
+from minittt.app import plotting
 from minittt.diffusion import Cosine, Geometric, Linear
+from minittt.theory import bounds
 
 torch.manual_seed(0)
 plt.rcParams.update({**plotting.STYLE, "figure.dpi": 80})

@@ -39,8 +39,10 @@ import numpy as np
 import torch
 from IPython.display import Audio, Image, display
 
-from minittt import bounds, decoding, plotting, unmasking
+from minittt import decoding, unmasking
+from minittt.app import plotting
 from minittt.decoding import DenoisingStep, Draft, Settings, TokenClasses, collect, generate
+from minittt.theory import bounds
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # many small forwards: more threads only get into each other's way
@@ -263,8 +265,8 @@ print("50 replies: same ids, same groups, same number of forwards")
 # %%
 from minittt.codec import Codec
 from minittt.context import CachedContext, RecomputingContext
-from minittt.conversation import render
-from minittt.referee import Referee
+from minittt.data.conversation import render
+from minittt.evaluation.referee import Referee
 from minittt.talker import Talker
 
 samples = root / "data_samples"
@@ -589,7 +591,7 @@ plt.show()
 # referee listens how many fifths of a second agree on one of the four voices.
 
 # %%
-from minittt.evaluation import decoding_settings
+from minittt.evaluation.evaluate import decoding_settings
 
 sentences = """one two three four|nine eight seven|six plus two equals eight|five four nine|three seven one two
 two plus three equals five|eight minus six equals two|four nine one|seven seven two|six one five

@@ -47,15 +47,16 @@ import torch
 from IPython.display import Audio, Image, display
 from matplotlib.colors import to_rgb
 
-from minittt import bounds, plotting
+from minittt.app import plotting
 from minittt.attention import group_mask, two_stream_mask
 from minittt.context import CachedContext
-from minittt.conversation import render
-from minittt.corpus import load_corpus
+from minittt.data.batches import pack
+from minittt.data.conversation import render
+from minittt.data.corpus import load_corpus
 from minittt.diffusion import corrupt
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import Noise, draw_noise, example, preset, unified_loss
-from minittt.packing import pack
+from minittt.theory import bounds
 
 FAST = os.environ.get("MINITTT_FAST") == "1"
 torch.manual_seed(0)
@@ -74,7 +75,7 @@ v = corpus.vocabulary
 
 # %%
 from minittt.codec import Codec
-from minittt.referee import Referee
+from minittt.evaluation.referee import Referee
 from minittt.talker import Talker
 
 codec = Codec.load(root / "data_samples" / "codec.safetensors")
@@ -350,7 +351,7 @@ plt.show()
 # speak (TTS), to answer.
 
 # %%
-from minittt.training import Trainer, TrainingSettings
+from minittt.training.trainer import Trainer, TrainingSettings
 
 GPU = torch.cuda.is_available()
 STEPS = 24 if FAST else 6000 if GPU else 1600
@@ -470,7 +471,7 @@ plt.show()
 
 # %%
 from minittt.decoding import Settings
-from minittt.evaluation import Evaluation, family
+from minittt.evaluation.evaluate import Evaluation, family
 from minittt.unmasking import Sampling
 
 how = Settings(
@@ -536,7 +537,7 @@ folder.cleanup()
 
 # %% [markdown]
 # To train longer: `make train`, or `minittt train -o runs/mine --preset exact --steps 12000`; kill it whenever you like,
-# `--resume` goes on bit for bit. On several GPUs: `torchrun --nproc-per-node 2 -m minittt.training ...`.
+# `--resume` goes on bit for bit. On several GPUs: `torchrun --nproc-per-node 2 -m minittt train ...`.
 #
 # ## Exercises
 #

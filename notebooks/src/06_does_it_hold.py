@@ -44,7 +44,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from minittt import plotting
+from minittt.app import plotting
 
 FAST = os.environ.get("MINITTT_FAST") == "1"
 torch.set_num_threads(1)  # as the grid's runs
@@ -425,8 +425,8 @@ plt.show()
 import ablations  # noqa: E402
 from timed_training import train_for  # noqa: E402
 
-from minittt.corpus import load_corpus  # noqa: E402
-from minittt.training import Trainer, TrainingSettings  # noqa: E402
+from minittt.data.corpus import load_corpus  # noqa: E402
+from minittt.training.trainer import Trainer, TrainingSettings  # noqa: E402
 
 bases = [json.loads(path.read_text()) for path in sorted((scores / "ablations" / "bases").glob("*.json"))]
 theirs, mine = bases[0], []

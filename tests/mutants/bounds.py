@@ -1,4 +1,4 @@
-"""Ways to break minittt/bounds.py, each with the law that must notice."""
+"""Ways to break minittt/theory/bounds.py, each with the law that must notice."""
 
 from tests.mutants.run import Mutant
 

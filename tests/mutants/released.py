@@ -1,4 +1,4 @@
-"""Ways to break `minittt/released.py`, each to be noticed by the law it is listed under."""
+"""Ways to break `minittt/theory/released.py`, each to be noticed by the law it is listed under."""
 
 from tests.mutants.run import Mutant
 

@@ -3,9 +3,9 @@
     python -m tests.mutants.run [module ...]        # all listed modules when none is named
 
 `tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a
-copy of `minittt` and `tests` in a temporary folder, each mutant in turn replaces `old` (found exactly once in
-`minittt/<module>.py`) by `new`, and the tests of its law alone are run. The exit code is 1 unless all are
-caught.
+copy of the project in a temporary folder, each mutant in turn replaces `old` (found exactly once in the
+module, in whichever room it lives) by `new`, and the tests of its law alone are run. A mutant of a module
+without numbered laws names its test instead of a law. The exit code is 1 unless all are caught.
 """
 
 import os
@@ -27,22 +27,42 @@ LISTS_OF_MUTANTS = sorted(
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break a module: `old` (found exactly once) becomes `new`, and law `law` must fail."""
+    """One way to break a module: `old` (found exactly once) becomes `new`, and law `law`, or `test`, must fail."""
 
-    law: int
+    law: int | None
     old: str
     new: str
+    test: str = ""  # a part of the test's name, where there is no law
+
+    @property
+    def tests(self) -> str:
+        """What pytest's -k takes."""
+        return self.test or f"law_{self.law:02d}"
+
+
+def module_path(module: str, root: Path = ROOT) -> Path:
+    """Where a module lies; its name is found in one room only."""
+    [path] = (root / "minittt").rglob(f"{module}.py")
+    return path
+
+
+def law_file(module: str, root: Path = ROOT) -> Path:
+    """The file of tests that belongs to a module."""
+    [path] = (root / "tests").rglob(f"test_{module}.py")
+    return path
 
 
 def copy_of_the_project(folder: Path) -> None:
-    for part in ("minittt", "tests"):
+    for part in ("minittt", "tests", "benchmarks"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data_samples").symlink_to(ROOT / "data_samples")
     shutil.copy(ROOT / "pyproject.toml", folder)  # pytest's settings
 
 
 def run_laws(folder: Path, module: str, laws: str) -> str:
     """Run the tests of `module` whose names match `laws`: "failed", "passed", or why they did not run."""
-    command = [sys.executable, "-m", "pytest", f"tests/test_{module}.py", "-k", laws, "-x", "-q"]
+    tests = law_file(module, folder).relative_to(folder)
+    command = [sys.executable, "-m", "pytest", str(tests), "-k", laws, "-x", "-q"]
     command += ["-p", "no:cacheprovider", "--no-header"]
     # Bytecode is keyed by whole seconds and file size: a mutant could be served the code of the last one.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)}
@@ -65,20 +85,20 @@ def run_laws(folder: Path, module: str, laws: str) -> str:
 def try_mutant(folder: Path, mutant: Mutant, module: str, source: str) -> str:
     """What became of one mutant: "caught", "SURVIVED", or the reason why it could not be tried."""
     if (times := source.count(mutant.old)) != 1:
-        return f"NOT TRIED: its `old` occurs {times} times in minittt/{module}.py, not once"
-    (folder / "minittt" / f"{module}.py").write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-    outcome = run_laws(folder, module, f"law_{mutant.law:02d}")
+        return f"NOT TRIED: its `old` occurs {times} times in {module}.py, not once"
+    module_path(module, folder).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    outcome = run_laws(folder, module, mutant.tests)
     return {"failed": "caught", "passed": "SURVIVED"}.get(outcome, f"NOT TRIED: {outcome}")
 
 
 def try_module(module: str) -> bool:
     """Try every mutant of one module and print a line for each. True if all were caught."""
     mutants = import_module(f"tests.mutants.{module}").MUTANTS
-    source = (ROOT / "minittt" / f"{module}.py").read_text(encoding="utf-8")
+    source = module_path(module).read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         copy_of_the_project(folder)
-        laws = " or ".join(f"law_{number:02d}" for number in sorted({m.law for m in mutants}))
+        laws = " or ".join(sorted({mutant.tests for mutant in mutants}))
         # A law that fails on the sound code would "catch" anything.
         if (outcome := run_laws(folder, module, laws)) != "passed":
             print(f"{module}: the laws do not hold before any mutant: {outcome}", flush=True)
@@ -90,7 +110,7 @@ def try_module(module: str) -> bool:
             sound &= fate == "caught"
             change = f"{mutant.old!r} -> {mutant.new!r}"
             seconds = time.perf_counter() - begin
-            print(f"{module} law {mutant.law:2d} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
+            print(f"{module} {mutant.tests} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
     return sound
 
 

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from minittt.app.plotting import COLOURS, FLOOR, SPECTRUM, STYLE, spectrogram
 from minittt.attention import TARGET, TEXT
 from minittt.codec import Codec
 from minittt.decoding import BlockClosed, DenoisingStep, Settings, TextToken
-from minittt.plotting import COLOURS, FLOOR, SPECTRUM, STYLE, spectrogram
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling
 

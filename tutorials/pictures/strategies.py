@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from minittt.app.plotting import COLOURS, house_style, legend
 from minittt.attention import TARGET, TEXT
-from minittt.conversation import Sequence
+from minittt.data.conversation import Sequence
 from minittt.diffusion import independent_masks, random_k_subset
-from minittt.plotting import COLOURS, house_style, legend
 from minittt.strategies import (
     denoise_replies,
     mix_objectives,

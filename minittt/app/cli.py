@@ -1,0 +1,311 @@
+"""The command line: minittt talk | transcribe | speak | caption | train | evaluate | data | codec | referee | doctor.
+
+Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
+code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.
+Nothing heavy is imported before the arguments are understood.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minittt import __version__
+from minittt.errors import MinitttError
+from minittt.settings import (
+    CodecTrainingSettings,
+    ComputingSettings,
+    DecodingOptions,
+    EvaluationOptions,
+    ModelSizes,
+    RefereeSettings,
+    SeedOption,
+    StreamingOptions,
+    TrainingSettings,
+    fits,
+    kind_of,
+    options_of,
+    range_of,
+    samples_folder,
+)
+
+SAMPLES = samples_folder()
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad arguments end in one line, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and end with exit code 2."""
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+# ---- options from settings
+
+
+def add_options(parser: argparse.ArgumentParser, settings: type, only: tuple[str, ...] = ()) -> None:
+    """An option for each field of a settings class (or for those in `only`), with its default and range in the help."""
+    for entry in options_of(settings):
+        if only and entry.name not in only:
+            continue
+        option = "--" + entry.name.replace("_", "-")
+        text = entry.metadata["help"]
+        if kind_of(entry) is bool:
+            # None where the option is not given, so that only what was asked for changes the settings
+            parser.add_argument(option, action="store_true", default=None, help=_escaped(text))
+            continue
+        if entry.default is not None:
+            text += f" (default: {entry.default})"
+        text += f"; {range_of(entry)}"
+        parser.add_argument(option, type=_reader(entry), metavar=_metavar(entry), help=_escaped(text))
+
+
+def _escaped(text: str) -> str:
+    """argparse takes help texts for formats: a bare percent sign ends it with a TypeError."""
+    return text.replace("%", "%%")
+
+
+def _metavar(entry: dataclasses.Field) -> str:
+    return {int: "N", float: "X", str: "NAME"}[kind_of(entry)]
+
+
+def _reader(entry: dataclasses.Field):
+    """What argparse calls on the text of an option: its value, or one line that says what would be right."""
+
+    def read(text: str) -> Any:
+        try:
+            value = kind_of(entry)(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(entry, value):
+            raise argparse.ArgumentTypeError(f"must be {range_of(entry)}, not {text!r}")
+        return value
+
+    return read
+
+
+# ---- the commands
+
+
+def _parser() -> Parser:
+    parser = Parser("minittt", description="Text-to-Talk in small: speech and text in, text and speech out.")
+    parser.add_argument("--version", action="version", version=f"minittt {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, what: str, example: str, talks: bool = True) -> argparse.ArgumentParser:
+        """A command with one line of help and an example; with `talks` it takes a talker and its codec."""
+        sub = commands.add_parser(
+            name,
+            help=_escaped(what),
+            description=_escaped(what),
+            epilog=_escaped(f"example:  minittt {example}"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if talks:
+            talker = SAMPLES / "talker.safetensors"
+            sub.add_argument(
+                "--talker", type=Path, default=talker, help="talker to use (default: the shipped one)"
+            )
+            _codec_option(sub)
+        return sub
+
+    for add in (_talk, _listen_and_speak, _train, _evaluate, _data, _codec, _referee):
+        add(command)
+    command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
+    return parser
+
+
+def _codec_option(sub: argparse.ArgumentParser) -> None:
+    codec = SAMPLES / "codec.safetensors"
+    sub.add_argument("--codec", type=Path, default=codec, help="codec to use (default: the shipped one)")
+
+
+def _talk(command) -> None:
+    talk = command(
+        "talk",
+        "Ask by voice or in writing, hear the answer.",
+        "talk question.wav -o answer.wav --page reply.html",
+    )
+    talk.add_argument("questions", nargs="+", metavar="QUESTION", help="an audio file, or text in quotes")
+    talk.add_argument(
+        "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
+    )
+    talk.add_argument(
+        "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
+    )
+    talk.add_argument(
+        "--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16"
+    )
+    talk.add_argument(
+        "--stream",
+        action="store_true",
+        help="write the sound while it is being made, to a WAV file or, with -o -, as raw samples to a player",
+    )
+    add_options(talk, StreamingOptions)
+    add_options(talk, DecodingOptions)
+
+
+def _listen_and_speak(command) -> None:
+    transcribe = command("transcribe", "Write down what is said.", "transcribe question.wav")
+    transcribe.add_argument("files", nargs="+", type=Path)
+    speak = command(
+        "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
+    )
+    speak.add_argument("text")
+    speak.add_argument("-o", "--output", type=Path, default=Path("speech.wav"), help="WAV file to write")
+    add_options(speak, DecodingOptions)
+    caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
+    caption.add_argument("files", nargs="+", type=Path)
+
+
+def _train(command) -> None:
+    train = command(
+        "train",
+        "Train a talker from token files; several processes: torchrun --nproc-per-node N -m minittt train ...",
+        "train -o runs/mine --preset exact --steps 2500",
+        talks=False,
+    )
+    train.add_argument("-o", "--output", type=Path, default=Path("runs/talker"), help="folder of the run")
+    train.add_argument(
+        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
+    )
+    train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    add_options(train, ComputingSettings)
+    add_options(train, ModelSizes)
+    add_options(train, TrainingSettings)
+
+
+def _evaluate(command) -> None:
+    evaluate = command(
+        "evaluate", "Measure a talker, with 95 % intervals.", "evaluate --split voices --json scores.json"
+    )
+    evaluate.add_argument(
+        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
+    )
+    referee = SAMPLES / "referee.safetensors"
+    evaluate.add_argument(
+        "--referee", type=Path, default=referee, help="judge of spoken words (default: the shipped one)"
+    )
+    evaluate.add_argument("--json", type=Path, help="write the scores here, too")
+    evaluate.add_argument(
+        "--pace",
+        action="store_true",
+        help="also print seconds of computing per second of speech; never in the JSON, whose figures repeat",
+    )
+    add_options(evaluate, EvaluationOptions)
+    add_options(evaluate, DecodingOptions)
+
+
+def _data(command) -> None:
+    data = command(
+        "data",
+        "Make token files.",
+        "data build -o my_corpus   |   minittt data import recordings -o my_corpus",
+        talks=False,
+    )
+    data.add_argument("action", choices=["build", "import"])
+    data.add_argument(
+        "recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv"
+    )
+    data.add_argument("-o", "--output", type=Path, required=True, help="corpus folder to write")
+    _codec_option(data)
+    add_options(data, SeedOption)
+
+
+def _codec(command) -> None:
+    codec = command(
+        "codec",
+        "Train a codec, or pass a recording through one.",
+        "codec train -o codec.safetensors --minutes 40   |   minittt codec roundtrip in.wav -o out.wav",
+        talks=False,
+    )
+    codec.add_argument("action", choices=["train", "roundtrip"])
+    codec.add_argument(
+        "input",
+        nargs="?",
+        type=Path,
+        help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)",
+    )
+    codec.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    _codec_option(codec)
+    add_options(codec, CodecTrainingSettings, only=("minutes", "seed"))
+
+
+def _referee(command) -> None:
+    referee = command(
+        "referee", "Train the recogniser that judges.", "referee -o referee.safetensors", talks=False
+    )
+    referee.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    _codec_option(referee)
+    add_options(referee, RefereeSettings, only=("steps", "seed"))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of steps per block; write, say, 1,4,16")
+    return numbers
+
+
+# ---- the boundary
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 2 for anything wrong, 130 for Ctrl-C."""
+    name = "minittt"
+    debug = False
+    try:
+        args = _parser().parse_args(arguments)
+        args.arguments = sys.argv[1:] if arguments is None else arguments
+        name = f"minittt {args.command}"
+        debug = args.debug
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever was reading has gone; nothing more can be printed, not even by Python as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except Exception as error:  # the boundary: anything else would be a traceback in front of a user
+        if debug:
+            raise
+        print(f"{name}: {_in_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "doctor":
+        # doctor has to work where most of the package cannot be imported
+        from minittt.app.doctor import doctor
+
+        return doctor(SAMPLES)
+    try:
+        from minittt.app import commands
+    except ImportError as error:
+        raise MinitttError(f"{error}; `minittt doctor` says what is missing") from error
+    return getattr(commands, args.command)(args) or 0
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong. Errors of ours say it all; of others, the kind is part of the message."""
+    text = " ".join(str(error).split())
+    ours = isinstance(error, MinitttError) or type(error).__name__ == "CodecError"
+    if ours:
+        return text
+    if isinstance(error, MemoryError):
+        return "not enough memory: use a shorter recording, a smaller model or fewer records a step"
+    return f"{text or 'no message'} ({type(error).__name__}; --debug before the command shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Is this machine ready? One line for each part: what was found, and what to do where something is missing.
+
+Nothing of this package is imported but its settings, and each library by itself: doctor must be able to say that torch is
+missing where torch is missing.
+"""
+
+import importlib
+import importlib.util
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+MODULES = {"pillow": "PIL", "espeakng-loader": "espeakng_loader"}  # where module and package differ in name
+OPTIONAL = {
+    "espeakng-loader": "only to build the spoken world anew: pip install 'minittt[data]'",
+    "pytest": "only to run the tests: pip install 'minittt[dev]'",
+}
+DATA_FILES = {  # name -> fewest bytes that it can have
+    "codec.safetensors": 100_000,
+    "talker.safetensors": 100_000,
+    "referee.safetensors": 100_000,
+    "corpus/corpus.json": 100,
+    "corpus/audio.npz": 10_000,
+    "corpus/tokeniser.model": 1_000,
+}
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass
+class Line:
+    """One part: whether it works, whether it is needed, its name, and what was found or what to do."""
+
+    works: bool
+    needed: bool
+    part: str
+    what: str
+
+    def __str__(self) -> str:
+        mark = "ok " if self.works else "NO " if self.needed else " - "
+        return f"{mark} {self.part:<34} {self.what}"
+
+
+def doctor(samples: Path) -> int:
+    """Print one line a part. Returns 0, or 2 if something needed is missing."""
+    lines = check(samples)
+    for line in lines:
+        print(line)
+    return 0 if all(line.works or not line.needed for line in lines) else 2
+
+
+def check(samples: Path) -> list[Line]:
+    """Every part in turn. samples: the folder of the shipped files."""
+    lines = [_python()]
+    for name, floor in needed_packages().items():
+        if name == "encodec":
+            continue
+        lines.append(_package(name, floor))
+    lines.append(_encodec(all(line.works for line in lines)))
+    lines.append(_device())
+    for name, advice in OPTIONAL.items():
+        lines.append(_optional(name, advice))
+    lines.append(_jupyter())
+    lines += [_data_file(samples, name, size) for name, size in DATA_FILES.items()]
+    browsers = ("chromium", "google-chrome", "firefox")
+    browser = next((path for path in browsers if shutil.which(path)), None)
+    advice = "only to look at reply pages: any browser will do"
+    lines.append(Line(browser is not None, False, "browser", browser or advice))
+    return lines
+
+
+def needed_packages() -> dict[str, str]:
+    """Each package that minittt cannot do without, and its oldest version: from the metadata, or from a clone."""
+    try:
+        requirements = requires("minittt") or []
+    except PackageNotFoundError:
+        import tomllib
+
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        requirements = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    found = {}
+    for requirement in requirements:
+        if "extra ==" in requirement:
+            continue
+        match = re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", requirement)
+        found[match[1].lower()] = match[2]
+    return found
+
+
+def _python() -> Line:
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    return Line(
+        sys.version_info >= OLDEST_PYTHON,
+        True,
+        "Python",
+        f"{platform.python_version()} ({oldest} or newer is needed)",
+    )
+
+
+def _import(module: str):
+    """A module, or the reason why it cannot be imported. A broken library may raise anything."""
+    try:
+        return importlib.import_module(module), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
+
+
+def _package(name: str, floor: str) -> Line:
+    module, why = _import(MODULES.get(name, name))
+    wanted = f"pip install '{name}>={floor}'"
+    if name == "torch":
+        wanted += " (on a machine without a GPU: torch's CPU build)"
+    if module is None:
+        return Line(False, True, name, f"{why}: {wanted}")
+    found = _version(name, module)
+    if _numbers(found) < _numbers(floor):
+        return Line(False, True, name, f"{found} is too old: {wanted}")
+    return Line(True, True, name, found)
+
+
+def _version(name: str, module) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return str(getattr(module, "__version__", "0"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version: '2.13.0+cpu' -> (2, 13, 0)."""
+    numbers = []
+    for part in text.split("+")[0].split("."):
+        match = re.match(r"\d+", part)
+        if match is None:
+            break
+        numbers.append(int(match[0]))
+    return tuple(numbers)
+
+
+def _encodec(others_work: bool) -> Line:
+    """encodec is imported by the codec's own detour around torchaudio, which needs the other libraries."""
+    if importlib.util.find_spec("encodec") is None:
+        return Line(False, True, "encodec", "not installed: pip install encodec")
+    if not others_work:
+        return Line(False, True, "encodec", "installed, but not tried: first mend what is missing above")
+    try:
+        from minittt.codec import import_encodec
+
+        import_encodec()
+    except Exception as error:
+        return Line(False, True, "encodec", f"{type(error).__name__}: {error}: pip install encodec")
+    return Line(True, True, "encodec", "its networks load (torchaudio is not needed)")
+
+
+def _device() -> Line:
+    torch, why = _import("torch")
+    if torch is None:
+        return Line(False, False, "device", f"not known without torch ({why})")
+    if torch.cuda.is_available():
+        return Line(True, False, "device", torch.cuda.get_device_name())
+    return Line(True, False, "device", f"CPU, {torch.get_num_threads()} threads")
+
+
+def _optional(name: str, advice: str) -> Line:
+    module, _ = _import(MODULES.get(name, name))
+    if module is None:
+        return Line(False, False, name, advice)
+    return Line(True, False, name, _version(name, module))
+
+
+def _jupyter() -> Line:
+    """A notebook server, not jupyter_core alone, which many packages bring along."""
+    for server in ("jupyterlab", "notebook"):
+        if importlib.util.find_spec(server) is not None:
+            return Line(True, False, "jupyter", f"{server} found")
+    return Line(False, False, "jupyter", "only for the notebooks: pip install 'minittt[notebooks]'")
+
+
+def _data_file(samples: Path, name: str, fewest_bytes: int) -> Line:
+    path = samples / name
+    part = f"data_samples/{name}"
+    if not path.is_file():
+        return Line(False, True, part, "missing: reinstall minittt, or use a complete clone")
+    size = path.stat().st_size
+    if size < fewest_bytes:
+        return Line(False, True, part, f"{size} bytes, which is too small: reinstall minittt, or clone again")
+    return Line(True, True, part, f"{size:,} bytes")

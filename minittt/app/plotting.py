@@ -1,0 +1,291 @@
+"""Pictures of one style: text, audio heard, audio spoken, MASK and control tokens have one colour everywhere.
+
+The colours are those of Okabe and Ito, safe for colour-blind eyes, chosen so that each also has a lightness
+of its own and stays apart in greyscale. Every function draws on the axes it is given (`draw_curves` makes
+its own figure); none touches pyplot or changes matplotlib's settings. For figures of one's own: `with
+house_style():`.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import matplotlib
+import numpy as np
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from minittt.attention import PAD_KIND, SOURCE, TARGET, TEXT
+from minittt.data.vocabulary import CONTROL
+
+COLOURS = {
+    "control": "#404040",
+    "text": "#0072B2",
+    "source": "#009E73",
+    "target": "#E69F00",
+    "mask": "#D4D4D4",
+}
+KIND_NAMES = {PAD_KIND: "mask", TEXT: "text", SOURCE: "source", TARGET: "target"}
+LABELS = {
+    "text": "text",
+    "source": "audio heard",
+    "target": "audio spoken",
+    "mask": "MASK",
+    "control": "control token",
+}
+EARLIER = (
+    0.45  # strength of the colour of keys in earlier groups; keys of the query's own group have all of it
+)
+SPECTRUM, FLOOR = "magma", -70.0  # colour map of spectrograms; dB below the loudest that count as nothing
+STYLE = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same pictures on every machine
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=[COLOURS[n] for n in ("text", "target", "source", "control")]),
+    "figure.dpi": 100,
+    "legend.frameon": False,
+}
+
+
+def house_style():
+    """`with house_style():` figures made inside have this project's fonts, lines and colours."""
+    return matplotlib.rc_context(STYLE)
+
+
+def legend(ax: Axes, names: Sequence[str], **where) -> None:
+    """Say what the colours mean, in the corner that a mask leaves free; `names` are keys of `LABELS`."""
+    patches = [Patch(facecolor=COLOURS[name], label=LABELS[name]) for name in names]
+    where = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.95), "fontsize": 8, **where}
+    ax.legend(handles=patches, frameon=False, **where)
+
+
+# ---- attention masks
+
+
+def shade_mask(mask, kinds, groups) -> np.ndarray:
+    """What to paint where: 0 hidden, 1 + 2 * kind for a key of another group, 2 + 2 * kind for the own group.
+
+    mask (L, L) bool, [q, k] True where q sees k; kinds, groups (L,). Returns (L, L) places in
+    `mask_palette()`.
+    """
+    mask, kinds, groups = np.asarray(mask, bool), np.asarray(kinds), np.asarray(groups)
+    if mask.shape != (len(kinds), len(kinds)) or kinds.shape != groups.shape:
+        shapes = f"{mask.shape} needs as many kinds and groups, not {kinds.shape} and {groups.shape}"
+        raise ValueError(f"a mask {shapes}")
+    own = groups[:, None] == groups[None, :]  # (L, L)
+    return np.where(mask & (kinds >= 0), 1 + 2 * kinds[None, :] + own, 0)
+
+
+def mask_palette() -> np.ndarray:
+    """(7, 4) red, green, blue and opacity: nothing, then for each kind the pale colour and the full one."""
+    shades = [
+        (*colors.to_rgb(COLOURS[KIND_NAMES[k]]), s) for k in (TEXT, SOURCE, TARGET) for s in (EARLIER, 1.0)
+    ]
+    return np.array([(1.0, 1.0, 1.0, 0.0), *shades])
+
+
+def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None) -> None:
+    """Who sees whom: a row per query, a column per key in the key's colour, full strength within one group.
+
+    mask (L, L) bool; kinds, groups (L,); labels: L names for the ticks, else the group numbers.
+    """
+    n, band = len(kinds), max(0.4, len(kinds) / 40)
+    ax.imshow(mask_palette()[shade_mask(mask, kinds, groups)], interpolation="nearest")
+    row = np.array([[colors.to_rgb(COLOURS[KIND_NAMES[int(kind)]]) for kind in kinds]])  # (1, L, 3)
+    near, far, end = -0.5 - 0.3 * band, -0.5 - 1.3 * band, n - 0.5
+    ax.imshow(row, extent=(-0.5, end, near, far), interpolation="nearest")
+    ax.imshow(row.transpose(1, 0, 2), extent=(far, near, end, -0.5), interpolation="nearest")
+    ax.set(xlim=(far, end), ylim=(end, far), aspect="equal")
+    _tick_groups(ax, np.asarray(groups), labels)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _tick_groups(ax: Axes, groups: np.ndarray, labels: Sequence[str] | None) -> None:
+    if labels is not None:
+        at, texts = list(range(len(groups))), list(labels)
+    else:
+        starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
+        apart, at = max(1, len(groups) // 18), []
+        for start in starts:  # numbers that would touch are left out
+            at += [start] if not at or start - at[-1] >= apart else []
+        texts = [str(int(groups[i])) for i in at]
+    ax.set_xticks(at, texts, rotation=90 if labels is not None else 0, fontsize=7)
+    ax.set_yticks(at, texts, fontsize=7)
+    ax.tick_params(length=0)
+    ax.set_xlabel("key" if labels is not None else "key, by group", fontsize=8)
+    ax.set_ylabel("query" if labels is not None else "query, by group", fontsize=8)
+
+
+# ---- sound
+
+
+def spectrogram(wave, sample_rate: int) -> np.ndarray:
+    """wave (samples,) -> (F, T) in dB below its loudest point, `FLOOR` to 0; Hann windows, 32 ms every 8 ms.
+
+    Row 0 is 0 Hz, the last row sample_rate / 2.
+    """
+    wave = np.asarray(wave, np.float64)
+    if wave.ndim != 1 or len(wave) == 0:
+        raise ValueError(f"a spectrogram needs a wave (samples,), 1 or more, not {wave.shape}")
+    size = max(8, round(0.032 * sample_rate))
+    hop = max(1, size // 4)
+    padded = np.pad(wave, (size // 2, size // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]  # (T, size)
+    power = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1).T) ** 2  # (F, T)
+    loudest = max(power.max(), 1e-12)
+    return 10 * np.log10(np.maximum(power / loudest, 10 ** (FLOOR / 10)))
+
+
+def draw_spectrogram(ax: Axes, wave, sample_rate: int) -> None:
+    """A spectrogram of wave (samples,) over seconds and kHz."""
+    extent = (0, len(wave) / sample_rate, 0, sample_rate / 2000)
+    decibels = spectrogram(wave, sample_rate)
+    ax.imshow(decibels, extent=extent, origin="lower", aspect="auto", cmap=SPECTRUM, vmin=FLOOR, vmax=0)
+    ax.set_xlabel("seconds", fontsize=8)
+    ax.set_ylabel("kHz", fontsize=8)
+    ax.tick_params(labelsize=7)
+
+
+# ---- sequences and their unmasking
+
+
+def token_look(name: str, kind: int) -> str:
+    """The key in `COLOURS` for a token of this name and kind."""
+    return "mask" if name == "MASK" else "control" if kind == TEXT and name in CONTROL else KIND_NAMES[kind]
+
+
+def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], width: float = 48.0) -> None:
+    """An interleaved sequence as boxes, each group with its number below; audio codes are empty boxes.
+
+    ids, kinds, groups (L,); names: id -> its name; width: of a line, where a code is 1 wide. EOA is hollow.
+    """
+    x, y, left, before = 0.0, 0.0, 0.0, None
+    tokens = [(names(int(i)), int(kind), int(g)) for i, kind, g in zip(ids, kinds, groups, strict=True)]
+    for i, (name, kind, group) in enumerate(tokens):
+        wide = 1.0 if kind in (SOURCE, TARGET) else 1.0 + 0.72 * len(name.strip())
+        x += 0.35 if before not in (None, group) else 0.0
+        if x > 0 and x + wide > width:
+            x, y, before = 0.0, y + 1.72, None
+        left = x if before != group else left
+        _box(ax, x, y, wide, name, token_look(name, kind))
+        x, before = x + wide, group
+        if i + 1 == len(tokens) or tokens[i + 1][2] != group:
+            ax.text(
+                (left + x) / 2, y + 1.34, f"{group}", ha="center", va="center", fontsize=6, color="#555555"
+            )
+    ax.set(xlim=(-0.3, width + 0.3), ylim=(y + 1.7, -0.3))
+    ax.set_axis_off()
+
+
+def _box(ax: Axes, x: float, y: float, wide: float, name: str, look: str) -> None:
+    colour, face = COLOURS[look], "white" if name == "EOA" else COLOURS[look]
+    ax.add_patch(Rectangle((x + 0.1, y + 0.05), wide - 0.2, 0.9, facecolor=face, edgecolor=colour))
+    said = {"text": name.strip(), "control": name, "mask": "?"}.get(look, "")
+    ink = "#333333" if look == "mask" else "white"
+    ax.text(x + wide / 2, y + 0.5, said, ha="center", va="center", fontsize=7, color=ink)
+
+
+def draw_unmasking(
+    ax: Axes, steps: Sequence, mask_id: int, end_audio: int | None = None, first_code: int = 0
+) -> None:
+    """How a block, or a span of several, was filled in: a row per step, a column per slot.
+
+    steps: the `decoding.DenoisingStep`s of one span, in order. A masked slot is the darker the higher its
+    entropy was in this step; what the step revealed has a frame; end_audio is pale. Codes are printed, less
+    `first_code`, if there are at most 20 slots. Raises: ValueError if there is no step, or there are steps
+    of several spans.
+    """
+    if len(spans := {step.span for step in steps}) != 1:
+        raise ValueError(f"draw_unmasking needs the steps of one span, not of {len(spans)}")
+    states, entropies, revealed = _unroll(steps, mask_id)
+    n_slots, highest = len(states[-1]), max(1e-9, *(e for row in entropies for e in row if e is not None))
+    for y, x in product(range(len(states)), range(n_slots)):
+        token, entropy, new = states[y][x], entropies[y][x], x in revealed[y]
+        if token != mask_id:
+            look = {"facecolor": COLOURS["target"], "alpha": 0.35 if token == end_audio else 1.0}
+        elif entropy is not None:
+            look = {"facecolor": f"{0.9 - 0.55 * entropy / highest:.3f}"}
+        else:
+            continue  # of a block not begun yet
+        ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, linewidth=0, **look))
+        if new:
+            ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor="black"))
+        if token != mask_id and n_slots <= 20:
+            said = "EOA" if token == end_audio else f"{token - first_code}"
+            ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6)
+    ax.set(xlim=(0, n_slots), ylim=(len(states), 0), xlabel="slot", ylabel="step", xticks=[])
+    rows = range(0, len(states), max(1, len(states) // 16))
+    ax.set_yticks([y + 0.5 for y in rows], [f"{y + 1}" for y in rows], fontsize=7)
+    ax.tick_params(length=0)
+
+
+def _unroll(
+    steps: Sequence, mask_id: int
+) -> tuple[list[list[int]], list[list[float | None]], list[set[int]]]:
+    """Per step: every slot of the span; entropies, None outside the step's block; the slots revealed."""
+    sizes = {step.block: len(step.ids) for step in steps}
+    starts = {block: sum(size for other, size in sizes.items() if other < block) for block in sizes}
+    state, states, entropies, revealed = [mask_id] * sum(sizes.values()), [], [], []
+    for step in steps:
+        where = slice(starts[step.block], starts[step.block] + len(step.ids))
+        state[where] = step.ids
+        entropy = [None] * len(state)
+        entropy[where] = step.entropies
+        states.append(list(state))
+        entropies.append(entropy)
+        revealed.append({starts[step.block] + slot for slot in step.revealed})
+    return states, entropies, revealed
+
+
+# ---- training
+
+
+def draw_curves(log_lines: Sequence[dict]) -> Figure:
+    """Training curves from the lines of log.jsonl (see `training.py`): losses, gradient norm, speed."""
+    if not log_lines:
+        raise ValueError("there is nothing to draw: the log has no lines")
+    with house_style():
+        figure = Figure(figsize=(9, 5.6), layout="constrained")
+        axes = figure.subplots(2, 2)
+        for ax, name, colour in ((axes[0, 0], "text", "text"), (axes[0, 1], "audio", "target")):
+            _draw_loss(ax, log_lines, name, COLOURS[colour])
+        norms, speeds = _series(log_lines, "gradient_norm"), _series(log_lines, "tokens_per_s")
+        axes[1, 0].plot(*norms, color=COLOURS["control"], linewidth=0.7)
+        axes[1, 0].set(title="gradient norm, before clipping", yscale="log")
+        axes[1, 1].plot(*speeds, color=COLOURS["source"])
+        axes[1, 1].set(title="tokens per second")
+        axes[1, 1].set_ylim(0, 1.15 * max([*speeds[1], 1]))
+        for ax in axes.flat:
+            ax.set_xlabel("step")
+            ax.grid(alpha=0.25, linewidth=0.6)
+    return figure
+
+
+def _draw_loss(ax: Axes, lines: Sequence[dict], name: str, colour: str) -> None:
+    steps, losses = _series(lines, name)
+    ax.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.7)
+    window = max(1, len(losses) // 40)
+    means = np.convolve(losses, np.ones(window) / window, "valid") if len(losses) else losses
+    ax.plot(
+        steps[window // 2 :][: len(means)], means, color=colour, label="training"
+    )  # each mean at its middle
+    ax.plot(
+        *_series(lines, f"held_out_{name}"),
+        color="black",
+        linestyle="--",
+        marker="o",
+        markersize=3,
+        label="held out",
+    )
+    ax.set(title=f"{name} loss, nats per token")
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=8)
+
+
+def _series(lines: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
+    found = [(line["step"], line[key]) for line in lines if key in line]
+    return np.array([step for step, _ in found]), np.array([value for _, value in found])

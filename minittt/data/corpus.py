@@ -1,0 +1,229 @@
+"""Token files: what training and evaluation read, whoever made them (`spoken_world.py`, or `data import`).
+
+A corpus is a folder:
+    corpus.json         what the corpus is: sizes, splits, codec, tokeniser, words, and the other files' checksums
+    tokeniser.model     SentencePiece
+    audio.npz           codes (n,) uint16, flattened frame by frame, and offsets (utterances + 1,) of where each begins
+    utterances.jsonl.gz one line an utterance: {"text": ..., "voice": ...}
+    SPLIT.jsonl.gz      one line a record
+
+A record is {"family": ..., "messages": [[role, part, ...], ...]}: a part is text, or the number of an utterance. Roles are
+system, user, assistant; a document has one message whose role is document.
+"""
+
+import gzip
+import hashlib
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minittt import __version__
+from minittt.codec import Codec, whole_file
+from minittt.data import headers
+from minittt.data.vocabulary import TextTokeniser, Vocabulary, words_of
+from minittt.errors import MinitttError
+
+FORMAT = "minittt corpus 1"
+
+
+@dataclass
+class Corpus:
+    """Codes, utterances and records in memory. `info` is what corpus.json says (`headers.CORPUS`)."""
+
+    info: dict
+    tokeniser: TextTokeniser
+    codes: np.ndarray  # (n,) uint16
+    offsets: np.ndarray  # (utterances + 1,) int64
+    utterances: list[dict]
+    splits: dict[str, list[dict]]
+    codebooks: np.ndarray | None = None  # (codes there are, dimension): the codec's latent for each code
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids of this corpus: its tokeniser's pieces, then its codec's codes."""
+        return Vocabulary(len(self.tokeniser), self.info["codebook_size"], self.info["n_codebooks"])
+
+    def audio(self, utterance: int) -> np.ndarray:
+        """Flattened codes of one utterance, (n,)."""
+        return self.codes[self.offsets[utterance] : self.offsets[utterance + 1]]
+
+    @property
+    def words(self) -> list[str]:
+        """All words in the text of the training split, sorted."""
+        return words_taught(self.splits.get("train", []))
+
+    def check_codec(self, codec: Codec) -> None:
+        """Raise MinitttError if these codes are another codec's."""
+        if codec.fingerprint() != self.info["codec"]:
+            raise MinitttError(
+                f"this corpus has the codes of codec {self.info['codec']}, but the codec given is {codec.fingerprint()}: "
+                "use the codec it was made with, or make a corpus with this one"
+            )
+
+    def seed_of(self, record: dict, seed: int = 0) -> int:
+        """A seed for everything random about one record: made of what it says and of `seed`, not of its place."""
+        content = [record["family"]]
+        for role, *parts in record["messages"]:
+            content.append(role)
+            for part in parts:
+                content.append(self.audio(part).tolist() if isinstance(part, int) else part)
+        text = json.dumps([seed, content], separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).digest()
+        return int.from_bytes(digest[:7], "big")  # 56 bits: torch takes 64, signed
+
+    def split(self, name: str) -> list[dict]:
+        """Records of one split. Raises MinitttError naming the splits there are."""
+        if name not in self.splits:
+            raise MinitttError(f"the corpus has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def words_taught(records: list[dict]) -> list[str]:
+    """All words in what users and replies of these records write, sorted. Instructions do not count, nor does speech."""
+    words = set()
+    for record in records:
+        for role, *parts in record["messages"]:
+            if role == "system":
+                continue
+            for part in parts:
+                if isinstance(part, str):
+                    words.update(words_of(part))
+    return sorted(words)
+
+
+def _write_lines(path: Path, lines: list[dict]) -> None:
+    # mtime 0 and no name: the same corpus gives the same bytes
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as file:
+        for line in lines:
+            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _read_lines(path: Path) -> list[dict]:
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def save_corpus(
+    folder: Path,
+    info: dict,
+    codes: list[np.ndarray],
+    utterances: list[dict],
+    splits: dict[str, list[dict]],
+    codebooks: np.ndarray | None = None,
+    licence: str = headers.UNKNOWN,
+    front_end: str = headers.NO_FRONT_END,
+) -> None:
+    """Write everything but the tokeniser, which must be there. corpus.json is written last.
+
+    info: what `spoken_world.codec_info` returns. codes: one (n,) array an utterance. licence: an SPDX identifier.
+    front_end: the name of what was done to each waveform before the codec encoded it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    offsets = np.concatenate([[0], np.cumsum([len(c) for c in codes])]).astype(np.int64)
+    arrays = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
+    if codebooks is not None:
+        arrays["codebooks"] = codebooks.astype(np.float16)
+    np.savez_compressed(folder / "audio.npz", **arrays)
+    _write_lines(folder / "utterances.jsonl.gz", utterances)
+    for name, records in splits.items():
+        _write_lines(folder / f"{name}.jsonl.gz", records)
+    info = {
+        **info,
+        "words": words_taught(splits.get("train", [])),
+        "front_end": front_end,
+        "licence": licence,
+        "splits": {name: len(records) for name, records in splits.items()},
+        "utterances": len(utterances),
+    }
+    write_info(folder, info)
+
+
+def write_info(folder: Path, info: dict) -> None:
+    """Write corpus.json, a line a field: `info`, the tokeniser's fingerprint and the other files' checksums."""
+    info = {
+        **info,
+        "format": FORMAT,
+        "written_by": f"minittt {__version__}",
+        "tokeniser": TextTokeniser(folder / "tokeniser.model").fingerprint(),
+        "checksums": {name: _checksum(folder / name) for name in _files(info)},
+    }
+    info = headers.complete(folder / "corpus.json", info, headers.CORPUS)
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in info.items()]
+    with whole_file(folder / "corpus.json") as unfinished:
+        unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _files(info: dict) -> list[str]:
+    """The files of a corpus beside corpus.json."""
+    splits = [f"{name}.jsonl.gz" for name in info["splits"]]
+    return ["audio.npz", "tokeniser.model", "utterances.jsonl.gz", *splits]
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_info(folder: Path) -> dict:
+    """What corpus.json says, all of `headers.CORPUS` in it. Raises MinitttError for one of another or a newer format."""
+    path = folder / "corpus.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MinitttError(f"the corpus in {folder} is damaged ({path}: {error}); make it anew") from error
+    if not isinstance(info, dict):
+        raise MinitttError(f"the corpus in {folder} is damaged ({path} is no JSON object); make it anew")
+    stated = info.get("format", FORMAT)  # the first corpora did not state it
+    if stated != FORMAT:
+        raise MinitttError(
+            f"{path}: is of the format {stated!r}; this version reads {FORMAT!r}: update minittt, or make the corpus anew"
+        )
+    required = ("codec", "codebook_size", "n_codebooks", "splits")
+    return headers.complete(path, info, headers.CORPUS, required)
+
+
+def _check_files(folder: Path, info: dict) -> None:
+    """Raise MinitttError if a file is not the one that corpus.json was written beside. Older ones have no checksums."""
+    for name, checksum in (info["checksums"] or {}).items():
+        if name not in _files(info):
+            raise MinitttError(
+                f"{folder / 'corpus.json'}: the field 'checksums' names {name!r}, no file of a corpus"
+            )
+        if _checksum(folder / name) != checksum:
+            raise MinitttError(
+                f"the corpus in {folder} is damaged ({name} is not the file that corpus.json was written for); make it anew"
+            )
+
+
+def load_corpus(folder: str | Path) -> Corpus:
+    """Read a corpus folder. Raises MinitttError if it is not one, or if a file is missing or damaged."""
+    folder = Path(folder)
+    if not (folder / "corpus.json").is_file():
+        raise MinitttError(
+            f"{folder} is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`"
+        )
+    info = _read_info(folder)
+    try:
+        _check_files(folder, info)
+        with np.load(folder / "audio.npz", allow_pickle=False) as audio:
+            codes, offsets = audio["codes"], audio["offsets"]
+            codebooks = audio["codebooks"].astype(np.float32) if "codebooks" in audio else None
+        utterances = _read_lines(folder / "utterances.jsonl.gz")
+        splits = {name: _read_lines(folder / f"{name}.jsonl.gz") for name in info["splits"]}
+    except MinitttError:
+        raise
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise MinitttError(f"the corpus in {folder} is damaged ({error}); make it anew") from error
+    tokeniser = TextTokeniser(folder / "tokeniser.model")
+    stated = info["tokeniser"] or tokeniser.fingerprint()
+    if stated != tokeniser.fingerprint():
+        raise MinitttError(
+            f"{folder}: tokeniser.model is tokeniser {tokeniser.fingerprint()}, but corpus.json names {stated}"
+        )
+    info["tokeniser"] = stated
+    if info["words"] is None:  # older than this field
+        info["words"] = words_taught(splits.get("train", []))
+    return Corpus(info, tokeniser, codes, offsets, utterances, splits, codebooks)

@@ -1,0 +1,266 @@
+"""The referee: it hears whether spoken answers say the right words, and whether one voice says them.
+
+It shares nothing with the talker: it hears waveforms, not tokens. A small recogniser (connectionist temporal
+classification, CTC, over whole words; Graves et al. 2006) is trained on original sound of voices that neither
+ask nor answer; a voice judge sorts windows of a fifth of a second among the four voices of the replies. Both
+err now and then: print their own error on true audio beside whatever they judge.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from minittt.codec import Codec, write_tensors
+from minittt.data import headers
+from minittt.errors import MinitttError
+from minittt.world.sentences import WORDS
+from minittt.world.voices import REPLY
+
+FORMAT = "minittt referee 1"
+WINDOW, HOP = 1600, 320  # samples a voice is judged by, and between two windows: five codec tokens, and one
+BLANK = 0  # CTC's class for "no word ends here"; word i is class i + 1
+_LOUD = 0.25  # a window is judged when its level is at least this share of the loudest window's
+_FLOOR = 1e-4  # added to powers of sound at level one: what is 40 dB down is not heard
+
+
+@dataclass(frozen=True)
+class RefereeConfig:
+    """All that shapes the two networks; it travels in the file's header."""
+
+    words: tuple[str, ...] = WORDS
+    voices: tuple[str, ...] = REPLY
+    sample_rate: int = 8000  # Hz
+    bands: int = 40
+    width: int = 128
+    voice_bands: int = 64
+    voice_width: int = 96
+
+
+def mel_filters(bands: int, n_fft: int, sample_rate: int) -> Tensor:
+    """Triangles evenly spaced in mel, 2595 log10(1 + f / 700): (n_fft // 2 + 1, bands), columns sum to 1."""
+    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)  # (bands + 2,) Hz
+    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[:, None]  # (F, 1) Hz
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    # a triangle narrower than a bin would be empty: widen it to one bin on either side
+    bin_width = sample_rate / n_fft
+    rise = (bins - np.minimum(low, middle - bin_width)) / np.maximum(middle - low, bin_width)
+    fall = (np.maximum(high, middle + bin_width) - bins) / np.maximum(high - middle, bin_width)
+    triangles = np.clip(np.minimum(rise, fall), 0, None)
+    return torch.tensor(triangles / triangles.sum(0), dtype=torch.float32)
+
+
+class MelPower(nn.Module):
+    """Waveforms (B, n) to powers in mel bands (B, 1 + n // hop, bands)."""
+
+    def __init__(self, bands: int, n_fft: int, hop: int, sample_rate: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("filters", mel_filters(bands, n_fft, sample_rate), persistent=False)
+        self.register_buffer("hann", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """waves (B, samples) -> powers (B, T, bands)."""
+        # zeros at both ends, as the batch's padding is, so that a wave alone and a wave in a batch agree
+        padded = nn.functional.pad(waves, (self.n_fft // 2, self.n_fft // 2))
+        spectrum = torch.stft(
+            padded, self.n_fft, self.hop, window=self.hann, center=False, return_complex=True
+        )
+        power = spectrum.abs().square().mT / self.hann.square().sum()  # (B, T, F)
+        return power @ self.filters  # (B, T, bands)
+
+
+def log_power(power: Tensor) -> Tensor:
+    """Powers of sound at level one to logarithms of about unit size, elementwise."""
+    return (power + _FLOOR).log() / 3 + 1
+
+
+def collapse(classes: list[int]) -> list[int]:
+    """CTC's rule: merge equal neighbours, then drop blanks. collapse([0, 3, 3, 0, 3]) is [3, 3]."""
+    return [c for before, c in zip([BLANK, *classes], classes, strict=False) if c != before and c != BLANK]
+
+
+def turn(rows: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse the first `lengths` (B,) steps of each row (B, T, C); the padding after them stays in place."""
+    step = torch.arange(rows.shape[1])
+    index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)  # (B, T)
+    return rows.gather(1, index[..., None].expand_as(rows))
+
+
+class TwoWayGRU(nn.Module):
+    """(B, T, inputs) to (B, T, 2 width). Not `pack_padded_sequence`: on CPU its backward costs T squared."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.ahead, self.back = (nn.GRU(inputs, width, batch_first=True) for _ in range(2))
+
+    def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """rows (B, T, inputs) of the given lengths (B,) -> (B, T, 2 * width)."""
+        # turned, so that padding comes after the sound in both directions
+        back = self.back(turn(rows, lengths))[0]
+        return torch.cat((self.ahead(rows)[0], turn(back, lengths)), -1)
+
+
+class Recogniser(nn.Module):
+    """Log mel powers (B, T, bands), frame counts (B,) to CTC logits (B, T / 4, 1 + words), their counts."""
+
+    def __init__(self, config: RefereeConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.mel = MelPower(config.bands, n_fft=256, hop=80, sample_rate=config.sample_rate)
+        shapes = ((config.bands, 2), (width, 2), (width, 1))  # input channels, stride
+        self.convolutions = nn.ModuleList(nn.Conv1d(c, width, 5, stride, padding=2) for c, stride in shapes)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in shapes)
+        self.recurrent = nn.ModuleList(TwoWayGRU(inputs, width) for inputs in (width, 2 * width))
+        self.head = nn.Linear(2 * width, 1 + len(config.words))
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Mel frames of waves with so many samples: (B,) to (B,)."""
+        return 1 + samples // self.mel.hop
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            features = features * (torch.arange(features.shape[1]) < frames[:, None])[..., None]  # (B, T, C)
+            features = nn.functional.gelu(norm(convolution(features.mT).mT))  # (B, T / stride, width)
+            frames = torch.div(frames - 1, convolution.stride[0], rounding_mode="floor") + 1
+        for recurrent in self.recurrent:
+            features = recurrent(
+                nn.functional.dropout(features, 0.1, self.training), frames
+            )  # (B, T / 4, 2 width)
+        return self.head(features), frames
+
+
+class VoiceJudge(nn.Module):
+    """Windows at level one (N, window) to logits over the voices (N, voices)."""
+
+    def __init__(self, config: RefereeConfig) -> None:
+        super().__init__()
+        bands, width = config.voice_bands, config.voice_width
+        self.mel = MelPower(bands, n_fft=512, hop=160, sample_rate=config.sample_rate)
+        self.layers = nn.Sequential(
+            *(nn.Conv1d(bands, width, 3, padding=1), nn.GELU(), nn.Dropout(0.1)),
+            *(nn.Conv1d(width, width, 3, padding=1), nn.GELU(), nn.Dropout(0.1)),
+        )
+        self.head = nn.Linear(2 * width, len(config.voices))
+
+    def forward(self, power: Tensor) -> Tensor:
+        """power (N, T, bands) of windows -> logits (N, voices)."""
+        hidden = self.layers(log_power(power).mT)  # (N, width, T)
+        return self.head(torch.cat((hidden.mean(-1), hidden.amax(-1)), -1))  # (N, voices)
+
+
+def level_one(waves: Tensor) -> Tensor:
+    """Scale each wave (..., n) to a root mean square of one: gain does not matter; silence stays silence."""
+    return waves / waves.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+
+
+def loud_windows(wave: np.ndarray, window: int, hop: int) -> Tensor:
+    """The windows of a wave (n,) that can be judged: loud enough beside the loudest. Returns (N, window)."""
+    padded = nn.functional.pad(torch.as_tensor(wave, dtype=torch.float32), (0, max(0, window - len(wave))))
+    windows = padded.unfold(0, window, hop)  # (N, window)
+    level = windows.square().mean(-1).sqrt()  # (N,)
+    return windows[(level >= _LOUD * level.max()) & (level > 1e-4)]
+
+
+class Referee:
+    """Judge of waveforms, numpy float arrays (n,) at `config.sample_rate` Hz. `info`: see `headers.REFEREE`."""
+
+    def __init__(self, config: RefereeConfig | None = None, info: dict | None = None) -> None:
+        self.config = config or RefereeConfig()
+        self.info = info or {}
+        self.recogniser = Recogniser(self.config).eval()
+        self.judge = VoiceJudge(self.config).eval()
+
+    @torch.no_grad()
+    def transcribe(self, waves: list[np.ndarray], batch: int = 32) -> list[str]:
+        """The words heard in each wave (n,), by the likeliest class of each frame; '' in a silent one."""
+        for i, wave in enumerate(waves):
+            if np.ndim(wave) != 1 or not np.isfinite(wave).all():
+                raise MinitttError(
+                    f"wave {i} is not one channel of finite samples: shape {np.shape(wave)}, wanted (n,)"
+                )
+        texts = [""] * len(waves)
+        audible = [i for i, wave in enumerate(waves) if len(wave) and np.abs(wave).max() > 1e-4]
+        audible.sort(key=lambda i: len(waves[i]))  # equal lengths together: little padding
+        for start in range(0, len(audible), batch):
+            rows = audible[start : start + batch]
+            logits, frames = self._logits([waves[i] for i in rows])
+            for i, classes, count in zip(rows, logits.argmax(-1).tolist(), frames.tolist(), strict=True):
+                texts[i] = " ".join(self.config.words[c - 1] for c in collapse(classes[:count]))
+        return texts
+
+    def _logits(self, waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        samples = torch.tensor([len(wave) for wave in waves])
+        dtype = self.recogniser.head.weight.dtype
+        rows = [level_one(torch.as_tensor(wave, dtype=dtype)) for wave in waves]
+        features = log_power(self.recogniser.mel(pad_sequence(rows, batch_first=True)))  # (B, T, bands)
+        return self.recogniser(features, self.recogniser.frames(samples))
+
+    @torch.no_grad()
+    def window_voices(self, wave: np.ndarray, window: int = WINDOW, hop: int = HOP) -> np.ndarray:
+        """The likeliest voice in each window that is loud enough: indices (N,) into `config.voices`.
+
+        window, hop: in samples; the judge was trained on windows of five codec tokens, 1600 samples.
+        """
+        windows = loud_windows(wave, window, hop)
+        if not len(windows):
+            return np.zeros(0, dtype=np.int64)
+        return self.judge(self.judge.mel(level_one(windows))).argmax(-1).numpy()
+
+    def voice_of(self, wave: np.ndarray) -> int:
+        """The voice most windows are heard in, an index into `config.voices`; -1 for silence."""
+        voices = self.window_voices(wave)
+        return int(np.bincount(voices).argmax()) if len(voices) else -1
+
+    def voice_coherence(self, wave: np.ndarray) -> float:
+        """Share of the judged windows that agree with `voice_of`; 0 for silence, where nothing agrees."""
+        voices = self.window_voices(wave)
+        return float(np.bincount(voices).max() / len(voices)) if len(voices) else 0.0
+
+    def check_codec(self, codec: Codec) -> None:
+        """Raise MinitttError if the codec's waveforms have another sample rate than this referee hears."""
+        if codec.config.sample_rate != self.config.sample_rate:
+            raise MinitttError(
+                f"this referee hears {self.config.sample_rate} Hz, but the codec given speaks at "
+                f"{codec.config.sample_rate} Hz: train a referee for that rate"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write both networks, halved in precision, with the configuration in the header."""
+        parts = {"recogniser": self.recogniser, "judge": self.judge}
+        tensors = {
+            f"{p}.{n}": t.half().contiguous() for p, m in parts.items() for n, t in m.state_dict().items()
+        }
+        write_tensors(path, tensors, self.header())
+
+    def header(self) -> dict[str, str]:
+        """What a referee's file says of it, beside what `write_tensors` adds."""
+        info = {"licence": headers.UNKNOWN, **self.info}
+        return {"format": FORMAT, "config": json.dumps(asdict(self.config)), "info": json.dumps(info)}
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Referee":
+        """Read what `save` wrote. Raises MinitttError when the file is missing or is not a referee."""
+        if not Path(path).is_file():
+            raise MinitttError(f"there is no referee at {path}; train one with: minittt referee train")
+        header, tensors = headers.read_file(path, FORMAT)
+        config = headers.read_config(path, header, "config", RefereeConfig)
+        info = (
+            headers.read_object(path, header, "info") if "info" in header else {}
+        )  # the first files had none
+        info = headers.complete(path, info, headers.REFEREE)
+        try:
+            referee = cls(config, info)
+            networks = nn.ModuleDict({"recogniser": referee.recogniser, "judge": referee.judge})
+            networks.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise MinitttError(
+                f"{path}: its weights do not fit its header's field 'config' ({error})"
+            ) from error
+        return referee

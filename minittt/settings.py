@@ -1,0 +1,305 @@
+"""Every setting of every command, in one place: its default, its range, and what it does.
+
+From these fields come the options of the command line, their help, and the checks of both; the library takes the same
+classes. This module imports nothing heavy, so that `minittt --help` and `minittt doctor` work where torch does not.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from minittt.errors import MinitttError
+
+PRESETS = ("exact", "paper", "paper-banom", "paper-ppm", "paper-sst", "mended", "ar", "nar")
+POLICIES = (
+    "random_order",
+    "left_to_right",
+    "entropy_order",
+    "confidence_released",
+    "confidence_threshold",
+    "entropy_bound",
+)
+LARGEST_SEED = 2**32 - 1
+
+
+def samples_folder() -> Path:
+    """Codec, talker, referee, corpus and recordings: inside an installed package, or beside it in a clone."""
+    package = Path(str(files("minittt")))
+    inside = package / "data_samples"
+    if inside.is_dir():
+        return inside
+    return package.parent / "data_samples"
+
+
+# ---- one field
+
+
+def setting(
+    default: Any,
+    help: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field that knows its help text and its range. `above` excludes its bound, the others include it."""
+    metadata = {"help": help, "at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+def kind_of(entry: dataclasses.Field) -> type:
+    """int, float, str or bool: the kind of a field, whether or not None is allowed besides."""
+    kinds = [kind for kind in (get_args(entry.type) or (entry.type,)) if kind is not type(None)]
+    return kinds[0]
+
+
+def range_of(entry: dataclasses.Field) -> str:
+    """The range of a field in words: "a whole number of at least 1"."""
+    rules = entry.metadata
+    if rules["choices"]:
+        return "one of " + ", ".join(rules["choices"])
+    words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}[
+        kind_of(entry)
+    ]
+    bounds = []
+    if rules["at_least"] is not None:
+        bounds.append(f"of at least {rules['at_least']:g}")
+    if rules["above"] is not None:
+        bounds.append(f"above {rules['above']:g}")
+    if rules["at_most"] is not None:
+        bounds.append(f"at most {_plain(rules['at_most'])}")
+    return " ".join([words, " and ".join(bounds)]).strip()
+
+
+def _plain(number: float) -> str:
+    """A number without an exponent."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def fits(entry: dataclasses.Field, value: Any) -> bool:
+    """Whether a value is of the field's kind and in its range."""
+    rules = entry.metadata
+    kind = kind_of(entry)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        return False
+    if rules["choices"] and value not in rules["choices"]:
+        return False
+    if kind is float and not math.isfinite(value):
+        return False
+    if rules["at_least"] is not None and value < rules["at_least"]:
+        return False
+    if rules["above"] is not None and value <= rules["above"]:
+        return False
+    return rules["at_most"] is None or value <= rules["at_most"]
+
+
+class Checked:
+    """A dataclass whose fields were made by `setting`: raises MinitttError naming the field that does not fit."""
+
+    def __post_init__(self) -> None:
+        for entry in options_of(type(self)):
+            value = getattr(self, entry.name)
+            optional = type(None) in get_args(entry.type)
+            if value is None and optional:
+                continue
+            if not fits(entry, value):
+                raise MinitttError(f"{entry.name} must be {range_of(entry)}, not {value!r}")
+
+
+def options_of(settings: type) -> list[dataclasses.Field]:
+    """The fields of a class that `setting` made; others have no option on the command line."""
+    return [entry for entry in dataclasses.fields(settings) if "help" in entry.metadata]
+
+
+def settings_from(args: Any, settings: type, **more: Any) -> Any:
+    """An instance of a settings class: its defaults, with those options that were given (attributes of `args`, not None)."""
+    given = {}
+    for entry in options_of(settings):
+        value = getattr(args, entry.name, None)
+        if value is not None:
+            given[entry.name] = value
+    return settings(**given, **more)
+
+
+# ---- the settings
+
+
+@dataclass(frozen=True)
+class ComputingSettings(Checked):
+    """What every training may be told about the machine."""
+
+    threads: int | None = setting(
+        None, "CPU threads of each process (default: all)", at_least=1, at_most=1024
+    )
+
+
+@dataclass(frozen=True)
+class ModelSizes(Checked):
+    """Sizes of the Transformer that an option may change; None leaves them as `ModelConfig` has them."""
+
+    layers: int | None = setting(None, "layers of the Transformer", at_least=1, at_most=1000)
+    width: int | None = setting(None, "width of the Transformer (d_model)", at_least=2, at_most=100_000)
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Checked):
+    """Everything that decides a training run of a talker."""
+
+    preset: str = setting("exact", "how records are corrupted and weighed", choices=PRESETS)
+    steps: int = setting(5000, "optimiser steps", at_least=1)
+    records: int = setting(40, "records per step, over all processes", at_least=1)
+    accumulate: int = setting(1, "passes per step and process; the loss stays the same", at_least=1)
+    row_length: int = setting(384, "tokens per row, both streams counted", at_least=1)
+    source_noise: float = setting(
+        0.1, "largest share of the codes listened to that is replaced by random ones", at_least=0, at_most=1
+    )
+    split: bool = setting(
+        False, "cut records that do not fit a row at a group border, instead of leaving them out"
+    )
+    optimiser: str = setting(
+        "muon", "muon (AdamW for what is not a matrix of the Transformer) or adamw", choices=("muon", "adamw")
+    )
+    learning_rate: float = setting(2e-3, "AdamW's peak", above=0)
+    muon_learning_rate: float = setting(5e-3, "Muon's peak, scaled to compare with AdamW's", above=0)
+    warmup: int = setting(100, "steps until the peak", at_least=0)
+    schedule: str = field(default="cosine")  # down to 2 % at the last step; "anytime": no end in view
+    weight_decay: float = setting(0.05, "decoupled weight decay", at_least=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = setting(1.0, "bound on the gradient's norm; the norm before clipping is logged", above=0)
+    precision: str = setting(
+        "auto",
+        "auto is bfloat16 where it is fast; bfloat16 is by autocast, weights stay float32",
+        choices=("auto", "float32", "bfloat16", "float64"),
+    )
+    compile: bool = setting(False, "torch.compile the Transformer")
+    shard: bool = setting(False, "FSDP2: every process keeps a shard of the weights (under torchrun)")
+    seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)
+    evaluate_every: int = setting(250, "steps between held-out losses and sample replies", at_least=1)
+    samples: int = setting(3, "sample replies at each evaluation, of different families", at_least=0)
+    save_every: int = setting(250, "steps between checkpoints", at_least=1)
+    keep: int = setting(2, "checkpoints kept, the newest", at_least=1)
+    model: dict = field(default_factory=dict)  # overrides of ModelConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule not in ("cosine", "anytime"):
+            raise MinitttError(f"schedule must be one of cosine, anytime, not {self.schedule!r}")
+        if self.compile and self.shard:
+            raise MinitttError("compile and shard do not go together: choose one")
+
+
+@dataclass(frozen=True)
+class CodecTrainingSettings(Checked):
+    """How a codec is trained. The learning rate falls along a cosine to zero as time or steps run out."""
+
+    config: Any = None  # a CodecConfig; None: the shipped codec's shape
+    minutes: float = setting(40.0, "minutes of training", above=0)
+    max_steps: int | None = setting(None, "ends the training if it comes before the clock does", at_least=1)
+    batch_size: int = setting(4, "crops per step; small batches are far faster on a CPU", at_least=1)
+    crop: float = setting(1.0, "seconds of each crop", above=0)
+    learning_rate: float = setting(1.5e-3, "AdamW's peak", above=0)
+    unquantised_steps: int = setting(500, "steps before a codebook is placed among the latents", at_least=0)
+    commitment: float = setting(0.25, "weight of the commitment loss", at_least=0)
+    revive_until: float = setting(
+        0.7, "share of the training in which unused codebook entries are moved", at_least=0, at_most=1
+    )
+    gradient_norm: float = setting(1.0, "bound on the gradient's norm", above=0)
+    seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the training that is over: 1 or more when the clock or the steps have run out."""
+        by_clock = seconds / (60 * self.minutes)
+        by_steps = step / self.max_steps if self.max_steps else 0.0
+        return max(by_clock, by_steps)
+
+
+@dataclass(frozen=True)
+class RefereeSettings(Checked):
+    """How long and on how much the referee is trained. The defaults take about a quarter of an hour on one CPU core."""
+
+    utterances: int = setting(
+        12000, "utterances of the referee's own voices, disturbed anew each time", at_least=1
+    )
+    steps: int = setting(4500, "steps of the recogniser", at_least=1)
+    batch: int = setting(32, "utterances per step", at_least=1)
+    learning_rate: float = setting(2e-3, "AdamW's peak", above=0)
+    voice_sentences: int = setting(
+        200, "sentences said by all four reply voices, for the voice judge", at_least=1
+    )
+    voice_steps: int = setting(1500, "steps of the voice judge", at_least=1)
+    voice_batch: int = setting(256, "windows per step of the voice judge", at_least=1)
+    test_utterances: int = setting(400, "utterances of the test at the end", at_least=1)
+    seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)
+
+
+@dataclass(frozen=True)
+class DecodingOptions(Checked):
+    """How a reply is decoded, as the commands have it. Text is always greedy."""
+
+    seed: int = setting(
+        0, "decides the voice and everything else that is drawn", at_least=0, at_most=LARGEST_SEED
+    )
+    block: int = setting(
+        8, "audio slots denoised together (the shipped talker knows 1, 4, 8 and 16)", at_least=1, at_most=192
+    )
+    steps: int = setting(8, "denoising steps per block", at_least=1)
+    policy: str = setting(
+        "random_order",
+        "which slots a step reveals: "
+        + ", ".join(POLICIES)
+        + "; the last two take a number, as entropy_bound:0.3",
+    )
+    temperature: float = setting(
+        0.5, "of audio: 1 draws from the model as it is, 0 is greedy (always one voice)", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, _, number = self.policy.partition(":")
+        if name not in POLICIES:
+            raise MinitttError(f"policy must be one of {', '.join(POLICIES)}, not {self.policy!r}")
+        if number and not _is_policy_number(name, number):
+            raise MinitttError(
+                f"policy {self.policy!r}: only confidence_threshold and entropy_bound take a number, 0 or more"
+            )
+
+
+def _is_policy_number(name: str, number: str) -> bool:
+    if name not in ("confidence_threshold", "entropy_bound"):
+        return False
+    try:
+        return 0 <= float(number) < math.inf
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class StreamingOptions(Checked):
+    """What `talk --stream` takes besides."""
+
+    first_block: int | None = setting(
+        None,
+        "with --stream: slots of a span's first block, fewer than --block, so that sound starts sooner",
+        at_least=1,
+        at_most=192,
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationOptions(Checked):
+    """What is measured."""
+
+    split: str = setting("voices", "renditions, voices or facts")
+    limit: int | None = setting(None, "at most so many items of each family (default: all)", at_least=1)
+
+
+@dataclass(frozen=True)
+class SeedOption(Checked):
+    """Commands of which chance decides no more than one number can."""
+
+    seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)

@@ -1,0 +1,101 @@
+"""Checkpoints that a kill cannot spoil: whole files or none, the last few of them, and a log that agrees with them.
+
+A state is one safetensors file, `state-00000250.safetensors`: weights, the optimiser's moments, and in its header the
+step and the settings. No random state is kept, because none is needed: what is drawn depends on (seed, step, part) alone.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from minittt.codec import whole_file, write_tensors
+from minittt.data.headers import STATE, complete, read_file, read_object
+from minittt.errors import MinitttError
+from minittt.training.distributed import like, whole
+from minittt.training.optimiser import Together
+
+FORMAT = "minittt training state 1"
+FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")  # may change when a run is resumed
+
+
+def states(folder: Path) -> list[Path]:
+    """The states in a folder, oldest first."""
+    return sorted(folder.glob("state-*.safetensors"))
+
+
+def tensors_of(model: nn.Module, optimiser: Together) -> dict[str, Tensor]:
+    """All that training changes, whole and on the CPU. All processes must call it."""
+    tensors = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{i}.{name}": tensor for name, tensor in state.items()}
+    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep: int) -> None:
+    """Write one state, then remove all but the newest `keep`."""
+    header = {"format": FORMAT, "run": json.dumps({"step": step, **header})}
+    write_tensors(folder / f"state-{step:08d}.safetensors", tensors, header)
+    for old in states(folder)[:-keep]:
+        old.unlink()
+
+
+def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
+    """Step, tensors and header of the newest state that can be read. Raises MinitttError if there is none."""
+    for path in reversed(states(folder)):
+        try:
+            header, tensors = read_file(path, FORMAT)
+            run = complete(path, read_object(path, header, "run"), STATE, required=STATE)
+            return run.pop("step"), tensors, run
+        except MinitttError as error:
+            tqdm.write(f"a state cannot be read: {error}; going back to the state before it")
+    raise MinitttError(f"{folder} holds no state to resume from")
+
+
+def check(folder: Path, found: dict, given: dict) -> None:
+    """Raise MinitttError if a run was started in another way than it is to be resumed. Both: headers of a state."""
+    given = json.loads(json.dumps(given))  # tuples to lists, as in the header
+    old, new = found.get("settings", {}), given["settings"]
+    pairs = {n: (old[n], new[n]) for n in old if n in new and n not in FREE}
+    pairs |= {n: (found[n], given[n]) for n in given if n in found and n != "settings"}
+    wrong = [f"{n} {was!r}, not {now!r}" for n, (was, now) in pairs.items() if was != now]
+    if wrong:
+        raise MinitttError(
+            f"the run in {folder} was started with {'; '.join(wrong)}: resume it in the same way"
+        )
+
+
+@torch.no_grad()
+def restore(model: nn.Module, optimiser: Together, tensors: dict[str, Tensor]) -> None:
+    """Put back what `tensors_of` took, sharded as the model is. Raises MinitttError for another model's state."""
+    parameters = dict(model.named_parameters())
+    found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    if {n: t.shape for n, t in found.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise MinitttError(
+            "the state is that of a model of another shape: resume with the sizes it began with"
+        )
+    for name, parameter in parameters.items():
+        parameter.copy_(like(found[name], parameter))
+    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state: dict[int, dict] = {}
+    for name, moment in sorted(
+        tensors.items()
+    ):  # in one order in all processes, or their transfers would cross
+        if name.startswith("model."):
+            continue
+        _, i, key = name.split(".")
+        state.setdefault(int(i), {})[key] = like(moment, order[int(i)]) if moment.dim() else moment
+    optimiser.load_state_dict({"state": state})
+
+
+def tidy(folder: Path, step: int) -> None:
+    """Remove half-written files of a killed process, and what was logged after `step`: it will be logged again."""
+    for unfinished in [*folder.glob(".*-state-*.safetensors"), *folder.glob(".*-log.jsonl")]:
+        unfinished.unlink()
+    log = folder / "log.jsonl"
+    if log.is_file():
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        with whole_file(log) as unfinished:
+            unfinished.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))

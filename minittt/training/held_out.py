@@ -1,0 +1,109 @@
+"""What is measured while training: losses on unseen renditions under noise that never changes, and a few replies.
+
+The bound is averaged over noise levels by chance, and presets draw them in different ways. At a fixed level, with the
+same share of every block masked and the softmax over audio ids alone, two curves differ by what was learned.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from minittt.attention import TARGET
+from minittt.data.batches import Batch
+from minittt.data.conversation import render
+from minittt.data.corpus import Corpus
+from minittt.decoding import Settings
+from minittt.objective import Noise, Preset, draw_noise, targets
+from minittt.talker import Talker
+from minittt.training.distributed import Worker
+from minittt.unmasking import Sampling
+
+LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
+
+
+def level_noise(batch: Batch, p: Preset, level: float, generator: torch.Generator) -> Noise:
+    """Mask ceil(level * n) slots, a uniform subset, of each group of n, and weigh them with n/k: a mean over slots."""
+    slots = batch.noisy if p.two_streams else batch.kinds == TARGET  # (B, L)
+    stride, row = int(batch.groups.max()) + 2, torch.arange(len(slots), device=slots.device)[:, None]
+    segments = torch.where(slots, batch.documents * stride + batch.groups, -1)
+    keys = (row * (int(segments.max()) + 1) + segments)[slots]  # (N,): one number a group
+    _, group, size = keys.unique(return_inverse=True, return_counts=True)  # (N,), (G,)
+    k = (level * size).ceil().long()  # (G,)
+    shuffled = torch.randperm(len(keys), generator=generator).to(keys.device)
+    by_group = shuffled[group[shuffled].argsort(stable=True)]  # (N,): at random inside each group
+    rank = torch.empty_like(by_group)
+    rank[by_group] = torch.arange(len(keys), device=keys.device) - (size.cumsum(0) - size)[group[by_group]]
+    masked, weight = torch.zeros_like(slots), torch.zeros(slots.shape, device=slots.device)
+    masked[slots] = rank < k[group]
+    weight[slots] = torch.where(rank < k[group], (size / k)[group], 0.0)
+    return Noise(masked, weight, segments)
+
+
+def quiet(p: Preset) -> Preset:
+    """The preset without its coins: every batch is noised, and whole."""
+    return replace(p, banom=0.0, ppm=0.0, sst=0.0)
+
+
+@torch.no_grad()
+def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
+    """Nats per token: `held_out_text`, `held_out_audio` (the bound), `held_out_audio_25`, `_50` and `_100` (percent)."""
+    p, dtype = quiet(worker.p), torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
+    fair = replace(p, restrict_classes=True)
+    text, bound = _Mean(), _Mean()
+    levels = {level: _Mean() for level in LEVELS}
+    for i, batch in enumerate(batches):
+        noise = draw_noise(batch, p, torch.Generator().manual_seed(i), dtype)
+        _, text_sum, audio_sum = worker(batch, noise, p=p)
+        in_text, in_audio = targets(batch, noise, worker.vocabulary, p)
+        text.add(text_sum, in_text)
+        bound.add(audio_sum, in_audio)
+        for level, mean in levels.items():
+            noise = level_noise(batch, p, level, torch.Generator().manual_seed(i))
+            mean.add(worker(batch, noise, p=fair)[2], targets(batch, noise, worker.vocabulary, p)[1])
+    named = {"text": text, "audio": bound, **{f"audio_{level:.0%}"[:-1]: m for level, m in levels.items()}}
+    return {f"held_out_{name}": mean.total / mean.count for name, mean in named.items() if mean.count}
+
+
+class _Mean:
+    """A sum and what it is to be divided by."""
+
+    total, count = 0.0, 0
+
+    def add(self, total: Tensor, counted: Tensor) -> None:
+        self.total += total.item()
+        self.count += int(counted.sum())
+
+
+def questions(records: list[dict], most: int) -> list[dict]:
+    """The first record of each family that ends with a reply: questions to be answered first, `most` in all."""
+    first: dict[str, dict] = {}
+    for record in sorted(records, key=lambda r: r["family"] != "qa"):
+        if record["messages"][-1][0] == "assistant":
+            first.setdefault(record["family"], record)
+    return list(first.values())[:most]
+
+
+def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Preset) -> str:
+    """What was asked, and the greedy reply with its spans' lengths, a line for each record."""
+    sizes = [size for size in p.block_sizes if size is not None]
+    settings = Settings(
+        8 if 8 in sizes or not sizes else max(sizes),
+        full_span=not p.two_streams,
+        steps=4,
+        text_sampling=Sampling(0.0),
+        max_text=24,
+        max_span=128,
+        max_spans=4,
+    )
+    lines = []
+    for record in records:
+        *told, _ = record["messages"]
+        room = 64 + 24 + 4 * 128  # the most a reply can take, so that no early model runs out of context
+        longest = len(render(record, corpus, reply=False).ids) + room
+        said = [[corpus.audio(x).tolist() if isinstance(x, int) else x for x in m] for m in told]
+        [reply] = talker.converse([said], settings, max_length=longest)
+        asked = " ".join(corpus.utterances[x]["text"] if isinstance(x, int) else x for x in told[-1][1:])
+        spans = [len(span) for span in reply.spans]
+        lines.append(f"{asked[:60]!r} -> {reply.text!r} and {spans} audio tokens")
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""From records to the batch of any step, drawn by nothing but (seed, step, part).
+
+A step's records may be shared out: part j of n is what one process, or one pass of an accumulated step, computes. Who
+computes a part does not matter, so two processes of one part each train as one process of two parts does.
+"""
+
+import random
+
+from minittt.attention import SOURCE, TARGET, TEXT
+from minittt.data.batches import Batch, pack
+from minittt.data.conversation import Sequence, render
+from minittt.data.corpus import Corpus
+from minittt.errors import MinitttError
+from minittt.objective import Preset, draw_blocks, example
+from minittt.strategies import denoise_replies
+
+
+class Loader:
+    """Draws the batch of any step. Records come epoch by epoch, each epoch in an order of its own.
+
+    A record longer than a row is left out, and counted in `left_out`; with `split` it becomes several documents instead,
+    unless one of its spans alone is longer than a row. Raises MinitttError if no record is left, or for `split` with a
+    preset that denoises text: a reply is one run of slots then, without a group border to cut at.
+    """
+
+    def __init__(
+        self,
+        records: list[dict],
+        corpus: Corpus,
+        p: Preset,
+        seed: int,
+        per_step: int,
+        row_length: int,
+        split: bool = False,
+        source_noise: float = 0.0,
+    ) -> None:
+        self.corpus, self.p, self.seed, self.per_step, self.row_length = corpus, p, seed, per_step, row_length
+        self.split, self.source_noise = split, source_noise
+        if split and p.denoise_text:
+            raise MinitttError(
+                "replies whose text is denoised cannot be split: use longer rows, without split"
+            )
+        self.records = [record for record in records if self._fits(record)]
+        self.left_out = len(records) - len(self.records)
+        if not self.records:
+            raise MinitttError(f"no record fits a row of {row_length} tokens: use longer rows")
+
+    def _fits(self, record: dict) -> bool:
+        """Whether a row is long enough, whatever block sizes will be drawn."""
+        for block in self.p.block_sizes:
+            for first in (None, *(size for size in self.p.block_sizes if block and size and size < block)):
+                sequence = render(record, self.corpus, block, first)
+                if self.p.denoise_text:  # text takes a slot in each stream, then
+                    sequence = denoise_replies(sequence, block, first)
+                pieces = self._pieces(sequence)
+                if max(length(piece, self.p.two_streams) for piece in pieces) > self.row_length:
+                    return False
+        return True
+
+    def _pieces(self, sequence: Sequence) -> list[Sequence]:
+        return split(sequence, self.row_length, self.p.two_streams) if self.split else [sequence]
+
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Part `part` of `parts` of a step's batch: its share of the step's records, its own draw of block sizes."""
+        rng = random.Random(seed_of(self.seed, "batch", step, part))
+        begin, end = (step * self.per_step + self.per_step * j // parts for j in (part, part + 1))
+        documents = []
+        for i in range(begin, end):
+            epoch, at = divmod(i, len(self.records))
+            block, first = draw_blocks(self.p, rng)
+            sequence = render(self.records[self._order(epoch)[at]], self.corpus, block, first)
+            if self.source_noise:
+                sequence = mishear(sequence, self.corpus, self.source_noise, rng)
+            documents += [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
+        return pack(documents, self.row_length, self.corpus.vocabulary.pad)
+
+    def _order(self, epoch: int) -> list[int]:
+        if getattr(self, "_epoch", None) != epoch:
+            self._shuffled = list(range(len(self.records)))
+            random.Random(f"{self.seed} epoch {epoch}").shuffle(self._shuffled)
+            self._epoch = epoch
+        return self._shuffled
+
+
+def mishear(sequence: Sequence, corpus: Corpus, most: float, rng: random.Random) -> Sequence:
+    """Replace some codes of the audio that is listened to by random ones, a share of them uniform between 0 and `most`.
+
+    A voice never heard gives codes never heard: a talker that leans on no single code is less lost there.
+    """
+    vocabulary, share = corpus.vocabulary, rng.uniform(0, most)
+    ids = [
+        rng.randrange(vocabulary.first_code, vocabulary.eoa)
+        if kind == SOURCE and token != vocabulary.eoa and rng.random() < share
+        else token
+        for token, kind in zip(sequence.ids, sequence.kinds, strict=True)
+    ]
+    return Sequence(ids, sequence.kinds, sequence.targets)
+
+
+def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
+    """The name of one stream of random numbers. A step of one part draws what the first of several would."""
+    return f"{seed} {what} {step}" + (f" part {part}" if part else "")
+
+
+def length(sequence: Sequence, two_streams: bool) -> int:
+    """Slots that a sequence takes in a row: with two streams, target audio is laid down twice."""
+    return len(sequence.kinds) + two_streams * sequence.kinds.count(TARGET)
+
+
+def split(sequence: Sequence, row_length: int, two_streams: bool) -> list[Sequence]:
+    """Cut a sequence, before text tokens only, into as few pieces of at most `row_length` slots as that allows.
+
+    A text token opens a group, so no group is cut, and a span stays with the OPEN before it. A piece that is longer than a
+    row all the same is one such span. The first token of a later piece is not learned: nothing is left before it.
+    """
+    if length(sequence, two_streams) <= row_length:
+        return [sequence]
+    cuts = [i for i, kind in enumerate(sequence.kinds) if kind == TEXT] + [len(sequence.kinds)]
+    pieces, start, taken = [], 0, 0
+    for here, after in zip(cuts, cuts[1:], strict=False):
+        unit = after - here + two_streams * sequence.kinds[here:after].count(TARGET)
+        if taken and taken + unit > row_length:
+            pieces.append(_piece(sequence, start, here))
+            start, taken = here, 0
+        taken += unit
+    return [*pieces, _piece(sequence, start, len(sequence.kinds))]
+
+
+def _piece(sequence: Sequence, start: int, stop: int) -> Sequence:
+    targets = sequence.targets[start:stop]
+    return Sequence(sequence.ids[start:stop], sequence.kinds[start:stop], [False, *targets[1:]])

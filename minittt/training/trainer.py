@@ -1,0 +1,223 @@
+"""Training a talker: records in, one Transformer out, with everything random a function of (seed, step, part).
+
+Nothing but the step number has to be remembered to draw the same batch and the same noise again: a checkpoint holds
+weights, optimiser and step, and a resumed run is the uninterrupted one, number for number.
+
+    torchrun --nproc-per-node 2 -m minittt train -o runs/two
+
+A step is cut into as many parts as there are processes times `accumulate`. Text and audio are each averaged over the
+tokens of the whole step, so that the gradient depends on what is in the parts, not on who computes them.
+"""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minittt.data.batches import Batch
+from minittt.data.corpus import Corpus
+from minittt.errors import MinitttError
+from minittt.model import ModelConfig, Transformer, place_codes
+from minittt.objective import preset
+from minittt.settings import TrainingSettings
+from minittt.talker import Talker
+from minittt.training import checkpoints
+from minittt.training.accumulation import Accumulator
+from minittt.training.distributed import Worker, join, share_out, whole
+from minittt.training.held_out import held_out_losses, questions, sample_replies
+from minittt.training.loader import Loader
+from minittt.training.optimiser import make_optimiser
+
+PRECISIONS = {
+    "auto": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def rate_share(step: int, s: TrainingSettings) -> float:
+    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %.
+
+    "anytime": no end is known, so the rate stays for four warm-ups and then falls as one over the root of the steps.
+    """
+    warm = min(1.0, (step + 1) / max(1, s.warmup))
+    if s.schedule == "anytime":
+        return warm * min(1.0, math.sqrt(4 * max(1, s.warmup) / (step + 1)))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / s.steps))
+    return warm * (0.02 + 0.98 * cosine)
+
+
+class Trainer:
+    """One run: `train()` goes on from the newest checkpoint in `out` if `resume`, and leaves talker.safetensors there.
+
+    One process of several if torchrun started it: every one of them makes the same calls, and the first writes.
+    """
+
+    def __init__(self, corpus: Corpus, out: str | Path, s: TrainingSettings, resume: bool = False) -> None:
+        self.corpus, self.out, self.s, self.p = corpus, Path(out), s, preset(s.preset)
+        self.world = join()
+        self.parts, self.step = self.world.size * s.accumulate, 0
+        if self.parts > s.records:
+            raise MinitttError(f"{s.records} records a step cannot be shared out in {self.parts} parts")
+        self.loader = self._loader("train", s.seed)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.held_out, self.questions = self._unseen()
+        self._build()
+        if resume:
+            self._resume()
+        elif checkpoints.states(self.out):
+            raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
+        elif self.world.rank == 0:  # what lies here is of a run that ended before its first checkpoint
+            checkpoints.tidy(self.out, 0)
+            (self.out / "log.jsonl").unlink(missing_ok=True)
+        self.world.wait()
+
+    def _loader(self, split: str, seed: int) -> Loader:
+        s = self.s
+        noise = s.source_noise if split == "train" else 0.0
+        return Loader(
+            self.corpus.split(split), self.corpus, self.p, seed, s.records, s.row_length, s.split, noise
+        )
+
+    def _unseen(self) -> tuple[list[Batch], list[dict]]:
+        """Batches of unseen renditions at fixed block sizes, so that curves can be compared, and questions to ask."""
+        try:
+            loader = self._loader("renditions", 12345)
+        except MinitttError as error:
+            tqdm.write(f"nothing is held out: {error}")
+            return [], []
+        batches = [loader.batch(i).to(self.world.device) for i in range(4)]
+        return batches, questions(self.corpus.split("renditions"), self.s.samples)
+
+    def _build(self) -> None:
+        s, vocabulary = self.s, self.corpus.vocabulary
+        torch.manual_seed(s.seed)
+        torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
+        sizes = {"max_length": max(512, s.row_length), **s.model}
+        dtype = torch.float64 if s.precision == "float64" else torch.float32
+        self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
+        if self.corpus.codebooks is not None:
+            place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
+        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
+        half = PRECISIONS[s.precision] == torch.bfloat16
+        half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)
+        shared = share_out(self.worker, s.shard)
+        self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
+        rates = (s.learning_rate, s.muon_learning_rate)
+        self.optimiser = make_optimiser(self.model, s.optimiser, *rates, s.weight_decay, s.betas)
+
+    def train(self, until: int | None = None) -> Talker:
+        """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
+        stop = min(until or self.s.steps, self.s.steps)
+        started, tokens, first = time.time(), 0, self.world.rank == 0
+        bar = tqdm(
+            total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", disable=not first
+        )
+        while self.step < stop:
+            line, n = self._one_step()
+            tokens, line["seconds"] = tokens + n, time.time() - started
+            line["tokens_per_s"] = tokens / line["seconds"]
+            bar.set_postfix_str(
+                "{text:.3f} text, {audio:.3f} audio, {tokens_per_s:.0f} tokens/s".format(**line)
+            )
+            bar.update()
+            if self.step % self.s.evaluate_every == 0 or self.step == stop:
+                line |= self.evaluate()
+                if first:
+                    tqdm.write(f"step {self.step}\n{line['sample']}")
+            if first:
+                self._log(line)
+            if self.step % self.s.save_every == 0 or self.step == stop:
+                self._save()
+        bar.close()
+        talker = self.talker()
+        if first:
+            talker.save(self.out / "talker.safetensors")
+        self.world.wait()
+        return talker
+
+    def _log(self, line: dict) -> None:
+        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(rounded) + "\n")
+
+    def _one_step(self) -> tuple[dict, int]:
+        self.model.train()
+        self.optimiser.set_rate(rate_share(self.step, self.s))
+        self.optimiser.zero_grad()
+        text, audio, n = self.accumulator.add_gradient(self.step)
+        line = {"step": self.step + 1, "text": text / max(1, n.text), "audio": audio / max(1, n.audio)}
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
+        line["gradient_norm"] = whole(norm).item()
+        wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
+        if wrong:
+            raise MinitttError(
+                f"{' and '.join(wrong).replace('_', ' ')} not finite at step {self.step}: lower the learning rate, now "
+                f"{self.s.learning_rate * rate_share(self.step, self.s):.2g}; the newest checkpoint is from before"
+            )
+        self.optimiser.step()
+        self.step += 1
+        return line, int(n.tokens)
+
+    def evaluate(self) -> dict:
+        """Losses on held-out renditions under fixed noise, and sample replies. All processes must call it."""
+        self.model.eval()
+        return {**held_out_losses(self.worker, self.held_out), "sample": self.sample()}
+
+    def sample(self) -> str:
+        """A few held-out questions beside the replies to them; the first process alone replies."""
+        talker = self.talker()
+        if self.world.rank:
+            return ""
+        return sample_replies(talker, self.corpus, self.questions, self.p)
+
+    def talker(self) -> Talker:
+        """The model as it is now, ready to talk. All processes must call it."""
+        about = self.corpus.info
+        info = {
+            "codec": about["codec"],
+            "tokeniser": self.corpus.tokeniser.fingerprint(),
+            "words": self.corpus.words,
+            "front_end": about.get("front_end"),
+            "licence": about.get("licence"),
+            "block_sizes": list(self.p.block_sizes),
+            "step": self.step,
+            "training": asdict(self.s),
+        }
+        model = self.model
+        if self.s.shard:
+            model = Transformer(self.model.config).to(self.world.device)
+            with torch.no_grad():
+                for copy, parameter in zip(model.parameters(), self.model.parameters(), strict=True):
+                    copy.copy_(whole(parameter))
+        return Talker(model.eval(), self.corpus.vocabulary, self.corpus.tokeniser, info)
+
+    def _header(self) -> dict:
+        data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
+        tokeniser = self.corpus.tokeniser.fingerprint()
+        return {"settings": asdict(self.s), "parts": self.parts, "data": data, "tokeniser": tokeniser}
+
+    def _save(self) -> None:
+        tensors = checkpoints.tensors_of(self.model, self.optimiser)
+        if self.world.rank == 0:
+            checkpoints.save(self.out, self.step, tensors, self._header(), self.s.keep)
+
+    def _resume(self) -> None:
+        self.step, tensors, header = checkpoints.load(self.out)
+        checkpoints.check(self.out, header, self._header())
+        checkpoints.restore(self.model, self.optimiser, tensors)
+        if self.world.rank == 0:
+            checkpoints.tidy(self.out, self.step)

@@ -1,0 +1,265 @@
+"""The spoken world: who says what to whom, in the paper's six record families, in small.
+
+    asr       user speech -> its words                     tts       words -> speech
+    qa        a spoken question -> text and speech, chunk by chunk; some conversations have two turns
+    caption   a sound or a voice -> what it is             chat      text -> text, or speech
+    document  text and speech in turn, no roles
+
+The voice of a reply is drawn at random among the four of `voices.REPLY` and told to nobody: reply audio carries two bits
+that nothing in the prompt determines, so a block sampled in one step mixes voices, and iterative decoding has work to do.
+"""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from minittt.codec import flatten, write_audio
+from minittt.data.corpus import save_corpus
+from minittt.data.vocabulary import train_tokeniser
+from minittt.world import sentences, synthesis, voices
+
+TRAIN_SIZES = {"qa": 11_000, "asr": 9_000, "tts": 6_000, "caption": 3_000, "chat": 3_000, "document": 2_000}
+TEST_SIZES = {"qa": 450, "asr": 300, "tts": 300, "caption": 250, "chat": 60, "document": 60}
+SPLITS = ("train", "renditions", "voices", "facts")
+
+
+@dataclass
+class World:
+    """Draws records and remembers the utterances they need; synthesis and coding come later, all at once.
+
+    `rng` decides everything. `users` are the voices that ask; `sums` and `counts` the facts that may be asked.
+    disguised: the share of questions whose voice is bent into one that nobody has, for training.
+    """
+
+    rng: random.Random
+    users: tuple[str, ...] = voices.USER
+    disguised: float = 0.0
+    sums: tuple = sentences.SUMS
+    counts: tuple = sentences.COUNTS
+    utterances: list[dict] = field(default_factory=list)
+
+    def utter(self, text: str, voice: str, **how) -> int:
+        """Note an utterance to be synthesised. Returns its number."""
+        self.utterances.append({"text": text, "voice": voice, **how})
+        return len(self.utterances) - 1
+
+    def ask(self, text: str) -> int:
+        """A user says `text`: any user voice, rate, pitch and microphone."""
+        how = {
+            "rate": self.rng.randint(150, 200),
+            "pitch": self.rng.randint(35, 65),
+            "vary": self.rng.random() < 0.7,
+            "disguise": self.rng.random() < self.disguised,
+        }
+        return self.utter(text, self.rng.choice(self.users), **how)
+
+    def answer(self, text: str, voice: str) -> int:
+        """The assistant says `text`."""
+        return self.utter(text, voice, rate=self.rng.randint(165, 185), pitch=self.rng.randint(47, 53))
+
+    def words(self, least: int, most: int) -> str:
+        """Random number words."""
+        return " ".join(self.rng.choice(sentences.NUMBERS) for _ in range(self.rng.randint(least, most)))
+
+    def exchange(self) -> tuple[str, list[str]]:
+        """A question, and its reply in chunks: mostly sums, then counting, then echo."""
+        kind = self.rng.random()
+        if kind < 0.65:
+            fact = self.rng.choice(self.sums)
+            return sentences.question(*fact), [sentences.equation(*fact)]
+        if kind < 0.85:
+            fact = self.rng.choice(self.counts)
+            return sentences.count_request(*fact), sentences.count_reply(*fact)
+        words = self.words(1, 4)
+        return f"say {words}", [words]
+
+    def spoken(self, chunks: list[str], voice: str) -> list:
+        """Text chunk, its speech, next chunk, ..."""
+        return [part for chunk in chunks for part in (chunk, self.answer(chunk, voice))]
+
+    def qa(self) -> list:
+        """Speech in, text and speech out; one in ten has a second turn that asks to hear it again."""
+        question, chunks = self.exchange()
+        voice = self.rng.choice(voices.REPLY)
+        messages = [
+            ["system", "answer"],
+            ["user", self.ask(question)],
+            ["assistant", *self.spoken(chunks, voice)],
+        ]
+        if len(chunks) == 1 and self.rng.random() < 0.1:
+            messages += [["user", self.ask("say again")], ["assistant", *self.spoken(chunks, voice)]]
+        return messages
+
+    def asr(self) -> list:
+        """Speech in, its words out."""
+        question, chunks = self.exchange()
+        text = self.rng.choice([question, question, " ".join(chunks[:2]), self.words(2, 6)])
+        return [["system", "transcribe"], ["user", self.ask(text)], ["assistant", text]]
+
+    def tts(self) -> list:
+        """Words in, speech in one of the four reply voices out."""
+        text = self.words(2, 5) if self.rng.random() < 0.7 else self.exchange()[1][0]
+        voice = self.rng.choice(voices.REPLY)
+        return [["system", "speak"], ["user", text], ["assistant", self.answer(text, voice)]]
+
+    def caption(self) -> list:
+        """A sound in, its name out; or a voice in, and whether it is high or low, fast or slow."""
+        if self.rng.random() < 0.5:
+            name = self.rng.choice(list(synthesis.SOUNDS))
+            heard = self.utter("", name, sound=self.rng.getrandbits(31), vary=True)
+            return [["system", "describe"], ["user", heard], ["assistant", name]]
+        low, fast = self.rng.random() < 0.5, self.rng.random() < 0.5
+        lows = voices.USER_LOW if self.users == voices.USER else voices.UNSEEN_LOW
+        highs = voices.USER_HIGH if self.users == voices.USER else voices.UNSEEN_HIGH
+        how = {
+            "rate": self.rng.randint(*((225, 250) if fast else (110, 130))),
+            "pitch": self.rng.randint(45, 55),
+        }
+        heard = self.utter(self.exchange()[0], self.rng.choice(lows if low else highs), vary=True, **how)
+        name = f"a {'low' if low else 'high'} {'fast' if fast else 'slow'} voice"
+        return [["system", "describe"], ["user", heard], ["assistant", name]]
+
+    def chat(self) -> list:
+        """A typed question: answered in text alone, or (instruction "answer") in text and speech."""
+        if self.rng.random() < 0.1:
+            return [["system", "chat"], ["user", "hello"], ["assistant", "hello and what is the question"]]
+        question, chunks = self.exchange()
+        if self.rng.random() < 0.5:
+            reply = self.spoken(chunks, self.rng.choice(voices.REPLY))
+            return [["system", "answer"], ["user", question], ["assistant", *reply]]
+        return [["system", "chat"], ["user", question], ["assistant", " ".join(chunks)]]
+
+    def document(self) -> list:
+        """Counting on, one word written, the next spoken, in one voice."""
+        start, voice = self.rng.randint(0, 12), self.rng.choice(voices.REPLY)
+        words = sentences.NUMBERS[start : start + self.rng.randint(4, 8)]
+        parts = [word if i % 2 == 0 else self.answer(word, voice) for i, word in enumerate(words)]
+        return [["document", *parts]]
+
+    def records(self, sizes: dict[str, int]) -> list[dict]:
+        """`sizes[family]` records of each family, in random order."""
+        made = [
+            {"family": family, "messages": getattr(self, family)()}
+            for family, n in sizes.items()
+            for _ in range(n)
+        ]
+        self.rng.shuffle(made)
+        return made
+
+
+def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, set]:
+    """Facts that training never sees: sums and countings."""
+    rng = random.Random(seed)
+    return set(rng.sample(sentences.SUMS, n_sums)), set(rng.sample(sentences.COUNTS, n_counts))
+
+
+def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
+    """An ASR record for each first question and each described voice: the same audio, asked what it says.
+
+    Hearing is what a small talker learns last; this triples its practice without one more second of sound.
+    """
+    made = []
+    for record in records:
+        heard = record["messages"][1][1] if record["family"] in ("qa", "caption") else None
+        if heard is not None and utterances[heard]["text"]:
+            messages = [["system", "transcribe"], ["user", heard], ["assistant", utterances[heard]["text"]]]
+            made.append({"family": "asr", "messages": messages})
+    return made
+
+
+def draw(
+    seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
+) -> tuple[list[dict], dict]:
+    """All records of all splits. Returns (utterances, {split: records})."""
+    held_sums, held_counts = hold_out(seed)
+    seen = {
+        "sums": tuple(s for s in sentences.SUMS if s not in held_sums),
+        "counts": tuple(c for c in sentences.COUNTS if c not in held_counts),
+    }
+    held = {"sums": tuple(sorted(held_sums)), "counts": tuple(sorted(held_counts))}
+    settings = {
+        "train": (voices.USER, seen, train_sizes),
+        "renditions": (voices.USER, seen, test_sizes),
+        "voices": (voices.UNSEEN, seen, test_sizes),
+        "facts": (voices.USER, held, {"qa": test_sizes["qa"]}),
+    }
+    utterances, splits = [], {}
+    for number, (name, (users, facts, sizes)) in enumerate(settings.items()):
+        disguised = 0.5 if name == "train" else 0.0
+        world = World(random.Random(1000 * seed + number), users, disguised, **facts, utterances=utterances)
+        splits[name] = world.records(sizes)
+    return utterances, splits
+
+
+def synthesise(utterance: dict, seed: int) -> np.ndarray:
+    """The waveform of one drawn utterance, (samples,) float32 at 8 kHz."""
+    rng = np.random.default_rng(seed)
+    if "sound" in utterance:
+        wave = synthesis.sound(utterance["voice"], np.random.default_rng(utterance["sound"]))
+    else:
+        wave = synthesis.say(utterance["text"], utterance["voice"], utterance["rate"], utterance["pitch"])
+    if utterance.get("disguise"):
+        wave = synthesis.disguise(wave, rng)
+    return synthesis.vary(wave, rng) if utterance.get("vary") else wave
+
+
+def build(
+    out: str | Path, codec, seed: int = 0, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
+) -> None:
+    """Draw, synthesise, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    utterances, splits = draw(seed, train_sizes, test_sizes)
+    waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
+    codes = codec.encode_many(waves)
+    texts = [u["text"] for u in utterances] + [
+        p for r in splits["train"] for m in r["messages"] for p in m if isinstance(p, str)
+    ]
+    train_tokeniser([text for text in texts if text], out / "tokeniser.model")
+    splits["train"] += transcripts(splits["train"], utterances)
+    kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
+    flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
+    save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy(), licence="MIT")
+
+
+def codec_info(codec) -> dict:
+    """What a corpus must say of the codec that made its codes."""
+    config = codec.config
+    return {
+        "codec": codec.fingerprint(),
+        "sample_rate": config.sample_rate,
+        "frame_rate": codec.frame_rate,
+        "codebook_size": config.codebook_size,
+        "n_codebooks": config.n_codebooks,
+    }
+
+
+SAMPLES = (  # file, what is said (facts of training), a voice never heard in training, and the reply
+    ("question_1", "what is two plus three", "en-us+m7", "two plus three equals five"),
+    ("question_2", "count from three to eight", "en-us+f3", "three four five six seven eight"),
+    ("question_3", "what is eight minus three", "en-us+aunty", "eight minus three equals five"),
+    ("question_4", "say seven two nine", "en-us+Alex", "seven two nine"),
+    ("question_5", "what is eight plus six", "en-us+linda", "eight plus six equals fourteen"),
+    ("question_6", "count from five to ten", "en-us+adam", "five six seven eight nine ten"),
+    ("speech_1", "four eleven nineteen six", "en-us+adam", ""),
+    ("speech_2", "six plus two equals eight", "en-us+f3", ""),
+    ("speech_3", "twenty three zero", "en-us+m7", ""),
+)
+
+
+def write_samples(folder: str | Path) -> None:
+    """Write a dozen WAVs: spoken ones with a metadata.csv (so `minittt data import` takes the folder), and sounds."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["file_name,transcript,speaker,reply"]
+    for i, (name, text, voice, reply) in enumerate(SAMPLES):
+        wave = synthesis.vary(synthesis.say(text, voice, 170, 50), np.random.default_rng(i))
+        write_audio(folder / f"{name}.wav", wave, synthesis.SAMPLE_RATE)
+        rows.append(f"{name}.wav,{text},{voice},{reply}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    for i, name in enumerate(synthesis.SOUNDS):
+        file = folder / f"sound_{name.removeprefix('a ').replace(' ', '_')}.wav"
+        write_audio(file, synthesis.sound(name, np.random.default_rng(100 + i)), synthesis.SAMPLE_RATE)

@@ -1,0 +1,53 @@
+"""doctor works where the things it looks for do not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from minittt.app.doctor import MODULES, _numbers, check, needed_packages
+from minittt.settings import samples_folder
+
+# An import hook that breaks one module, then the command as a user would give it.
+PROGRAM = """
+import sys
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {module!r}:
+            raise {error}("broken on purpose")
+
+sys.meta_path.insert(0, Broken())
+from minittt.app.cli import main
+sys.exit(main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize("error", ["ImportError", "OSError"])
+@pytest.mark.parametrize("package", [name for name in needed_packages() if name != "encodec"])
+def test_a_missing_or_broken_library_is_diagnosed(package, error):
+    program = PROGRAM.format(module=MODULES.get(package, package), error=error)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == ""
+    [line] = [line for line in done.stdout.splitlines() if line.split()[1] == package]
+    assert line.startswith("NO")
+    assert "broken on purpose" in line
+    assert f"pip install '{package}>=" in line
+    assert "data_samples/talker.safetensors" in done.stdout  # it went on to the end
+
+
+def test_here_everything_that_is_needed_works():
+    assert not [line for line in check(samples_folder()) if line.needed and not line.works]
+
+
+def test_missing_and_damaged_files_are_named(tmp_path):
+    (tmp_path / "codec.safetensors").write_bytes(b"x")
+    lines = {line.part: line for line in check(tmp_path)}
+    assert "too small" in lines["data_samples/codec.safetensors"].what
+    assert "missing" in lines["data_samples/talker.safetensors"].what
+
+
+def test_versions_are_compared_as_numbers():
+    assert _numbers("2.13.0+cpu") > _numbers("2.9")
+    assert _numbers("1.26.0rc1") == (1, 26, 0)

@@ -1,0 +1,174 @@
+"""Sound that comes piece by piece is the sound decoded at once, and it comes while the reply is still being made."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minittt.app.cli import SAMPLES, main
+from minittt.app.streaming import Pace, StreamingDecoder, growing_sound, reach, sound_along
+from minittt.codec import Codec, CodecConfig
+from minittt.decoding import BlockClosed, Settings, SpanClosed
+from minittt.talker import Reply, Talker
+from minittt.unmasking import Sampling
+
+SMALL = dict(n_filters=4, dimension=8, codebook_size=16)
+CODECS = {
+    "two-sided": CodecConfig(ratios=(4, 2), lstm_layers=1, **SMALL),
+    "reflecting": CodecConfig(ratios=(4, 2), lstm_layers=0, pad_mode="reflect", **SMALL),
+    "causal": CodecConfig(
+        ratios=(5, 2), lstm_layers=2, n_codebooks=2, causal=True, true_skip=False, pad_mode="reflect", **SMALL
+    ),
+}
+TOLERANCE = 1e-5  # of the peak, in float32
+
+
+@pytest.fixture(scope="module")
+def talker():
+    return Talker.load(SAMPLES / "talker.safetensors")
+
+
+def codec_named(name: str) -> Codec:
+    if name == "shipped":
+        return Codec.load(SAMPLES / "codec.safetensors")
+    torch.manual_seed(0)
+    return Codec(CODECS[name]).eval()
+
+
+def streamed(codec: Codec, codes: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+    decoder, pieces, at = StreamingDecoder(codec), [], 0
+    for size in sizes:
+        pieces.append(decoder.push(codes[:, at : at + size]))
+        at += size
+    return [*pieces, decoder.push(codes[:, at:]), decoder.finish()]
+
+
+@pytest.mark.parametrize("name", [*CODECS, "shipped"])
+def test_pieces_add_up_to_decoding_at_once(name):
+    codec = codec_named(name)
+
+    @settings(max_examples=25)
+    @given(st.integers(0, 10_000), st.integers(1, 50), st.lists(st.integers(0, 9), max_size=12))
+    def law(seed, frames, sizes):
+        g = torch.Generator().manual_seed(seed)
+        shape = codec.config.n_codebooks, frames
+        codes = torch.randint(0, codec.config.codebook_size, shape, generator=g)
+        whole, pieces = codec.decode(codes[None])[0], streamed(codec, codes, sizes)
+        torch.testing.assert_close(
+            torch.cat(pieces), whole, rtol=0.0, atol=TOLERANCE * whole.abs().max().item()
+        )
+
+    law()
+
+
+@pytest.mark.parametrize("name", [*CODECS, "shipped"])
+def test_a_frame_more_leaves_what_was_sent_and_sends_all_that_is_final(name):
+    """Each frame brings hop samples, behind the reach alone; where the decoder is causal, at once."""
+    codec = codec_named(name)
+    codes = torch.randint(0, 16, (codec.config.n_codebooks, 40), generator=torch.Generator().manual_seed(3))
+    decoder, sent = StreamingDecoder(codec), 0
+    lag = decoder.first_reach[0] * codec.hop + decoder.rest_reach[0]
+    assert (lag == 0) == codec.config.causal
+    for frame in range(40):
+        piece = decoder.push(codes[:, frame : frame + 1])
+        sent += len(piece)
+        if frame >= sum(decoder.first_reach):
+            assert sent == max(0, (frame + 1) * codec.hop - lag)
+    assert sent + len(decoder.finish()) == 40 * codec.hop
+    later = codes.clone()
+    later[:, -1] = (later[:, -1] + 1) % 16  # what was sent before the last frame came must not depend on it
+    final = 39 * codec.hop - lag
+    change = (codec.decode(codes[None])[0] - codec.decode(later[None])[0]).abs()
+    assert change[:final].max() < 1e-6
+    assert change[final : final + codec.hop].max() > 1e-4
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (7, 1), (16, 8), (4, 2)])
+def test_reach_is_the_kernel(kernel, stride):
+    layer = (
+        torch.nn.Conv1d(2, 3, kernel, padding=kernel // 2)
+        if stride == 1
+        else torch.nn.ConvTranspose1d(2, 3, kernel, stride, padding=(kernel - stride) // 2)
+    )
+    expected = kernel // 2 if stride == 1 else (kernel - stride) // 2
+    assert reach(layer, 2, stride) == (expected, expected)
+
+
+SETTINGS = Settings(
+    8, first_block=4, steps=2, text_sampling=Sampling(0.0), max_text=24, max_span=64, max_spans=3
+)
+ASKED = [
+    [["system", "speak"], ["user", "two plus three equals five"]],
+    [["system", "speak"], ["user", "nine"]],
+]
+
+
+@pytest.mark.parametrize("full_span", [False, True])
+def test_a_reply_is_heard_as_it_is_made(talker, full_span):
+    """Two rows at once: each row's pieces are its spans' sound, and most come before the span is over."""
+    codec, replies = codec_named("shipped"), [Reply() for _ in ASKED]
+    how = Settings(**{**vars(SETTINGS), "full_span": full_span})
+    heard, early = [[np.zeros(0, np.float32)] for _ in ASKED], 0
+    for event, samples in sound_along(talker, codec, talker.stream(ASKED, how, 1, replies)):
+        assert not len(samples) or isinstance(event, BlockClosed | SpanClosed)
+        heard[event.row].append(samples)
+        early += len(samples) * isinstance(event, BlockClosed)
+    assert any(reply.spans for reply in replies)
+    for reply, pieces in zip(replies, heard, strict=True):
+        waves = [talker.sound(codec, span) for span in reply.spans]
+        expected = np.concatenate([*waves, np.zeros(0, np.float32)])
+        np.testing.assert_allclose(np.concatenate(pieces), expected, rtol=0, atol=TOLERANCE)
+    assert early > 0.4 * sum(len(piece) for pieces in heard for piece in pieces)
+
+
+def test_a_growing_file_is_playable_at_every_moment(tmp_path):
+    path, so_far = tmp_path / "new" / "grow.wav", np.zeros(0)
+    with growing_sound(path, 8000) as hear:
+        assert not path.exists()
+        for n in (100, 1, 500):
+            piece = np.linspace(-2, 2, n)
+            hear(piece)
+            so_far = np.concatenate([so_far, np.clip(piece, -1, 1)])
+            found, rate = soundfile.read(path)
+            assert rate == 8000
+            np.testing.assert_allclose(found, so_far, atol=1e-4)
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == 601
+
+
+def test_pace_says_what_was_waited_for():
+    assert "nothing said" in str(Pace(last=1.0))
+    assert "first sound after 0.250 s; 2.00 s of speech after 0.500 s, 0.25 of real time" in str(
+        Pace(2.0, 0.25, 0.5)
+    )
+
+
+def test_talk_stream_writes_what_talk_writes(tmp_path, capfdbinary):
+    question = str(SAMPLES / "wav" / "question_1.wav")
+    for options in (["-o", str(tmp_path / "a.wav")], ["--stream", "-o", str(tmp_path / "b.wav")]):
+        assert main(["talk", question, *options]) == 0
+    said = capfdbinary.readouterr().out.decode()
+    assert "first sound after" in said
+    a, b = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in "ab")
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    assert main(["talk", question, "--stream", "-o", "-"]) == 0
+    raw, said = capfdbinary.readouterr()
+    np.testing.assert_allclose(np.frombuffer(raw, "<i2") / 32768, b, atol=1e-4)
+    assert b"first sound after" in said
+
+
+def test_talk_stream_refuses_what_it_cannot_do(tmp_path, capsys):
+    for options in (["a", "b"], ["a", "--page", str(tmp_path / "p.html")]):
+        assert main(["talk", "--stream", *options]) == 2
+    with pytest.raises(SystemExit):
+        main(["talk", "--stream", "a", "--first-block", "0"])
+    (tmp_path / "file").write_text("")
+    question = str(SAMPLES / "wav" / "question_1.wav")
+    assert main(["talk", question, "--stream", "-o", str(tmp_path / "file" / "a.wav")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]

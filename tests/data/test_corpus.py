@@ -1,0 +1,243 @@
+"""Token files: the spoken world, one's own recordings, and what they are made of."""
+
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minittt.codec import Codec, CodecConfig
+from minittt.data.corpus import load_corpus, save_corpus
+from minittt.data.vocabulary import Vocabulary, train_tokeniser
+from minittt.errors import MinitttError
+from minittt.world import sentences, spoken_world, voices
+from minittt.world.recordings import import_recordings, split_rows
+
+TINY = {"qa": 6, "asr": 3, "tts": 3, "caption": 4, "chat": 3, "document": 2}
+
+
+BUILD = f"""
+import sys
+from minittt.codec import Codec
+from minittt.world.spoken_world import build
+build(sys.argv[2], Codec.load(sys.argv[1]), 0, {TINY}, {TINY})
+"""
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return Codec(CodecConfig(n_filters=2, dimension=4, lstm_layers=0, codebook_size=8)).eval()
+
+
+def test_no_two_roles_share_a_voice():
+    sets = (voices.USER, voices.UNSEEN, voices.REPLY, voices.REFEREE)
+    assert sum(map(len, sets)) == len(set().union(*sets))
+    assert len(voices.REPLY) == 4
+    assert len(voices.USER) >= 20
+
+
+def test_a_drawn_world_keeps_its_promises():
+    utterances, splits = spoken_world.draw(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
+    held_sums, held_counts = spoken_world.hold_out(0)
+    held = {sentences.question(*s) for s in held_sums} | {sentences.count_request(*c) for c in held_counts}
+
+    def asked(split):
+        return [u for r in splits[split] for role, *parts in r["messages"] if role == "user" for u in parts]
+
+    for split in ("train", "renditions", "voices"):
+        spoken = {utterances[u]["text"] if isinstance(u, int) else u for u in asked(split)}
+        assert not spoken & held
+    assert {utterances[u]["voice"] for u in asked("voices") if isinstance(u, int)} <= {
+        *voices.UNSEEN,
+        *spoken_world.synthesis.SOUNDS,
+    }
+    facts = {utterances[u]["text"] for u in asked("facts")}
+    assert all(text in held or text.startswith("say ") for text in facts)
+    replies = [
+        u
+        for r in splits["train"]
+        for role, *parts in r["messages"]
+        if role != "user"
+        for u in parts
+        if isinstance(u, int)
+    ]
+    assert {utterances[u]["voice"] for u in replies} == set(voices.REPLY)
+    for record in splits["train"]:  # one reply, one voice
+        said = {
+            utterances[u]["voice"]
+            for role, *parts in record["messages"]
+            if role != "user"
+            for u in parts
+            if isinstance(u, int)
+        }
+        assert len(said) <= 1
+    assert any(sum(isinstance(p, int) for p in r["messages"][-1]) >= 2 for r in splits["train"])
+    assert any(len(r["messages"]) > 3 for r in splits["train"])
+
+
+def test_training_alone_hears_disguised_voices():
+    utterances, splits = spoken_world.draw(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
+
+    def disguised(split: str, role: str) -> list[bool]:
+        parts = [
+            p for r in splits[split] for who, *parts in r["messages"] if (who == "user") == (role == "user")
+            for p in parts
+        ]  # fmt: skip
+        return [bool(utterances[p].get("disguise")) for p in parts if isinstance(p, int)]
+
+    assert 0.25 < sum(disguised("train", "user")) / len(disguised("train", "user")) < 0.65
+    assert not any(disguised("train", "assistant"))
+    for split in ("renditions", "voices", "facts"):
+        assert not any(disguised(split, "user"))
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_a_disguise_moves_all_frequencies_by_one_factor_and_bends_the_spectrum(seed):
+    from minittt.world import synthesis
+
+    time = np.arange(8000) / 8000
+    wave = sum(np.sin(2 * np.pi * f * time) for f in (300, 600, 1200)).astype(np.float32)
+    bent = synthesis.disguise(wave, np.random.default_rng(seed))
+    factor = len(bent) / len(wave)
+    assert 0.899 < factor < 1.101
+    spectrum = np.abs(np.fft.rfft(bent))
+    peaks = [round(f / factor * len(bent) / 8000) for f in (300, 600, 1200)]  # bins where the tones should be
+    heights = [spectrum[p - 3 : p + 4].max() for p in peaks]
+    assert min(heights) > 10 * np.median(spectrum)
+    assert max(heights) / min(heights) < 10 ** (16 / 20) * 1.5
+    assert np.abs(bent).max() == pytest.approx(0.7, abs=1e-3) and bent.dtype == np.float32
+    assert np.array_equal(bent, synthesis.disguise(wave, np.random.default_rng(seed)))
+
+
+def test_equations_are_true():
+    number = {word: i for i, word in enumerate(sentences.NUMBERS)}
+    for a, operator, b in sentences.SUMS:
+        left, _, right = sentences.equation(a, operator, b).partition(" equals ")
+        x, _, y = left.split()
+        assert number[right] == (number[x] + number[y] if operator == "plus" else number[x] - number[y])
+    assert sentences.count_reply(3, 9) == ["three four five", "six seven eight", "nine"]
+
+
+def test_a_built_corpus_reads_back(tmp_path, codec):
+    pytest.importorskip("espeakng_loader")
+    codec.save(tmp_path / "codec.safetensors")
+    # each build in a process of its own: espeak-ng keeps a little state from one utterance to the next
+    for out in (tmp_path, tmp_path / "again"):
+        subprocess.run(
+            [sys.executable, "-c", BUILD, tmp_path / "codec.safetensors", out],
+            check=True,
+            capture_output=True,
+        )
+    corpus = load_corpus(tmp_path)
+    assert np.allclose(corpus.codebooks, codec.codebooks(), atol=1e-2)
+    assert {name: len(records) for name, records in corpus.splits.items()} == {
+        "train": 29, "renditions": 21, "voices": 21, "facts": 6
+    }  # fmt: skip
+    assert corpus.info["codec"] == codec.fingerprint()
+    assert all(len(corpus.audio(i)) for i in range(len(corpus.utterances)))
+    for file in ("train.jsonl.gz", "utterances.jsonl.gz", "corpus.json", "tokeniser.model"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
+    assert np.array_equal(load_corpus(tmp_path / "again").codes, corpus.codes)
+
+
+def recordings(folder, rows, header="file_name,transcript,speaker,reply"):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(len(rows)):
+        soundfile.write(folder / f"{i}.wav", 0.3 * rng.normal(size=3000 + 500 * i), 16000)
+    lines = [f"{i}.wav,{row}" for i, row in enumerate(rows)]
+    (folder / "metadata.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder
+
+
+def test_own_recordings_become_the_same_token_files(tmp_path, codec):
+    rows = [f"word {i},speaker{i % 4},{'word 0' if i % 2 else ''}" for i in range(12)]
+    import_recordings(recordings(tmp_path / "wavs", rows), tmp_path / "corpus", codec)
+    corpus = load_corpus(tmp_path / "corpus")
+    assert set(corpus.splits) == {"train", "renditions", "voices"}
+    hidden = {
+        corpus.utterances[r["messages"][1][1]]["voice"]
+        for r in corpus.split("voices")
+        if r["family"] == "asr"
+    }
+    seen = {
+        corpus.utterances[r["messages"][1][1]]["voice"] for r in corpus.split("train") if r["family"] == "asr"
+    }
+    assert len(hidden) == 1
+    assert not hidden & seen
+    used = [r["messages"][1][1] for s in corpus.splits.values() for r in s if r["family"] == "asr"]
+    assert sorted(used) == list(range(12))
+    assert any(r["family"] == "qa" for r in corpus.split("train"))
+
+
+def test_splits_hold_every_row_once():
+    rows = [{"voice": random.Random(i).choice("abc")} for i in range(30)]
+    splits = split_rows(rows)
+    assert sorted(i for chosen in splits.values() for i in chosen) == list(range(30))
+    assert "voices" not in split_rows([{"voice": ""}] * 5)
+
+
+@pytest.mark.parametrize(
+    "rows, header, what",
+    [
+        (["a", "b"], "name,text2", "file_name and transcript"),
+        (["a"], "file_name,transcript", "two or more"),
+        (["a", ""], "file_name,transcript", "line 3"),
+    ],
+)
+def test_bad_metadata_is_named(tmp_path, codec, rows, header, what):
+    folder = recordings(tmp_path / "wavs", rows, header)
+    with pytest.raises(MinitttError, match=what):
+        import_recordings(folder, tmp_path / "corpus", codec)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_missing_recording_leaves_nothing_behind(tmp_path, codec):
+    folder = recordings(tmp_path / "wavs", ["one", "two", "three"], "file_name,transcript")
+    (folder / "1.wav").unlink()
+    with pytest.raises(MinitttError, match="line 3"):
+        import_recordings(folder, tmp_path / "corpus", codec)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_folder_that_is_no_corpus_is_named(tmp_path):
+    with pytest.raises(MinitttError, match="is not a corpus"):
+        load_corpus(tmp_path)
+    train_tokeniser(["one two"], tmp_path / "tokeniser.model")
+    save_corpus(
+        tmp_path,
+        {"codec": "none", "codebook_size": 4, "n_codebooks": 1},
+        [np.array([1, 2])],
+        [{"text": "", "voice": ""}],
+        {"train": []},
+    )
+    (tmp_path / "audio.npz").write_bytes(b"broken")
+    with pytest.raises(MinitttError, match="damaged"):
+        load_corpus(tmp_path)
+
+
+def test_the_tokeniser_keeps_words_and_refuses_what_it_never_saw(tmp_path):
+    tokeniser = train_tokeniser(["two plus three"] * 3, tmp_path / "t.model")
+    assert tokeniser.decode(tokeniser.encode("Two PLUS three")) == "two plus three"
+    with pytest.raises(MinitttError, match="never seen 'Ж'"):
+        tokeniser.encode("two Ж")
+
+
+def test_ids_lie_on_one_line():
+    v = Vocabulary(10, 4, 2)
+    ranges = [range(10), range(v.pad, v.end + 1), range(v.first_code, v.eoa), [v.eoa], [v.mask]]
+    assert [i for r in ranges for i in r] == list(range(v.size))
+    classes = v.classes()
+    assert not (classes.text & classes.audio).any()
+    for never in (v.pad, v.bos, v.user, v.assistant, v.mask, 0):
+        assert not classes.text[never]
+        assert not classes.audio[never]
+    assert (
+        json.dumps([v.name(v.open), v.name(v.first_code + 3), v.name(v.eoa), v.name(v.mask)])
+        == '["OPEN", "#3", "EOA", "MASK"]'
+    )

@@ -1,0 +1,243 @@
+"""The trainer: a run is a function of its settings, stopped and resumed at will."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minittt.app.cli import main
+from minittt.errors import MinitttError
+from minittt.objective import PRESETS, preset
+from minittt.settings import TrainingSettings
+from minittt.training import checkpoints
+from minittt.training.held_out import level_noise, questions
+from minittt.training.loader import Loader
+from minittt.training.trainer import Trainer, rate_share
+from tests.toy import toy_corpus
+
+TINY = {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
+SETTINGS = TrainingSettings(
+    steps=6, records=4, row_length=160, evaluate_every=100, save_every=2, precision="float32", model=TINY
+)
+LONG = replace(SETTINGS, steps=400, save_every=1)
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch, request):
+    """The toy tokeniser is no SentencePiece model, so nothing is decoded or saved as a talker here."""
+    if "replies" not in request.node.name:
+        monkeypatch.setattr(Trainer, "sample", lambda self: "")
+    monkeypatch.setattr("minittt.talker.Talker.save", lambda self, path: None)
+
+
+def losses(folder):
+    return [
+        (line["step"], line["text"], line["audio"])
+        for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    ]
+
+
+def test_law_01_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    corpus = toy_corpus(1)
+    Trainer(corpus, tmp_path / "whole", SETTINGS).train()
+    Trainer(corpus, tmp_path / "parts", SETTINGS).train(until=3)  # step 3 is saved, as every stop is
+    Trainer(corpus, tmp_path / "parts", SETTINGS, resume=True).train()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 6
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.toy import toy_corpus
+from tests.training.test_trainer import SETTINGS
+from minittt.training.trainer import Trainer
+Trainer.sample = lambda self: ""
+import minittt.talker
+minittt.talker.Talker.save = lambda self, path: None
+out = Path(sys.argv[1])
+Trainer(toy_corpus(1), out, SETTINGS, resume=any(out.glob("state-*"))).train()
+"""
+
+
+def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tmp_path):
+    Trainer(toy_corpus(1), tmp_path / "whole", SETTINGS).train()
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    log = tmp_path / "killed" / "log.jsonl"
+    for wanted in (1, 3, 5):  # kill -9 soon after so many lines were logged
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        while process.poll() is None and (not log.is_file() or log.read_text().count("\n") < wanted):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert {p.name for p in (tmp_path / "killed").iterdir()} == {
+        "log.jsonl",
+        "state-00000004.safetensors",
+        "state-00000006.safetensors",
+    }
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_random_moments_is_the_uninterrupted_one(tmp_path):
+    """A state is written at every step, so that many kills fall into the writing of one; none may be lost."""
+    code = KILLED.replace("SETTINGS, resume", "LONG, resume").replace("import SETTINGS", "import LONG")
+    Trainer(toy_corpus(1), tmp_path / "whole", LONG).train()
+    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
+    environment, clock = {**os.environ, "OMP_NUM_THREADS": "1"}, random.Random(0)
+    log, reached = tmp_path / "killed" / "log.jsonl", 0
+    for _ in range(20):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        before = log.read_text() if log.is_file() else None
+        while process.poll() is None and (not log.is_file() or log.read_text() == before):
+            time.sleep(0.005)
+        time.sleep(clock.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if states := checkpoints.states(tmp_path / "killed"):
+            step, *_ = checkpoints.load(tmp_path / "killed")
+            assert step == int(states[-1].stem[-8:]) >= reached  # the newest is whole, and none was lost
+            reached = step
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    a, b = (checkpoints.load(tmp_path / name)[1] for name in ("killed", "whole"))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_learning_rate_warms_up_and_falls():
+    s = TrainingSettings(steps=1000, warmup=100)
+    assert rate_share(0, s) < 0.02
+    assert rate_share(99, s) == pytest.approx(1, rel=0.03)
+    assert rate_share(999, s) < 0.03
+
+
+def test_an_unfinished_run_is_not_overwritten_and_a_bad_setting_is_named(tmp_path):
+    Trainer(toy_corpus(1), tmp_path, SETTINGS).train(until=2)
+    with pytest.raises(MinitttError, match="unfinished run"):
+        Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    with pytest.raises(MinitttError, match="no state to resume"):
+        Trainer(toy_corpus(1), tmp_path / "nothing", SETTINGS, resume=True)
+    with pytest.raises(MinitttError, match="steps must be 1 or more"):
+        TrainingSettings(steps=0)
+    with pytest.raises(MinitttError, match="choose one of paper"):
+        preset("papr")
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_with_its_step(tmp_path):
+    trainer = Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    with torch.no_grad():
+        trainer.model.embed_tokens.weight.fill_(float("nan"))
+    with pytest.raises(MinitttError, match="not finite at step 0"):
+        trainer.train()
+
+
+def test_law_03_levels_mask_exactly_their_share_of_every_group():
+    corpus = toy_corpus(4)
+    for name, level in (("exact", 0.25), ("exact", 1.0), ("mended", 0.5), ("nar", 0.5)):
+        p = PRESETS[name]
+        batch = Loader(corpus.split("train"), corpus, p, 0, 8, 160).batch(0)
+        noise = level_noise(batch, p, level, torch.Generator().manual_seed(3))
+        slots = (batch.noisy if p.two_streams else batch.kinds == 2).nonzero().tolist()
+        groups: dict = {}
+        for b, i in slots:
+            groups.setdefault((b, int(batch.documents[b, i]), int(batch.groups[b, i])), []).append(i)
+        assert int(noise.masked.sum()) == int((noise.weight > 0).sum())
+        count = 0
+        for (b, *_), at in groups.items():
+            k = -(-len(at) * level // 1)
+            assert int(noise.masked[b, at].sum()) == k
+            assert noise.weight[b, at].sum().item() == pytest.approx(len(at))
+            count += int(k)
+        assert int(noise.masked.sum()) == count > 0
+        other = level_noise(batch, p, level, torch.Generator().manual_seed(4))
+        assert level == 1.0 or not torch.equal(noise.masked, other.masked)
+
+
+def test_evaluation_is_the_same_whenever_it_is_asked_for(tmp_path):
+    trainer = Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    first = trainer.evaluate()
+    assert first == trainer.evaluate()
+    assert {"held_out_text", "held_out_audio_25", "held_out_audio_50", "held_out_audio_100"} < first.keys()
+    # an untrained network knows nothing: whatever is masked, the loss is near log(choices)
+    assert first["held_out_audio_100"] == pytest.approx(torch.tensor(6.0).log().item(), abs=0.1)
+    trainer.train()
+    assert trainer.evaluate()["held_out_audio_50"] < first["held_out_audio_50"]
+
+
+def test_replies_are_sampled_whatever_families_a_corpus_has(tmp_path):
+    corpus = toy_corpus(1)
+    assert [r["family"] for r in questions(corpus.split("train"), 3)] == ["qa", "tts", "asr"]
+    corpus.splits["renditions"] = [r for r in corpus.split("train") if r["family"] in ("asr", "tts")]
+    lines = Trainer(corpus, tmp_path / "two", SETTINGS).sample().splitlines()
+    assert len(lines) == 2 and all(" -> " in line and "audio tokens" in line for line in lines)
+    corpus.splits["renditions"] = [r for r in corpus.split("train") if r["family"] == "document"]
+    assert Trainer(corpus, tmp_path / "none", SETTINGS).sample() == ""
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_another_run_is_refused(tmp_path):
+    corpus = toy_corpus(1)
+    Trainer(corpus, tmp_path, SETTINGS).train(until=4)
+    newest = checkpoints.states(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert Trainer(corpus, tmp_path, SETTINGS, resume=True).step == 2
+    with pytest.raises(MinitttError, match="records 4, not 5; seed 0, not 1"):
+        Trainer(corpus, tmp_path, replace(SETTINGS, records=5, seed=1), resume=True)
+    with pytest.raises(MinitttError, match="parts 1, not 2"):
+        Trainer(corpus, tmp_path, replace(SETTINGS, accumulate=2), resume=True)
+    assert Trainer(corpus, tmp_path, replace(SETTINGS, keep=5, evaluate_every=1), resume=True).step == 2
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    Trainer(toy_corpus(1), tmp_path, replace(SETTINGS, save_every=1, keep=3)).train()
+    assert [int(path.stem[-8:]) for path in checkpoints.states(tmp_path)] == [4, 5, 6]
+
+
+def test_bfloat16_computes_coarsely_and_keeps_weights_in_float32(tmp_path):
+    whole = Trainer(toy_corpus(1), tmp_path / "whole", SETTINGS)
+    half = Trainer(toy_corpus(1), tmp_path / "half", replace(SETTINGS, precision="bfloat16"))
+    (a, _), (b, _) = whole._one_step(), half._one_step()
+    assert a["text"] != b["text"] and a["text"] == pytest.approx(b["text"], rel=0.02)
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in half.model.parameters())
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_same_losses(tmp_path):
+    plain = Trainer(toy_corpus(1), tmp_path / "plain", SETTINGS)
+    compiled = Trainer(toy_corpus(1), tmp_path / "compiled", replace(SETTINGS, compile=True))
+    for _ in range(3):
+        (a, _), (b, _) = plain._one_step(), compiled._one_step()
+        assert b["text"] == pytest.approx(a["text"], rel=1e-4)
+        assert b["audio"] == pytest.approx(a["audio"], rel=1e-4)
+
+
+def test_training_is_a_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minittt.data.corpus.load_corpus", lambda folder: toy_corpus(1))
+    options = "--steps 2 --records 4 --row-length 30 --accumulate 2 --width 16 --layers 1".split()
+    assert main(["train", "--data", "toy", "-o", str(tmp_path / "run"), *options]) == 0
+    assert len(losses(tmp_path / "run")) == 2
+    assert "do not fit a row of 30 tokens" in capsys.readouterr().out
+    assert main(["train", "--data", "toy", "-o", str(tmp_path / "run"), *options]) == 2
+    assert "unfinished run" in capsys.readouterr().err
+    with pytest.raises(MinitttError, match="one process only"):
+        Trainer(toy_corpus(1), tmp_path / "b", replace(SETTINGS, shard=True))
+    with pytest.raises(MinitttError, match="cannot be shared out in 5"):
+        Trainer(toy_corpus(1), tmp_path / "b", replace(SETTINGS, accumulate=5))
+    with pytest.raises(MinitttError, match="precision must be one of auto"):
+        TrainingSettings(precision="half")
+
+
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_leaves_no_litter(tmp_path):
+    for name in (".123-state-00000002.safetensors", ".123-log.jsonl", "log.jsonl"):
+        (tmp_path / name).write_text('{"step": 1}\n')
+    Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    assert not list(tmp_path.iterdir())
