@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint format train ablations results mutants notebooks notebooks-write doctor clean
+.PHONY: wheel-check demo test lint format train ablations results mutants notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
@@ -46,8 +46,12 @@ notebooks-write: $(VENV)/.notebooks
 doctor: $(VENV)/.installed
 	$(BIN)/minittt doctor
 
+# what a user without a clone gets: a wheel in an empty environment, used in an empty folder
+wheel-check: $(VENV)/.dev
+	bash benchmarks/wheel_check.sh $(BIN)/python "$(PYTHON)" "$(TORCH)"
+
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out dist build .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

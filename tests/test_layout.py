@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,45 @@ def test_importing_the_package_imports_nothing_heavy():
     program = "import sys, minittt; print([m for m in ('torch', 'numpy', 'encodec') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ROOT = PACKAGE.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_wheel_holds_every_room():
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    there = {"minittt", "minittt.data_samples"}
+    there |= {f"minittt.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == there
+
+
+def test_every_library_that_is_imported_is_declared():
+    """PIL was imported for long, and came only by way of matplotlib."""
+    declared = {re.match(r"[\w-]+", line)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    for extra in PROJECT["project"]["optional-dependencies"].values():
+        declared |= {re.match(r"[\w-]+", line)[0].lower() for line in extra}
+    names = {"PIL": "pillow", "espeakng_loader": "espeakng-loader"}
+    not_needed = {"torchaudio"}  # tried, because encodec imports it, and done without
+    imported = set()
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"minittt"} - not_needed
+    assert {names.get(name, name) for name in foreign} <= declared
+
+
+def test_the_description_that_travels_with_the_package_stands_alone():
+    """Where the wheel is shown there is no repository around it: no link or picture may be relative."""
+    text = (ROOT / PROJECT["project"]["readme"]).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+    assert all(target.startswith("https://") for target in targets)
+
+
+def test_the_oldest_python_is_said_once_and_alike():
+    from minittt.app.doctor import OLDEST_PYTHON
+
+    assert PROJECT["project"]["requires-python"] == ">=" + ".".join(map(str, OLDEST_PYTHON))
