@@ -124,12 +124,19 @@ def scores(talker: Talker, corpus: Corpus, codec: Codec, referee: Referee, limit
 
 def losses(trainer: Trainer, records: int) -> dict[str, float]:
     """Nats per token of true replies of new renditions; and of their audio left to right, if a talker has learned that."""
-    some, p = in_turn(trainer.corpus.split("renditions"), records), trainer.p
+    p = trainer.p
+    some = in_turn(trainer.corpus.split("renditions"), records)
     found = reply_nats(trainer.model, trainer.corpus, some, estimator(p, block_of(p)), draws=4)
-    nats = {what: found.score(what, what).value for what in ("text", "audio")}
+    nats = {}
+    for what in ("text", "audio"):
+        score = found.score(what, what)
+        if score is not None:  # a base is trained on records without audio in their replies
+            nats[what] = score.value
     if 1 in p.block_sizes:  # blocks of one: nothing is drawn at random, and the bound is -log p itself
         alone = reply_nats(trainer.model, trainer.corpus, some, estimator(p, 1), draws=1)
-        nats["audio_left_to_right"] = alone.score("audio", "audio").value
+        score = alone.score("audio", "audio")
+        if score is not None:
+            nats["audio_left_to_right"] = score.value
     return nats
 
 

@@ -103,7 +103,7 @@ def test_what_a_page_points_to_exists(page):
     text = re.sub(r"\$[^$\n]*\$", "", text)  # a formula may hold [..](..) too
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (folder / link).exists(), link
-    laws = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    laws = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for law in re.findall(r"\btest_\w+\b(?!\.py)", text):
         assert f"def {law}(" in laws or (ROOT / "tests" / f"{law}.py").is_file(), law
 
