@@ -4,8 +4,9 @@
 
 `tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a
 copy of `minittt` and `tests` in a temporary folder, each mutant in turn replaces `old` (found exactly once in
-`minittt/<module>.py`) by `new`, and the tests of its law alone are run. The exit code is 1 unless all are
-caught.
+`minittt/<module>.py`) by `new`, and the tests of its law alone are run. Where laws have no numbers, `law` is the
+part of a test's name that says what must hold: `Mutant(law="packs_the_longest_first", ...)`. The exit code is 1
+unless all are caught.
 """
 
 import os
@@ -29,13 +30,18 @@ LISTS_OF_MUTANTS = sorted(
 class Mutant:
     """One way to break a module: `old` (found exactly once) becomes `new`, and law `law` must fail."""
 
-    law: int
+    law: int | str  # N of the tests named law_NN, or a part of a test's name
     old: str
     new: str
 
+    @property
+    def tests(self) -> str:
+        """What the names of the tests that must notice contain."""
+        return self.law if isinstance(self.law, str) else f"law_{self.law:02d}"
+
 
 def copy_of_the_project(folder: Path) -> None:
-    for part in ("minittt", "tests"):
+    for part in ("minittt", "tests", "data_samples"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)  # pytest's settings
 
@@ -67,7 +73,7 @@ def try_mutant(folder: Path, mutant: Mutant, module: str, source: str) -> str:
     if (times := source.count(mutant.old)) != 1:
         return f"NOT TRIED: its `old` occurs {times} times in minittt/{module}.py, not once"
     (folder / "minittt" / f"{module}.py").write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-    outcome = run_laws(folder, module, f"law_{mutant.law:02d}")
+    outcome = run_laws(folder, module, mutant.tests)
     return {"failed": "caught", "passed": "SURVIVED"}.get(outcome, f"NOT TRIED: {outcome}")
 
 
@@ -78,7 +84,7 @@ def try_module(module: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         copy_of_the_project(folder)
-        laws = " or ".join(f"law_{number:02d}" for number in sorted({m.law for m in mutants}))
+        laws = " or ".join(sorted({mutant.tests for mutant in mutants}))
         # A law that fails on the sound code would "catch" anything.
         if (outcome := run_laws(folder, module, laws)) != "passed":
             print(f"{module}: the laws do not hold before any mutant: {outcome}", flush=True)
@@ -90,7 +96,7 @@ def try_module(module: str) -> bool:
             sound &= fate == "caught"
             change = f"{mutant.old!r} -> {mutant.new!r}"
             seconds = time.perf_counter() - begin
-            print(f"{module} law {mutant.law:2d} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
+            print(f"{module} {mutant.tests} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
     return sound
 
 
