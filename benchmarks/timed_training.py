@@ -85,11 +85,20 @@ class Point:
 
 
 def train_for(
-    trainer: Trainer, seconds: float, points: int, records: int | None, log: list[dict]
+    trainer: Trainer,
+    seconds: float,
+    points: int,
+    records: int | None,
+    log: list[dict],
+    clock: Clock | None = None,
 ) -> Iterator[Point]:
     """Train, and yield `points` moments evenly spread over the seconds, and the one after so many records. At each of them
-    the model holds its averaged weights. `log` gets a line a step."""
-    clock, average, tokens, reached = Clock(trainer.world.device), Average(trainer.model), 0, 0
+    the model holds its averaged weights. `log` gets a line a step. clock: by default one of the trainer's device; whatever
+    is given must measure as `Clock` does."""
+    if clock is None:
+        clock = Clock(trainer.world.device)
+    average = Average(trainer.model)
+    tokens, reached = 0, 0
     waiting = records is not None
     while clock.seconds < seconds:
         with clock:

@@ -1,5 +1,7 @@
 """Guided logits are the stated mixture of two decodings that know nothing of each other."""
 
+from itertools import accumulate
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,3 +128,88 @@ def test_bad_guidance_is_named():
         GuidedContext(None, [[0]], [[0]], 1.0, PAD).step(
             torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2, 0)
         )
+
+
+class Noting:
+    """A context that notes the groups that each of its rows is given, and answers anything."""
+
+    def __init__(self, rows: int) -> None:
+        self.groups: list[list[int]] = [[] for _ in range(rows)]
+
+    def step(self, commit, commit_groups, draft):
+        for row, groups in enumerate(commit_groups.tolist()):
+            self.groups[row] += [group for group in groups if group >= 0]
+        return torch.zeros(len(draft), 1 + draft.shape[1], V)
+
+
+@given(st.data(), st.integers(1, 3))
+def test_both_halves_go_on_counting_from_their_own_prompts(data, rows):
+    """The prompt without the condition may be the longer or the shorter one: a group is as far from its prompt in both.
+
+    A shift that is dropped or negated gives numbers that are taken already, or leaves a hole, as the difference goes."""
+    own = st.lists(st.integers(1, 2), min_size=1, max_size=6)  # steps between the groups of a prompt
+    starts = data.draw(st.lists(st.tuples(own, own), min_size=rows, max_size=rows))
+    cond, uncond = ([list(accumulate(s[half])) for s in starts] for half in (0, 1))
+    context = Noting(2 * rows)
+    guided = GuidedContext(context, [[0] * len(g) for g in uncond], uncond, 1.0, PAD)
+    empty = torch.zeros(rows, 0, dtype=torch.long)
+
+    def commit(groups):
+        width = max(map(len, groups))
+        padded = torch.tensor([g + [-1] * (width - len(g)) for g in groups], dtype=torch.long).view(
+            rows, width
+        )
+        guided.step(torch.where(padded < 0, PAD, 0), padded, empty)
+
+    commit(cond)
+    expected = [list(groups) for groups in cond + uncond]
+    for n in (1, 2, 3):  # row r commits r + 1 tokens of its next group, or nothing
+        new = [[cond[row][-1] + n] * (row + 1) if (row + n) % 2 else [] for row in range(rows)]
+        commit(new)
+        for row, groups in enumerate(new):
+            expected[row] += groups
+            expected[rows + row] += [uncond[row][-1] + n] * len(groups)
+    assert context.groups == expected
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 10_000), st.integers(1, 3), manners(), st.booleans())
+def test_the_prompt_without_the_condition_may_be_the_longer_one(seed, rows, how, longer):
+    """On the real model: two contexts that never meet, each half with a prompt of another length, decode the same reply."""
+    model, pad = toy_model(VOCABULARY, seed), VOCABULARY.pad
+    ids, groups = prompts(seed, rows)
+    others = prompts(seed + 1, rows, longest=9 if longer else 3)
+    openings = [x[-1:] for x in ids]  # text or audio is due in both halves alike
+    other_ids = [x[:-1] + last for x, last in zip(others[0], openings, strict=True)]
+    if longer:
+        other_ids = [[VOCABULARY.bos, 1, 2, *x] for x in other_ids]
+    other_groups = [list(range(len(x))) for x in other_ids]
+    context = CachedContext(model, 2 * rows, pad, classes=VOCABULARY.classes())
+    guided = GuidedContext(context, other_ids, other_groups, 1.5, pad)
+    seeds = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    together = collect(generate(guided, ids, groups, VOCABULARY.classes(), how, seeds))
+    for row in range(rows):
+        apart = Apart(model, (groups[row], ids[row]), (other_groups[row], other_ids[row]), 1.5)
+        seeds = [torch.Generator().manual_seed(seed + row)]
+        [alone] = collect(generate(apart, [ids[row]], [groups[row]], VOCABULARY.classes(), how, seeds))
+        assert alone._replace(row=row) == together[row]
+
+
+class Apart:
+    """One row guided by two recomputing contexts, each of which counts its groups anew from its own prompt."""
+
+    def __init__(self, model, conditional, unconditional, scale):
+        self.halves = [RecomputingContext(model, 1, VOCABULARY.pad) for _ in range(2)]
+        self.prompts, self.scale, self.begun = (conditional, unconditional), scale, False
+
+    def step(self, commit, commit_groups, draft):
+        found = []
+        for context, (groups, ids) in zip(self.halves, self.prompts, strict=True):
+            if self.begun:  # groups since the prompt, counted on from the half's own last one
+                mine = commit, commit_groups - self.prompts[0][0][-1] + groups[-1]
+            else:
+                mine = torch.tensor([ids]), torch.tensor([groups])
+            found.append(context.step(*mine, draft))
+        self.begun = True
+        conditional, unconditional = found
+        return unconditional + (1 + self.scale) * (conditional - unconditional)

@@ -51,7 +51,8 @@ def test_every_listed_mutant_can_be_made_and_has_a_law(module):
     tests = law_file(module).read_text()
     mutants = importlib.import_module(f"tests.mutants.{module}").MUTANTS
     assert not [mutant for mutant in mutants if source.count(mutant.old) != 1 or mutant.new == mutant.old]
-    assert not {mutant.tests for mutant in mutants if mutant.tests not in tests}
+    names = re.findall(r"def (test_\w+)\(", tests)
+    assert not {mutant.tests for mutant in mutants if not any(mutant.tests in name for name in names)}
 
 
 @pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05"])

@@ -1,6 +1,8 @@
 """Sound that comes piece by piece is the sound decoded at once, and it comes while the reply is still being made."""
 
+import random
 import wave
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minittt.app import streaming
 from minittt.app.cli import SAMPLES, main
-from minittt.app.streaming import Pace, StreamingDecoder, growing_sound, reach, sound_along
+from minittt.app.streaming import Pace, StreamingDecoder, answer_aloud, growing_sound, reach, sound_along
 from minittt.codec import Codec, CodecConfig
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, Settings, SpanClosed
 from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling
@@ -172,3 +176,75 @@ def test_talk_stream_refuses_what_it_cannot_do(tmp_path, capsys):
     assert main(["talk", question, "--stream", "-o", str(tmp_path / "file" / "a.wav")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]
+
+
+def test_the_first_sound_is_timed_at_the_first_piece_and_speech_is_counted_in_seconds(monkeypatch):
+    """What a listener waits for is the first sample, not the last: on a clock that advances a second an event.
+
+    Pieces that are empty are not heard; seconds of speech are samples over the sample rate, of all pieces together."""
+    codec, now, heard = codec_named("two-sided"), [100.0], []
+    sizes = [0, 0, 40, 0, 25, 15]
+
+    def events(talker, codec, stream):
+        for n in sizes:
+            now[0] += 1.0
+            yield n, np.full(n, 0.1, np.float32)
+
+    class Silent:
+        def stream(self, *_):
+            return []
+
+    @contextmanager
+    def listener(path, sample_rate):
+        yield heard.append
+
+    monkeypatch.setattr(streaming, "sound_along", events)
+    monkeypatch.setattr(streaming, "growing_sound", listener)
+    monkeypatch.setattr(streaming.time, "perf_counter", lambda: now[0])
+    reply, pace = answer_aloud(Silent(), codec, [], SETTINGS, 0, None)
+    assert (pace.first, pace.last) == (3.0, 6.0)
+    assert pace.speech == pytest.approx(80 / codec.config.sample_rate, rel=1e-12)
+    assert reply.events == sizes
+    assert [len(piece) for piece in heard] == [40, 25, 15]
+    sizes[:] = [0, 0]
+    _, pace = answer_aloud(Silent(), codec, [], SETTINGS, 0, None)
+    assert (pace.first, pace.last, pace.speech) == (None, 2.0, 0.0)
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 5), min_size=4, max_size=12))
+def test_frames_that_are_split_between_blocks_are_heard_whole(seed, sizes):
+    """Two codebooks, blocks of any size, two rows with two spans each: every span sounds as it does decoded at once.
+
+    A block may end inside a frame; the codes of that frame wait for the rest, those of another span or row never join it."""
+    codec = codec_named("causal")
+    K, size = codec.config.n_codebooks, codec.config.codebook_size
+    talker = Talker(None, Vocabulary(4, size, K), None, {"codec": codec.fingerprint()})
+    v, rng = talker.vocabulary, random.Random(seed)
+    spans = {0: [], 1: []}
+    events: list = []
+    for row in (0, 1, 1, 0):
+        codes = [k * size + rng.randrange(size) for _ in range(rng.randint(0, 6)) for k in range(K)]
+        spans[row].append(codes)
+        ids = [v.first_code + code for code in codes] + [v.eoa]
+        blocks = []
+        while ids:
+            n = rng.choice(sizes)
+            blocks.append(BlockClosed(row, tuple(ids[:n] + [v.eoa] * (n - len(ids))), 0, False))
+            ids = ids[n:]
+        events.append([*blocks, SpanClosed(row, tuple(v.first_code + code for code in codes))])
+    together = _interleaved(events[0], events[1], rng) + _interleaved(events[3], events[2], rng)
+    heard: dict[int, list] = {0: [], 1: []}
+    for event, samples in sound_along(talker, codec, together):
+        heard[event.row].append(samples)
+    for row, pieces in heard.items():
+        expected = np.concatenate([talker.sound(codec, span) for span in spans[row]])
+        np.testing.assert_allclose(np.concatenate(pieces), expected, rtol=0, atol=TOLERANCE)
+
+
+def _interleaved(one: list, other: list, rng: random.Random) -> list:
+    """Two lists as one, each in its own order."""
+    one, other, out = list(one), list(other), []
+    while one or other:
+        source = one if one and (not other or rng.random() < 0.5) else other
+        out.append(source.pop(0))
+    return out

@@ -1,12 +1,10 @@
-"""Records to tokens to rows: what is target, what is filled, what is packed."""
+"""Records to tokens: what is a target, what is filled, what is a prompt."""
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minittt.attention import PAD_KIND, SOURCE, TARGET, TEXT, assign_groups
-from minittt.data.batches import lay_out, pack
+from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.conversation import filler, render, reply_text
 from minittt.errors import MinitttError
 from tests.toy import toy_corpus
@@ -62,48 +60,58 @@ def test_the_prompt_is_the_beginning_of_the_whole(seed):
             ]
 
 
-@given(SEEDS, st.sampled_from([1, 4, None]), st.integers(100, 200))
-def test_packing_keeps_every_document_whole_and_apart(seed, block, row_length):
-    corpus = toy_corpus(seed)
-    documents = [lay_out(render(r, corpus, block), block) for r in corpus.split("train") * 3]
-    batch = pack(documents, row_length, corpus.vocabulary.pad)
-    assert batch.ids.shape[1] <= row_length
-    found = []
-    for row in range(len(batch.ids)):
-        for number in range(int(batch.documents[row].max()) + 1):
-            mine = batch.documents[row] == number
-            assert (mine.nonzero().diff(dim=0) == 1).all()  # in one piece
-            columns = (
-                batch.ids,
-                batch.kinds,
-                batch.groups,
-                batch.positions,
-                batch.noisy.long(),
-                batch.text_targets.long(),
-            )
-            found.append(torch.stack([c[row, mine] for c in columns]))
-    key = lambda d: d.flatten().tolist()  # noqa: E731
-    assert sorted(map(key, found)) == sorted(map(key, documents))
-    assert ((batch.kinds == PAD_KIND) == (batch.groups == -1)).all()
-
-
-@given(SEEDS, st.sampled_from([1, 4, None]))
-def test_the_noisy_stream_is_a_copy_of_the_target_audio(seed, block):
-    corpus = toy_corpus(seed)
-    sequence = render(corpus.split("train")[0], corpus, block)
-    document, n = lay_out(sequence, block), len(sequence.ids)
-    twin = torch.tensor(sequence.kinds) == TARGET
-    assert torch.equal(document[[0, 1, 2, 3]][:, n:], document[[0, 1, 2, 3]][:, :n][:, twin])
-    assert torch.equal(document[2, :n], assign_groups(torch.tensor(sequence.kinds), block))
-    assert not document[5, n:].any()
-
-
-def test_a_document_too_long_for_a_row_is_not_cut():
-    with pytest.raises(MinitttError, match="does not fit a row of 5"):
-        pack([torch.zeros(6, 9).long()], 5, 0)
-
-
-def test_packing_wastes_little():
+def test_a_conversation_is_laid_out_as_the_docstring_says():
+    """Written by hand: markers, spans and fillers in their places; targets are the text that the model is to say."""
     corpus = toy_corpus(0)
-    documents = [lay_out(render(r, corpus, 8), 8) for r in corpus.split("train") * 20]
-    assert pack(documents, 256, corpus.vocabulary.pad).useful > 0.95
+    v = corpus.vocabulary
+    one, two, four = (corpus.tokeniser.encode(word)[0] for word in ("one", "two", "four"))
+    code = v.first_code
+    record = {
+        "messages": [
+            ["system", "one"],
+            ["user", [3, 1]],
+            ["assistant", "two", [4, 0, 2], "one"],
+            ["user", "four"],
+            ["assistant", [1]],
+        ]
+    }
+    expected = [  # id, kind, whether it is a target
+        (v.bos, TEXT, False),
+        (one, TEXT, False),
+        (v.user, TEXT, False),
+        (v.open, TEXT, False),
+        (code + 3, SOURCE, False),
+        (code + 1, SOURCE, False),
+        (v.eoa, SOURCE, False),
+        (v.assistant, TEXT, False),
+        (two, TEXT, True),
+        (v.open, TEXT, True),
+        (code + 4, TARGET, False),
+        (code + 0, TARGET, False),
+        (code + 2, TARGET, False),
+        (v.eoa, TARGET, False),  # ends a first block of one slot and one of three
+        (one, TEXT, True),
+        (v.end, TEXT, True),
+        (v.user, TEXT, False),
+        (four, TEXT, False),
+        (v.assistant, TEXT, False),
+        (v.open, TEXT, True),
+        (code + 1, TARGET, False),
+        (v.eoa, TARGET, False),
+        (v.eoa, TARGET, False),  # filler, to the end of the second block
+        (v.eoa, TARGET, False),
+        (v.end, TEXT, True),
+    ]
+    sequence = render(record, corpus, block_size=3, first_block=1)
+    assert list(zip(sequence.ids, sequence.kinds, sequence.targets, strict=True)) == expected
+    unfilled = render(record, corpus)
+    assert unfilled.ids == [token for i, (token, *_) in enumerate(expected) if i not in (22, 23)]
+    document = render({"messages": [["document", "one", [2]]]}, corpus, 2)
+    assert document.ids == [v.bos, one, v.open, code + 2, v.eoa, v.end]
+    assert document.targets == [False, True, True, False, False, True]
+
+
+def test_only_what_ends_with_a_reply_has_a_reply_text():
+    assert reply_text({"messages": [["user", "one"], ["assistant", "two", 0, "four"]]}) == "two four"
+    with pytest.raises(MinitttError, match="does not end with a reply"):
+        reply_text({"messages": [["assistant", "two"], ["user", "one"]]})

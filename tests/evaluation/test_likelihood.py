@@ -14,7 +14,7 @@ from minittt.attention import TARGET, assign_groups
 from minittt.context import RecomputingContext
 from minittt.data.conversation import render
 from minittt.evaluation.likelihood import estimator, reply_nats
-from minittt.objective import PRESETS, preset
+from minittt.objective import PRESETS, Noise, preset
 from tests.toy import toy_corpus, toy_model
 
 SEEDS = st.integers(0, 100)
@@ -102,3 +102,64 @@ def test_the_estimator_has_no_coins_and_asks_for_what_was_trained():
         assert made.block_sizes == ((8,) if p.two_streams else (None,)), name
         assert made == replace(made, banom=0.0, ppm=0.0, sst=0.0, short_first_block=0.0, two_streams=True)
         assert made.denoise_text == p.denoise_text
+
+
+def every_subset(block: int):
+    """Noise without chance for `reply_nats`: row i masks the i-th subset of every block, weighed by its probability.
+
+    With a draw for each subset, the mean over draws is the expectation. It also checks what it is given: whole blocks."""
+    subsets = [s for k in range(1, block + 1) for s in itertools.combinations(range(block), k)]
+
+    def noise(batch, p, generator):
+        assert len(batch.ids) == len(subsets)
+        masked = torch.zeros_like(batch.noisy)
+        weight = torch.zeros(batch.ids.shape, dtype=torch.float64)
+        for group in batch.groups[batch.noisy].unique():
+            slots = (batch.noisy[0] & (batch.groups[0] == group)).nonzero()[:, 0]
+            assert len(slots) == block, "a span that is not filled up to whole blocks"
+            for row, subset in enumerate(subsets):
+                k, chosen = len(subset), slots[list(subset)]
+                masked[row, chosen] = True
+                weight[row, chosen] = block / k * len(subsets) / (block * math.comb(block, k))
+        return Noise(masked, weight, torch.where(batch.noisy, batch.groups, -1))
+
+    return noise, len(subsets)
+
+
+@settings(max_examples=6)
+@given(SEEDS, st.sampled_from([2, 3]), st.sampled_from(["exact", "ar"]))
+def test_audio_is_measured_in_the_filled_blocks_that_the_decoder_writes(seed, block, name):
+    """The end of a span that ends inside a block is EOA to the block's end, in the bound as in decoding and training.
+
+    Measured without filler, a talker is asked about blocks that it never writes, and seems better or worse than it is."""
+    corpus = toy_corpus(seed, longest=4)
+    v, model = corpus.vocabulary, toy_model(corpus.vocabulary, seed)
+
+    def of_block(look, ids):  # the mean over all orders of the slots, each slot after those before it
+        total = 0.0
+        for order in itertools.permutations(range(len(ids))):
+            draft = torch.full_like(ids, v.mask)
+            for slot in order:
+                total += surprise(look(draft)[slot], int(ids[slot]), v.audio_choices())
+                draft = draft.index_fill(0, torch.tensor(slot), int(ids[slot]))
+        return total / math.factorial(len(ids))
+
+    records = corpus.split("train")[:3]
+    noise, draws = every_subset(block)
+    found = reply_nats(model, corpus, records, estimator(preset(name), block), draws, noise=noise)
+    for i, record in enumerate(records):
+        text, audio = forced(model, corpus, record, block, of_block)
+        assert found.text[i] == pytest.approx(text, rel=1e-11)
+        assert found.audio[i] == pytest.approx(audio, rel=1e-11, abs=1e-12)
+
+
+def test_nats_do_not_depend_on_how_many_draws_they_are_a_mean_of():
+    """Text is exact, and audio in blocks of one as well: two draws give what seven give."""
+    corpus = toy_corpus(2)
+    model = toy_model(corpus.vocabulary, 2)
+    few, many = (
+        reply_nats(model, corpus, corpus.split("train"), estimator(preset("ar"), 1), draws)
+        for draws in (2, 7)
+    )
+    assert few.text == pytest.approx(many.text, rel=1e-12)
+    assert few.audio == pytest.approx(many.audio, rel=1e-12)

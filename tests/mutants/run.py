@@ -4,8 +4,9 @@
 
 `tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a
 copy of the project in a temporary folder, each mutant in turn replaces `old` (found exactly once in the
-module, in whichever room it lives) by `new`, and the tests of its law alone are run. A mutant of a module
-without numbered laws names its test instead of a law. The exit code is 1 unless all are caught.
+module, in whichever room it lives) by `new`, and the tests of its law alone are run. Where laws have no numbers, `law` is
+the part of a test's name that says what must hold: `Mutant(law="packs_the_longest_first", ...)`. The exit code is 1
+unless all are caught.
 """
 
 import os
@@ -27,17 +28,16 @@ LISTS_OF_MUTANTS = sorted(
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break a module: `old` (found exactly once) becomes `new`, and law `law`, or `test`, must fail."""
+    """One way to break a module: `old` (found exactly once) becomes `new`, and what `law` names must fail."""
 
-    law: int | None
+    law: int | str  # N of the tests named law_NN, or a part of a test's name
     old: str
     new: str
-    test: str = ""  # a part of the test's name, where there is no law
 
     @property
     def tests(self) -> str:
-        """What pytest's -k takes."""
-        return self.test or f"law_{self.law:02d}"
+        """What the names of the tests that must notice contain."""
+        return self.law if isinstance(self.law, str) else f"law_{self.law:02d}"
 
 
 def module_path(module: str, root: Path = ROOT) -> Path:
