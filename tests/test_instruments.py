@@ -1,9 +1,12 @@
 """The instruments count what they say they count."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import compare
 import density
+import device_counts
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -75,3 +78,19 @@ def test_pairs_alternate_and_the_ratio_is_new_over_old(monkeypatch):
     assert asked[:6] == ["old", "new", "new", "old", "old", "new"]
     assert [line["ratio"] for line in lines] == [1.5, 1.5, 1.5]
     assert (lines[0]["low"], lines[0]["high"]) == (1.5, 1.5)
+
+
+def test_recorded_counts_are_those_of_today():
+    """Fails when a change adds a wait of the host for the device, or takes one away without saying so."""
+    recorded = json.loads((ROOT / "benchmarks" / "figures" / "device_counts.json").read_text())
+    corpus = device_counts.small_corpus()
+    assert asdict(device_counts.training_step(corpus, "exact")) == recorded["training step"]["exact"]
+    today = {name: asdict(counts) for name, counts in device_counts.decoding(corpus, 4).items()}
+    assert today == recorded["decoding, 4 rows"]
+
+
+def test_decoding_waits_once_a_forward_for_all_rows():
+    corpus = device_counts.small_corpus()
+    for rows in (1, 3):
+        for counts in device_counts.decoding(corpus, rows).values():
+            assert counts.waits == 1

@@ -1,0 +1,143 @@
+"""The instrument is tested before anything is measured with it: planted waits are counted, and refusals refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.pretend_device import DEVICE, Far, pretend_device
+
+
+def on_device(*shape):
+    return torch.ones(*shape).to(DEVICE)
+
+
+WAITS = {  # what is done, and how many waits that is
+    "item": (lambda x: x.sum().item(), 1),
+    "tolist": (lambda x: x.tolist(), 1),
+    "bool": (lambda x: bool(x.sum() > 0), 1),
+    "int": (lambda x: int(x.sum()), 1),
+    "equal": (lambda x: torch.equal(x, x), 1),
+    "cpu": (lambda x: x.cpu(), 1),
+    "to cpu": (lambda x: x.to("cpu"), 1),
+    "copy to a host tensor": (lambda x: torch.zeros(4).copy_(x), 1),
+    "nonzero": (lambda x: x.nonzero(), 1),
+    "boolean mask": (lambda x: x[x > 0], 1),
+    "boolean assignment": (lambda x: x.__setitem__(x > 0, x.clone()), 1),
+    "masked_select": (lambda x: x.masked_select(x > 0), 1),
+    "unique": (lambda x: x.unique(), 1),
+    "repeat_interleave by a tensor": (lambda x: x.repeat_interleave(x.long()), 1),
+    "repeat_interleave, size given": (lambda x: x.repeat_interleave(x.long(), output_size=4), 0),
+    "repeat_interleave by a number": (lambda x: x.repeat_interleave(2), 0),
+    "arithmetic": (lambda x: (x + 1).softmax(-1) @ x, 0),
+    "where": (lambda x: torch.where(x > 0, x, 0.0), 0),
+    "masked_fill": (lambda x: x.masked_fill(x > 0, 0.0), 0),
+    "index by numbers of the device": (lambda x: x[x.long().clamp(max=3)], 0),
+    "two reads": (lambda x: (x.sum().item(), x.max().item()), 2),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_planted_waits_are_counted(what):
+    act, waits = WAITS[what]
+    with pretend_device():
+        x = on_device(4)
+    with pretend_device() as counts:
+        act(x)
+    assert counts.waits == waits
+
+
+def test_copies_are_counted_each_way():
+    with pretend_device() as counts:
+        x = on_device(3)
+        y = torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
+        y[[0, 2]]
+        (x + y).cpu()
+    assert (counts.to_device, counts.to_host) == (3, 1)
+
+
+def test_operations_are_counted():
+    with pretend_device():
+        x = on_device(3)
+    with pretend_device() as counts:
+        x + 1
+        x * 2
+    assert counts.operations == 2
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: x + torch.ones(3),
+        lambda x: torch.ones(3)[x.long()],
+        lambda x: torch.cat([x, torch.ones(3)]),
+        lambda x: torch.rand(3, device=DEVICE, generator=torch.Generator()),
+        lambda x: nn.Linear(3, 3)(x),
+    ],
+)
+def test_mixtures_are_refused(act):
+    with pretend_device():
+        x = on_device(3)
+        with pytest.raises(RuntimeError, match="pretend"):
+            act(x)
+
+
+def test_a_host_scalar_may_mix_as_on_a_gpu():
+    with pretend_device():
+        assert (on_device(3) + torch.tensor(1.0)).cpu().tolist() == [2, 2, 2]
+
+
+def test_no_numpy_of_a_tensor_of_the_device():
+    with pretend_device(), pytest.raises(TypeError, match=r"use .cpu\(\) first"):
+        on_device(3).numpy()
+
+
+def test_float64_is_refused_where_the_device_has_none():
+    with pretend_device(refuse_float64=True):
+        with pytest.raises(TypeError, match="no float64"):
+            on_device(3).double()
+        with pytest.raises(TypeError, match="no float64"):
+            torch.zeros(3, dtype=torch.float64, device=DEVICE)
+    with pretend_device():
+        assert on_device(3).double().dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_recurrent_networks_run_and_learn(kind, layers, batch_first):
+    torch.manual_seed(0)
+    net = kind(3, 5, layers, batch_first=batch_first)
+    x = torch.randn(4, 2, 3)
+    y, state = net(x)
+    y.sum().backward()
+    wanted = [parameter.grad.clone() for parameter in net.parameters()]
+    net.zero_grad()
+    with pretend_device():
+        far = net.to(DEVICE)
+        y_far, state_far = far(x.to(DEVICE))
+        y_far.sum().backward()
+        assert isinstance(y_far, Far)
+        torch.testing.assert_close(y_far.detach().cpu(), y.detach())
+        last = (state if kind is nn.GRU else state[0], state_far if kind is nn.GRU else state_far[0])
+        torch.testing.assert_close(last[1].detach().cpu(), last[0].detach())
+        for parameter, gradient in zip(far.parameters(), wanted, strict=True):
+            torch.testing.assert_close(parameter.grad.cpu(), gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_small_network_trains_there_as_here():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+    twin = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+    twin.load_state_dict(net.state_dict())
+    x = torch.randn(16, 3)
+    with pretend_device():
+        far = twin.to(DEVICE)
+        x_far = x.to(DEVICE)
+        for model, data in ((net, x), (far, x_far)):
+            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+            for _ in range(3):
+                optimiser.zero_grad()
+                model(data).square().mean().backward()
+                optimiser.step()
+        for a, b in zip(net.parameters(), far.parameters(), strict=True):
+            torch.testing.assert_close(b.detach().cpu(), a.detach())
