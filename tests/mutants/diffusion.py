@@ -9,6 +9,8 @@ MUTANTS = [
     Mutant(2, "revealed_by_s = (alpha_s - alpha_t) / (1 - alpha_t)", "revealed_by_s = alpha_s - alpha_t"),
     Mutant(2, "stays_masked = (1 - alpha_s) / (1 - alpha_t)", "stays_masked = 1 - alpha_s"),
     Mutant(2, "stays_masked * itself, itself)", "stays_masked * itself, p_x0 * alpha_t)"),
+    Mutant(2, "if p_x0[..., mask_id].any():", "if p_x0[..., mask_id].all():"),
+    Mutant(2, "if alpha_t == 1 and masked.any():", "if alpha_t == 1 and masked.all():"),
     Mutant(3, "logits.masked_fill(mask_column, -math.inf).log_softmax(-1)", "logits.log_softmax(-1)"),
     Mutant(3, "torch.where((x_t == mask_id).unsqueeze(-1), log_p, itself)", "log_p"),
     Mutant(3, "revealed_by_s * p_x0 +", "revealed_by_s * p_x0 ** (1 + alpha_s) +"),  # sharper early on
