@@ -28,4 +28,19 @@ MUTANTS = [
         "logits[row[:, None], 1 + slot[:, None], audio] = drafted",
         "logits[row[:, None], 1 + slot[:, None], audio] = 2 * drafted",
     ),
+    # law 19: replies that end, whatever the network: heads exchanged, logits kept for the rows that do not ask, a token
+    # that sees nothing, groups and slots refused that are free
+    Mutant(19, "for x in (classes.text, classes.audio)]", "for x in (classes.audio, classes.text)]"),
+    Mutant(19, "enumerate(n_draft) if not d]", "enumerate(n_draft) if d]"),
+    Mutant(
+        19, "logits[row[:, None], 1 + slot[:, None], audio]", "logits[row[:, None], slot[:, None], audio]"
+    ),
+    Mutant(19, "seen += [end] * n", "seen += [end - n] * n"),
+    Mutant(19, "if group <= before:", "if group <= before + 1:"),
+    Mutant(
+        19,
+        "self.closed[row] = int(commit_groups[row, n_commit[row] - 1])",
+        "self.closed[row] += n_commit[row]",
+    ),
+    Mutant(19, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
 ]
