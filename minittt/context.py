@@ -176,9 +176,9 @@ class CachedContext:
             raise MinitttError(
                 f"the context holds {self.capacity} tokens and is full: use a shorter prompt or reply"
             )
-        end_of_group = {
-            group: length + i + 1 for i, group in enumerate(groups)
-        }  # the last token of each counts
+        end_of_group = {}
+        for i, group in enumerate(groups):
+            end_of_group[group] = length + i + 1  # the last token of a group has the last word
         return [end_of_group[group] for group in groups] + [total] * n_draft
 
     def _lay_out(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:

@@ -60,13 +60,54 @@ def test_an_anytime_schedule_does_not_know_the_end():
     assert rates[1599] == pytest.approx(0.5) and rates == rates[:400] + sorted(rates[400:], reverse=True)
 
 
+class SteppedClock:
+    """In place of `timed_training.Clock`: a step takes what it is said to take, however fast the machine is."""
+
+    def __init__(self, *durations: float) -> None:
+        """The last duration is that of all further steps, too."""
+        self.durations, self.seconds, self.steps = durations, 0.0, 0
+
+    def __enter__(self) -> None:
+        self.steps += 1
+
+    def __exit__(self, *_) -> None:
+        self.seconds += self.durations[min(self.steps, len(self.durations)) - 1]
+
+
+def moments(folder, clock, seconds, points, records):
+    """(seconds, steps, equal_data, last) of every moment at which training stopped, and the log's seconds."""
+    trainer, log = Trainer(toy_corpus(0), folder, replace(SETTINGS, schedule="anytime", samples=0)), []
+    found = list(timed_training.train_for(trainer, seconds, points, records, log, clock))
+    assert len(log) == found[-1].steps == trainer.step
+    assert all(p.records == p.steps * SETTINGS.records for p in found)
+    assert [p.last for p in found] == [False] * (len(found) - 1) + [True]
+    assert found[-1].seconds >= seconds > max((line["seconds"] for line in log[:-1]), default=0.0)
+    return [(p.seconds, p.steps, p.equal_data, p.last) for p in found]
+
+
 def test_training_for_a_time_stops_at_every_point(tmp_path):
-    trainer, log = Trainer(toy_corpus(0), tmp_path, replace(SETTINGS, schedule="anytime", samples=0)), []
-    points = list(timed_training.train_for(trainer, 0.6, 3, 8, log))
-    assert [p.records for p in points if p.equal_data] == [8]
-    assert [p.last for p in points] == [False] * (len(points) - 1) + [True]
-    assert len(log) == points[-1].steps == trainer.step
-    assert points[-1].seconds >= 0.6 > log[-2]["seconds"]
+    """Steps of a quarter of a second: after each second of three, and after the second step, when 8 records were seen."""
+    assert moments(tmp_path, SteppedClock(0.25), 3.0, 3, 8) == [
+        (0.5, 2, True, False),
+        (1.0, 4, False, False),
+        (2.0, 8, False, False),
+        (3.0, 12, False, True),
+    ]
+
+
+def test_training_for_a_time_counts_a_point_once_that_is_passed_in_a_long_step(tmp_path):
+    """A step may be longer than the way to the next point, or than all of the time: there is one moment after it."""
+    assert moments(tmp_path / "a", SteppedClock(2.5, 0.25), 3.0, 3, 8) == [
+        (2.5, 1, False, False),
+        (2.75, 2, True, False),
+        (3.0, 3, False, True),
+    ]
+    assert moments(tmp_path / "b", SteppedClock(1.0), 2.0, 2, 8) == [
+        (1.0, 1, False, False),
+        (2.0, 2, True, True),  # both at once
+    ]
+    assert moments(tmp_path / "c", SteppedClock(9.0), 3.0, 3, 8) == [(9.0, 1, False, True)]
+    assert moments(tmp_path / "d", SteppedClock(1.0), 3.0, 1, None) == [(3.0, 3, False, True)]
 
 
 # ---- the grid
@@ -79,6 +120,7 @@ def test_one_run_of_the_grid_notes_losses_scores_and_where_it_was_made(tmp_path,
     monkeypatch.setattr(ablations, "ROOT", tmp_path)
     monkeypatch.setattr(ablations, "SPLITS", ("renditions",))
     monkeypatch.setattr(ablations, "ways", lambda p: {"drawn": ablations.decoding_settings(16, 1)})
+    monkeypatch.setattr(timed_training, "Clock", lambda device: SteppedClock(0.25))
     small = "--seconds 1 --points 1 --records 2 --equal-records 2 --limit 2 --width 16 --layers 1".split()
     small += ["--base-seconds", "1", "--out", str(tmp_path / "o")]
     args = ablations._parser().parse_args([*small, "--rows", "nar", "ar", "--seeds", "2"])

@@ -463,3 +463,18 @@ def test_alphas_at_the_ends_are_handled():
     assert forward_kernel(0.0, 0.0, 3, 2).tolist() == [[0, 0, 1]] * 3
     p = torch.eye(3, dtype=torch.float64)[torch.tensor([1, 0])]
     assert torch.equal(posterior(torch.tensor([1, 0]), p, 1.0, 1.0, 2), p)
+
+
+def test_law_02_one_wrong_row_among_right_ones_is_refused():
+    """A batch of which one token alone is impossible is as wrong as one of which all are: no row may pass in silence."""
+    x_t, clean = torch.tensor([2, 0]), torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    gives_mask = torch.tensor([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+    for order in ([0, 1], [1, 0]):
+        with pytest.raises(ValueError, match="alpha_t = 1"):
+            posterior(x_t[order], clean[order], 1.0, 1.0, 2)
+        with pytest.raises(ValueError, match="MASK a prob"):
+            posterior(x_t[order], gives_mask[order], 0.5, 0.2, 2)
+    with pytest.raises(ValueError, match="MASK id 9"):
+        corrupt(torch.tensor([[9, 1], [1, 1]]), torch.zeros(2, 2).bool(), 9)
+    mixed = posterior(x_t, clean, 0.5, 0.2, 2)  # a mixture of masked and revealed tokens is no mistake
+    torch.testing.assert_close(mixed, torch.tensor([[0.1875, 0.1875, 0.625], [1.0, 0.0, 0.0]]))

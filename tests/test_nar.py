@@ -1,6 +1,7 @@
 """Replies denoised whole: the decoder meets what training laid out, and what it reveals is read as text and spans."""
 
 import random
+from itertools import groupby
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from minittt import nar
 from minittt.attention import assign_groups
 from minittt.data.conversation import render
-from minittt.decoding import Settings
+from minittt.decoding import BlockClosed, Settings
 from minittt.nar import DenoisingTalker, greedy_text, reply_classes, split_reply
 from minittt.strategies import denoise_replies
 from minittt.unmasking import Sampling
@@ -40,22 +41,22 @@ def test_what_is_out_of_place_is_counted():
     )  # text, OPEN inside
 
 
-@pytest.mark.parametrize("block", [4, 8])
+@pytest.mark.parametrize(("block", "first"), [(4, None), (8, None), (4, 1), (8, 4)])
 @given(seed=SEEDS)
-def test_a_prompt_is_laid_out_as_in_training(block, seed):
+def test_a_prompt_is_laid_out_as_in_training(block, first, seed):
     corpus = toy_corpus(seed)
     talker = DenoisingTalker(None, corpus.vocabulary, corpus.tokeniser, {})
     for record in corpus.split("train"):
         *told, last = record["messages"]
         if last[0] != "assistant":
             continue
-        trained = denoise_replies(render(record, corpus, block), block)
+        trained = denoise_replies(render(record, corpus, block, first), block, first)
         said = [[corpus.audio(x).tolist() if isinstance(x, int) else x for x in m] for m in told]
-        reply = _prompted(talker, said, Settings(block))
+        reply = _prompted(talker, said, Settings(block, first_block=first))
         n = len(reply.prompt)
         assert trained.ids[:n] == reply.prompt
         assert trained.kinds[:n] == reply.kinds[:n]
-        assert assign_groups(torch.tensor(trained.kinds), block)[:n].tolist() == reply.groups[:n]
+        assert assign_groups(torch.tensor(trained.kinds), block, first)[:n].tolist() == reply.groups[:n]
         assert all(kind == trained.kinds[-1] for kind in trained.kinds[n:])  # what follows is the reply alone
 
 
@@ -93,8 +94,8 @@ class Certain:
         return logits
 
 
-@given(SEEDS, st.integers(1, 8))
-def test_a_sure_network_says_what_it_knows(seed, steps):
+@given(SEEDS, st.integers(1, 8), st.sampled_from([None, 1, 4]))
+def test_a_sure_network_says_what_it_knows(seed, steps, first):
     corpus, rng = toy_corpus(seed), random.Random(seed)
     v, talker = corpus.vocabulary, DenoisingTalker(None, corpus.vocabulary, corpus.tokeniser, {})
     wanted, replies = [], []
@@ -103,13 +104,20 @@ def test_a_sure_network_says_what_it_knows(seed, steps):
         codes = [rng.randrange(v.codebook_size) for _ in range(rng.randint(1, 14))]
         wanted.append((" ".join(WORDS[i - 1] for i in words), [codes]))
         replies.append([*words, v.open, *(v.first_code + c for c in codes), v.eoa])
-    settings = Settings(8, steps=steps, audio_sampling=Sampling(0.5))
+    settings = Settings(8, first_block=first, steps=steps, audio_sampling=Sampling(0.5))
     made = _spoken(talker, [[["user", "four"]]] * 3, settings, replies)
     assert [(reply.text, reply.spans) for reply in made] == wanted
     assert {(reply.reason, reply.overwritten) for reply in made} == {("end", 0)}
     for reply, slots in zip(made, replies, strict=True):
         assert [i for i in reply.ids if i != v.end] == slots
         assert len(reply.kinds) == len(reply.groups) == len(reply.prompt) + len(reply.ids)
+        closed = [len(event.ids) for event in reply.events if isinstance(event, BlockClosed)]
+        assert closed == [
+            first or 8,
+            *[8] * (len(closed) - 1),
+        ]  # as in training, the first block may be shorter
+        sizes = [len(list(block)) for _, block in groupby(reply.groups[len(reply.prompt) :])]
+        assert sizes == closed
 
 
 def test_an_untrained_network_ends_and_never_writes_a_mask():

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -564,3 +565,219 @@ def test_examples_of_every_preset_train(name):
         optimiser.step()
         losses.append(loss.total.item())
     assert losses[-1] < 0.75 * losses[0]
+
+
+# ---- what is drawn, rather than given: noise, and the sizes of blocks
+
+ONE_STREAM_PRESETS = [name for name, p in PRESETS.items() if not p.two_streams]
+TWO_STREAM_PRESETS = [name for name, p in PRESETS.items() if p.two_streams]
+
+
+def slots_to_mask(rows, n, noisy):
+    """A batch of `rows` documents that are n slots of target audio each, all one group: only what noise looks at."""
+    shape = (rows, n)
+    zeros = torch.zeros(shape, dtype=torch.long)
+    return Batch(
+        ids=zeros,
+        kinds=torch.full(shape, TARGET),
+        groups=zeros,
+        documents=zeros,
+        positions=torch.arange(n).expand(shape),
+        noisy=torch.full(shape, noisy),
+        text_targets=torch.zeros(shape, dtype=torch.bool),
+    )
+
+
+def without_coins(name, **changes):
+    """A preset that noises every batch, and all of it: neither BANOM nor PPM leaves anything clean."""
+    return replace(preset(name), banom=0.0, ppm=0.0, **changes)
+
+
+@pytest.mark.parametrize("name", ONE_STREAM_PRESETS)
+@pytest.mark.parametrize("eps", [None, 0.3])
+def test_one_stream_weighs_what_it_draws_by_one_over_the_probability_of_the_sample(name, eps):
+    """1/p, with the p that masked it: not by how many slots it happened to hit, nor by 1/t.
+
+    Of a record of 20,000 slots a share p is masked, to within .35 %. p is uniform from eps to 1: so neither does it come
+    from another eps, nor is it one for all records."""
+    p = without_coins(name) if eps is None else without_coins(name, eps=eps)
+    batch, n, shares = slots_to_mask(30, 20_000, False), 20_000, []
+    noise = draw_noise(batch, p, generator(0), torch.float64)
+    for masked, weight in zip(noise.masked, noise.weight, strict=True):
+        assert not weight[~masked].any()
+        [w] = weight[masked].unique().tolist()  # one p for a record
+        share, k = 1 / w, int(masked.sum())
+        assert abs(k / n - share) < 5 * math.sqrt(share * (1 - share) / n) + 1e-4
+        by_count = (n + 1) / k
+        assert not math.isclose(w, by_count, rel_tol=1e-9)
+        shares.append(share)
+    assert min(shares) >= p.eps
+    spread = [(share - p.eps) / (1 - p.eps) for share in sorted(shares)]  # uniform on 0 to 1
+    assert (
+        max(abs(u - (i + 0.5) / 30) for i, u in enumerate(spread)) < 0.35
+    )  # Kolmogorov and Smirnov's, at 99.9 %
+
+
+@pytest.mark.parametrize("name", ["paper", "mended"])
+def test_what_one_stream_draws_has_the_mean_of_one_over_p_for_every_masked_set(name):
+    """E[weight, set S masked] is the integral of p^(k - 1) (1 - p)^(n - k), up to the stated eps: what makes 1/p unbiased.
+
+    Every set of three slots, from 40,000 records; at eps = .3, where another weight has another mean."""
+    n, records, eps = 3, 40_000, 0.3
+    noise = draw_noise(
+        slots_to_mask(records, n, False), without_coins(name, eps=eps), generator(1), torch.float64
+    )
+    number = (noise.masked * 2 ** torch.arange(n)).sum(1)
+    x, w = np.polynomial.legendre.leggauss(12)
+    p = (1 + eps) / 2 + (1 - eps) / 2 * x
+    for subset in range(1, 2**n):
+        k = subset.bit_count()
+        expected = (w / 2 * p ** (k - 1) * (1 - p) ** (n - k)).sum()  # the mean over p of P(S | p) / p
+        estimates = noise.weight.amax(1) * (number == subset)
+        error = estimates.std().item() / math.sqrt(records)
+        assert abs(estimates.mean().item() - expected) < 4 * error
+    # the exact weight of a set, (1 - eps)(n + 1)/k over the chance of so few, has another mean: the test can tell them
+    all_masked = (number == 2**n - 1).double()
+    by_count = (1 - eps) * (n + 1) / n / (1 - eps ** (n + 1)) * all_masked.mean().item()
+    estimates = noise.weight.amax(1) * all_masked
+    assert abs(estimates.mean().item() - by_count) > 8 * estimates.std().item() / math.sqrt(records)
+
+
+@pytest.mark.parametrize("name", TWO_STREAM_PRESETS)
+def test_two_streams_draw_every_subset_with_its_probability_and_weigh_it_by_n_over_k(name):
+    """The draws are those of `every_draw`, by which law 15 shows the estimate unbiased: 12,000 groups of three slots."""
+    groups = 12_000
+    noise = draw_noise(slots_to_mask(groups, 3, True), preset(name), generator(2), torch.float64)
+    number = (noise.masked * 2 ** torch.arange(3)).sum(1)
+    for probability, subset, weight in every_draw(3):
+        drawn = number == sum(2**i for i in subset)
+        assert torch.equal(noise.weight[drawn], noise.masked[drawn] * float(weight))
+        assert abs(drawn.sum().item() - groups * probability) < 4 * math.sqrt(groups * probability)
+    assert (number > 0).all()
+
+
+@given(SEEDS, st.integers(1, 5))
+def test_two_streams_spread_the_numbers_of_masks_evenly_over_a_batch(seed, block):
+    """Stratified: of the G blocks of a batch, each number of masks falls to G/n, rounded down or up.
+
+    Drawn apart, some batches would by chance be nearly clean and others nearly all MASK: the same mean, more variance."""
+    corpus = toy_corpus(seed)
+    batch = packed(corpus, block)
+    noise = draw_noise(batch, PRESETS["exact"], generator(seed))
+    counts = [0] * (block + 1)
+    blocks = set_of_groups(batch)
+    for slots in blocks.values():
+        assert len(slots) == block
+        counts[sum(bool(noise.masked[b, i]) for b, i in slots)] += 1
+    assert counts[0] == 0
+    assert set(counts[1:]) <= {len(blocks) // block, -(-len(blocks) // block)}
+
+
+def set_of_groups(batch):
+    """The slots (row, place) of the noisy stream of each block: (row, document, group) -> slots."""
+    found = {}
+    for b, i in batch.noisy.nonzero().tolist():
+        found.setdefault((b, int(batch.documents[b, i]), int(batch.groups[b, i])), []).append((b, i))
+    return found
+
+
+@given(SEEDS, st.sampled_from([1, 3, 4]))
+def test_blocks_of_packed_documents_have_a_draw_each(seed, block):
+    """Documents count their groups from 0 each: blocks of the same number in one row must not be masked as one.
+
+    Of one draw they would be together nearly clean or nearly all MASK, and their weights those of a group twice as long."""
+    corpus = toy_corpus(seed)
+    batch = packed(corpus, block)
+    assert batch.documents.max() > 0
+    segments = maskable_segments(batch, PRESETS["exact"], generator(seed))
+    assert torch.equal(segments >= 0, batch.noisy)
+    draws = {(b, int(segments[b, i])) for b, i in batch.noisy.nonzero().tolist()}
+    blocks = set_of_groups(batch)
+    assert len(draws) == len(blocks)
+    for slots in blocks.values():
+        assert len({int(segments[b, i]) for b, i in slots}) == 1
+
+
+@given(SEEDS)
+def test_records_packed_into_one_row_have_a_draw_each_in_one_stream(seed):
+    corpus = toy_corpus(seed)
+    batch = packed(corpus, None, two_streams=False)
+    segments = maskable_segments(batch, ONE_STREAM, generator(seed))
+    target = batch.kinds == TARGET
+    assert torch.equal(segments >= 0, target)
+    records = {(b, int(batch.documents[b, i])): int(segments[b, i]) for b, i in target.nonzero().tolist()}
+    assert len({(b, s) for (b, _), s in records.items()}) == len(
+        records
+    )  # another number for each record of a row
+    for (b, document), number in records.items():
+        assert (segments[b][target[b] & (batch.documents[b] == document)] == number).all()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_loss_is_that_of_the_noise_it_draws(name):
+    """All laws above that hand noise in would prove nothing of training if the loss drew by itself in another way."""
+    corpus, p, rng = toy_corpus(1, longest=12), preset(name), random.Random(1)
+    model = toy_model(corpus.vocabulary, 1)
+    block = p.block_sizes[-1]
+    documents = [example(render(r, corpus, block), p, block, None, rng) for r in corpus.split("train")]
+    batch = pack(documents, 200, corpus.vocabulary.pad)
+    for seed in range(4):
+        noise = draw_noise(batch, p, generator(seed), torch.float64)
+        given_, drawn = (
+            unified_loss(model, batch, corpus.vocabulary, p, generator(seed), x) for x in (noise, None)
+        )
+        assert (drawn.n_text, drawn.n_audio) == (given_.n_text, given_.n_audio)
+        assert torch.equal(drawn.total, given_.total)
+
+
+@pytest.mark.parametrize("normalise", ["token", "sample"])
+def test_a_batch_that_banom_left_clean_has_an_audio_loss_of_nothing_not_of_nan(normalise):
+    """No slot could have been masked, so means over slots divide by their number, 0; nor does a gradient become nan."""
+    corpus = toy_corpus(0, longest=3)
+    batch, model = packed(corpus, None, two_streams=False), toy_model(corpus.vocabulary, 0)
+    p = replace(preset("paper"), banom=1.0, normalise=normalise)
+    loss = unified_loss(model, batch, corpus.vocabulary, p, generator(0))
+    assert (loss.n_audio, loss.audio, loss.audio_sum.item()) == (0, 0.0, 0.0)
+    loss.total.backward()
+    assert loss.total.isfinite()
+    assert all(
+        parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None
+    )
+    text = replace(p, audio_weight=0.0)
+    assert loss.total == unified_loss(model, batch, corpus.vocabulary, text, generator(0)).total
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_block_sizes_are_uniform_and_so_is_a_smaller_first_block(name):
+    """Half of the time, where there is a smaller size: a decoder may be asked for any, not for the smallest alone."""
+    n, rng, p = 12_000, random.Random(0), preset(name)
+    found = Counter(draw_blocks(p, rng) for _ in range(n))
+    expected = {}
+    for block in p.block_sizes:
+        smaller = [size for size in p.block_sizes if block and size and size < block]
+        share = 1 / len(p.block_sizes)
+        some = p.short_first_block if smaller else 0.0
+        expected[block, None] = share * (1 - some)
+        expected |= {(block, first): share * some / len(smaller) for first in smaller if some}
+    assert set(found) == set(expected)
+    for drawn, q in expected.items():
+        assert abs(found[drawn] - n * q) <= 4.5 * math.sqrt(n * q * (1 - q)), (
+            drawn
+        )  # as many standard deviations
+    if name in ("exact", "nar"):
+        assert sum(q for (_, first), q in expected.items() if first) == pytest.approx(
+            0.5 * (1 - 1 / len(p.block_sizes))
+        )
+
+
+@given(SEEDS, st.sampled_from([(4, 1), (4, 2), (8, 4), (4, None)]))
+def test_a_reply_whose_text_is_denoised_begins_with_the_short_first_block(seed, blocks):
+    """`nar`: of every reply the first block, and no other, has the first size; its spans have no blocks of their own."""
+    corpus, p = toy_corpus(seed), preset("nar")
+    sequence = render(corpus.split("train")[seed % 5], corpus, *blocks)
+    batch = pack([example(sequence, p, *blocks, random.Random(seed))], 400, corpus.vocabulary.pad)
+    block, first = blocks
+    sizes = {group: len(slots) for (_, _, group), slots in sorted(set_of_groups(batch).items())}
+    openers = {group for group in sizes if group - 1 not in sizes}  # a prompt's token stands before it
+    for group, size in sizes.items():
+        assert size == (first if first and group in openers else block)

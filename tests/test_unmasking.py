@@ -230,3 +230,25 @@ def test_policies_by_name():
     for bad in ("magic", "entropy_order:2", "entropy_bound:much", "entropy_bound:-1", "entropy_bound:inf"):
         with pytest.raises(ValueError, match="policy"):
             policy_named(bad)
+
+
+def kept_by(p: list[float], **how) -> list[int]:
+    """The tokens that may still be drawn, of probabilities p."""
+    logits = torch.tensor([p], dtype=torch.float64).log()
+    return Sampling(**how)(logits)[0].isfinite().nonzero()[:, 0].tolist()
+
+
+def test_sampling_takes_top_p_of_what_top_k_left():
+    """Of .4 .3 .2 .1, the two likeliest hold .57 and .43 of what they share: .5 of that needs one, .5 of all needs two."""
+    p = [0.4, 0.3, 0.2, 0.1]
+    assert kept_by(p, top_k=2, top_p=0.5) == [0]
+    assert kept_by(p, top_p=0.5) == [0, 1]
+    assert kept_by(p, top_k=2) == [0, 1]
+    assert kept_by(p, top_k=3, top_p=0.75) == [0, 1]  # .44 .33 .22
+    assert kept_by(p, top_p=0.75) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.25, 1), (0.5, 2), (0.75, 3), (1.0, 4), (0.51, 3), (0.49, 2)])
+def test_sampling_stops_as_soon_as_top_p_is_reached(top_p, kept):
+    """Four equal tokens, whose sums are exact: those that hold exactly top_p are enough, one more is too many."""
+    assert kept_by([0.25] * 4, top_p=top_p) == list(range(kept))

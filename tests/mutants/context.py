@@ -36,4 +36,21 @@ MUTANTS = [
     ),
     # the reference itself
     Mutant(18, "[max(self.groups[row], default=-1) + 1] * d", "[max(self.groups[row], default=-1)] * d"),
+    # law 19: replies that end, whatever the network: heads exchanged, logits kept for the rows that do not ask, a token
+    # that sees nothing, groups and slots refused that are free
+    Mutant(19, "self.text_ids = classes.text.nonzero()", "self.text_ids = classes.audio.nonzero()"),
+    Mutant(19, "for r, d in enumerate(n_draft) if d == 0]", "for r, d in enumerate(n_draft) if d]"),
+    Mutant(
+        19,
+        "logits[row[:, None], 1 + slot[:, None], self.audio_ids]",
+        "logits[row[:, None], slot[:, None], self.audio_ids]",
+    ),
+    Mutant(19, "end_of_group[group] = length + i + 1", "end_of_group[group] = length + i"),
+    Mutant(19, "is_closed = group < current or", "is_closed = group < current + 2 or"),
+    Mutant(
+        19,
+        "self.closed[row] = int(commit_groups[row, n_commit[row] - 1])",
+        "self.closed[row] += n_commit[row]",
+    ),
+    Mutant(19, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
 ]

@@ -11,6 +11,8 @@ MUTANTS = [
     Mutant(2, "of_masked, itself)", "of_masked, p_x0 * alpha_t)"),
     Mutant(3, "logits.masked_fill(is_mask_id, -math.inf).log_softmax(-1)", "logits.log_softmax(-1)"),
     Mutant(3, "torch.where(masked, log_p, itself)", "log_p"),
+    Mutant(2, "if p_x0[..., mask_id].any():", "if p_x0[..., mask_id].all():"),
+    Mutant(2, "if alpha_t == 1 and masked.any():", "if alpha_t == 1 and masked.all():"),
     Mutant(3, "revealed_by_s * p_x0 +", "revealed_by_s * p_x0 ** (1 + alpha_s) +"),  # sharper early on
     Mutant(4, "return torch.full_like(t, self.eps - 1)", "return torch.full_like(t, -1.0)"),
     Mutant(4, "-math.pi / 2 * torch.cos(", "-torch.cos("),

@@ -63,4 +63,75 @@ MUTANTS = [
         old="lay_out(sequence, block, first, p.two_streams)",
         new="lay_out(sequence, None, None, p.two_streams)",
     ),
+    # what is drawn: weights, sets, strata, one draw for each group
+    Mutant(
+        law="one_stream_weighs_what_it_draws",
+        old="independent_masks(segments, generator, p.eps, dtype=dtype)",
+        new='independent_masks(segments, generator, p.eps, weighting="by_count", dtype=dtype)',
+    ),
+    Mutant(
+        law="has_the_mean_of_one_over_p",
+        old="independent_masks(segments, generator, p.eps, dtype=dtype)",
+        new='independent_masks(segments, generator, p.eps, weighting="by_count", dtype=dtype)',
+    ),
+    Mutant(
+        law="one_stream_weighs_what_it_draws",
+        old="independent_masks(segments, generator, p.eps, dtype=dtype)",
+        new="independent_masks(segments, generator, dtype=dtype)",
+    ),
+    Mutant(
+        law="one_stream_weighs_what_it_draws",
+        old="independent_masks(segments, generator, p.eps, dtype=dtype)",
+        new="random_k_subset(segments, generator, dtype=dtype)",
+    ),
+    Mutant(
+        law="two_streams_draw_every_subset",
+        old="random_k_subset(segments, generator, dtype=dtype)",
+        new="independent_masks(segments, generator, p.eps, dtype=dtype)",
+    ),
+    Mutant(
+        law="two_streams_spread_the_numbers_of_masks",
+        old="random_k_subset(segments, generator, dtype=dtype)",
+        new="random_k_subset(segments, generator, False, dtype=dtype)",
+    ),
+    Mutant(law="have_a_draw_each", old="batch.documents * stride + batch.groups", new="batch.groups"),
+    Mutant(
+        law="have_a_draw_each",
+        old="batch.documents * stride + batch.groups",
+        new="batch.documents + batch.groups",
+    ),
+    Mutant(law="have_a_draw_each_in_one_stream", old="target, batch.documents, -1", new="target, 0, -1"),
+    Mutant(
+        law="the_loss_is_that_of_the_noise_it_draws",
+        old="noise = draw_noise(batch, p, generator, dtype)",
+        new="noise = draw_noise(batch, replace(p, banom=0.0), generator, dtype)",
+    ),
+    # means over nothing
+    Mutant(law="a_batch_that_banom_left_clean", old="/ max(1, over_audio)", new="/ over_audio"),
+    Mutant(law="a_batch_that_banom_left_clean", old="/ max(1, self.n_audio)", new="/ self.n_audio"),
+    # block sizes
+    Mutant(
+        law="block_sizes_are_uniform",
+        old="return block, rng.choice(smaller)",
+        new="return block, min(smaller)",
+    ),
+    Mutant(
+        law="block_sizes_are_uniform",
+        old="return block, rng.choice(smaller)",
+        new="return block, max(smaller)",
+    ),
+    Mutant(law="block_sizes_are_uniform", old="and size < block]", new="and size <= block]"),
+    Mutant(
+        law="block_sizes_are_uniform", old="rng.random() < p.short_first_block", new="p.short_first_block"
+    ),
+    Mutant(
+        law="block_sizes_are_uniform",
+        old="block = rng.choice(p.block_sizes)",
+        new="block = p.block_sizes[-1]",
+    ),
+    Mutant(
+        law="begins_with_the_short_first_block",
+        old="denoise_replies(sequence, block, first)",
+        new="denoise_replies(sequence, block)",
+    ),
 ]

@@ -12,5 +12,17 @@ MUTANTS = [
     Mutant(17, "H.cumsum(0) - H <= gamma", "H <= gamma"),
     Mutant(17, "H, order = H.sort(stable=True)", "order = torch.arange(len(H))"),
     Mutant(17, "return torch.special.entr(p).sum(-1)", "return 1 - p.amax(-1)"),
+    Mutant("sampling_stops_as_soon_as", "ranked_before >= self.top_p", "ranked_before > self.top_p"),
+    Mutant(
+        "sampling_takes_top_p_of_what_top_k_left",
+        "p = ranked.softmax(-1)",
+        "p = scaled.softmax(-1).gather(-1, order)",
+    ),
+    Mutant("sampling_keeps_what_the_rules_keep", "ranked[:, self.top_k :]", "ranked[:, self.top_k + 1 :]"),
+    Mutant(
+        "sampling_at_temperature_zero_is_greedy",
+        "logits.argmax(-1, keepdim=True)",
+        "logits.argmin(-1, keepdim=True)",
+    ),
     Mutant(16, "math.ceil(int(draft.masked.sum()) / draft.steps_left)", "int(draft.masked.sum())"),
 ]

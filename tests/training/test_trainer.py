@@ -1,6 +1,7 @@
 """The trainer: a run is a function of its settings, stopped and resumed at will."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -126,7 +127,7 @@ def test_an_unfinished_run_is_not_overwritten_and_a_bad_setting_is_named(tmp_pat
         Trainer(toy_corpus(1), tmp_path, SETTINGS)
     with pytest.raises(MinitttError, match="no state to resume"):
         Trainer(toy_corpus(1), tmp_path / "nothing", SETTINGS, resume=True)
-    with pytest.raises(MinitttError, match="steps must be 1 or more"):
+    with pytest.raises(MinitttError, match="steps must be a whole number of at least 1"):
         TrainingSettings(steps=0)
     with pytest.raises(MinitttError, match="choose one of paper"):
         preset("papr")
@@ -241,3 +242,75 @@ def test_a_run_killed_while_it_wrote_its_first_checkpoint_leaves_no_litter(tmp_p
         (tmp_path / name).write_text('{"step": 1}\n')
     Trainer(toy_corpus(1), tmp_path, SETTINGS)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rate_rises_from_the_first_step_and_falls_to_two_per_cent():
+    """Step 0 has a rate already, the peak comes at the last step of the warm-up, and a cosine ends at the last step."""
+    s = TrainingSettings(steps=1000, warmup=100)
+    cosine = lambda step: 0.02 + 0.98 * (1 + math.cos(math.pi * step / 1000)) / 2  # noqa: E731
+    for step in (0, 1, 49, 99):
+        assert rate_share(step, s) == pytest.approx((step + 1) / 100 * cosine(step), rel=1e-12)
+    for step in (100, 500, 999):
+        assert rate_share(step, s) == pytest.approx(cosine(step), rel=1e-12)
+    assert rate_share(1000, s) == pytest.approx(0.02, rel=1e-12)
+    assert rate_share(0, replace(s, warmup=0)) == 1.0
+    anytime = replace(s, schedule="anytime", steps=1)
+    assert [rate_share(step, anytime) for step in (0, 49, 99, 399)] == pytest.approx([0.01, 0.5, 1.0, 1.0])
+    assert rate_share(1599, anytime) == pytest.approx(0.5, rel=1e-12)
+    assert rate_share(3599, anytime) == pytest.approx(1 / 3, rel=1e-12)
+
+
+def test_a_step_uses_its_own_rate_and_its_own_clipped_gradient(tmp_path):
+    """The rates are those of this step, the gradient holds nothing of the last one, and it is no longer than `clip`.
+
+    Its length before clipping is logged: it shows whether a run is about to diverge."""
+    s = replace(SETTINGS, precision="float64", clip=0.01)
+    clipped = Trainer(toy_corpus(1), tmp_path / "clipped", s)
+    for step in range(3):
+        expected = Trainer(toy_corpus(1), tmp_path / f"fresh {step}", s)
+        expected.model.load_state_dict(clipped.model.state_dict())
+        expected.accumulator.add_gradient(step)
+        gradients = [p.grad for p in expected.model.parameters()]
+        length = torch.stack([g.norm() for g in gradients]).norm().item()
+        line, _ = clipped._one_step()
+        assert line["gradient_norm"] == pytest.approx(length, rel=1e-9)
+        assert length > s.clip
+        for p, gradient in zip(clipped.model.parameters(), gradients, strict=True):
+            torch.testing.assert_close(p.grad, gradient * s.clip / length, rtol=1e-5, atol=1e-12)
+        for group in clipped.optimiser.param_groups:
+            assert group["lr"] == pytest.approx(group["peak"] * rate_share(step, s), rel=1e-12)
+        assert (line["step"], clipped.step) == (step + 1, step + 1)
+
+
+@pytest.mark.parametrize("name", ["paper", "mended"])
+def test_a_step_that_banom_left_clean_is_logged_as_no_audio_loss(tmp_path, name):
+    """No audio slot counts, so its mean is over nothing: 0, neither an error nor nan; text is learned as ever."""
+    trainer = Trainer(toy_corpus(1), tmp_path, replace(SETTINGS, preset=name))
+    trainer.worker.p = replace(trainer.p, banom=1.0)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    line, _ = trainer._one_step()
+    assert line["audio"] == 0.0
+    assert line["text"] > 0.0
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    assert any(not torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before, strict=True))
+
+
+def test_losses_are_a_mean_over_the_tokens_of_the_whole_step(tmp_path):
+    trainer = Trainer(toy_corpus(1), tmp_path, replace(SETTINGS, precision="float64", accumulate=2))
+    text, audio, counts = trainer.accumulator.add_gradient(0)
+    line, tokens = trainer._one_step()
+    assert (line["text"], line["audio"]) == pytest.approx(
+        (text / counts.text, audio / counts.audio), rel=1e-9
+    )
+    assert tokens == counts.tokens
+
+
+def test_what_is_held_out_is_heard_without_the_noise_of_training(tmp_path):
+    """Codes of the question are replaced by chance in training alone: a curve of held-out losses is of clean questions."""
+    corpus = toy_corpus(1)
+    noisy = Trainer(corpus, tmp_path / "noisy", replace(SETTINGS, source_noise=1.0))
+    clean = Trainer(corpus, tmp_path / "clean", replace(SETTINGS, source_noise=0.0))
+    assert len(clean.held_out) == 4
+    for a, b in zip(noisy.held_out, clean.held_out, strict=True):
+        assert torch.equal(a.ids, b.ids)
+    assert not torch.equal(noisy.loader.batch(0).ids, clean.loader.batch(0).ids)
