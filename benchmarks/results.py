@@ -44,6 +44,9 @@ LIMITS = """## How to read this, and what it cannot say
 - `ar` predicts a code at its own slot, behind a MASK; `nar` denoises its text in blocks, as it does audio.
 - Nats of audio are compared where two rows measure the same: `paper` and its parts; `exact` and `ar` left to right. A talker
   of whole spans is given their length, a talker of blocks pays for it.
+- "Words recognised" in the grid, the longer runs and the sweep is clipped at 0 for each reply, as it was measured then: a
+  reply of other words scores about .067 and not 0, so a row near that floor (`paper-sst`) says nothing that is asked for.
+  In the table of the shipped talker it is 1 minus the word error rate, which can be negative.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
 LONGER = (
