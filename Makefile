@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ def test_an_utterance_does_not_depend_on_what_was_said_before():
 
 def test_another_process_says_the_same():
     program = (
-        "import hashlib; from minittt import synthesis\n"
+        "import hashlib; from minittt.world import synthesis\n"
         "synthesis.say('one', 'en-us+f3')\n"
         "print(hashlib.sha256(synthesis.say('two plus three', 'en-us+f2').tobytes()).hexdigest())"
     )
