@@ -1,6 +1,6 @@
-"""Write the README's table of scores from data_samples/scores/*.json, between its two markers. Nothing is typed by hand.
+"""Write the table of tutorials/shipped_talker.md from data_samples/scores/*.json. Nothing is typed by hand.
 
-python benchmarks/readme_scores.py          rewrite README.md
+python benchmarks/readme_scores.py          rewrite the page between its two markers
 
 `results.py` puts the whole table into tutorials/results.md.
 """
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "tutorials" / "shipped_talker.md"
 BEGIN, END = "<!-- scores: begin -->", "<!-- scores: end -->"
 SPLITS = {"renditions": "new renditions", "voices": "voices never heard", "facts": "facts never asked"}
 HEADLINES = (
@@ -56,13 +57,13 @@ def table(scores: dict[str, list[dict]], names: tuple[str, ...] = ()) -> str:
     return "\n".join(lines)
 
 
-def rewritten(readme: str) -> str:
-    """The README with its table made anew."""
-    before, rest = readme.split(BEGIN)
+def rewritten(page: str) -> str:
+    """The page with its table made anew."""
+    before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n{table(load(), HEADLINES)}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
+    path = PAGE
     path.write_text(rewritten(path.read_text()))
     print(f"wrote {path.name}")

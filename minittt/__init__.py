@@ -9,7 +9,7 @@ The names below are what most programs need; they are imported when first used, 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {  # name -> the module it lives in
     "Codec": "codec",

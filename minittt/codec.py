@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FORMAT = "minittt-codec-1"  # written into the header of a codec file
-WRITER = "minittt 0.1.0"  # the version this file belongs to, written into the header of every file
+WRITER = "minittt 0.2.0"  # the version this file belongs to, written into the header of every file
 SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale) is taken for silent
 
 
