@@ -32,7 +32,7 @@ from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, End, generate
 from minittt.model import ModelConfig, Transformer
 from minittt.theory.released import ReleasedIds, ReleasedSettings, generate_released
-from minittt.training.distributed import best_device
+from minittt.training.parallel import best_device
 
 
 def note(run: Run, shaped, begin: float, end: float) -> Run:

@@ -40,9 +40,9 @@ from minittt.evaluation.likelihood import Nats, estimator, reply_nats
 from minittt.evaluation.scores import Score, ratio
 from minittt.objective import Noise, draw_noise
 from minittt.talker import Talker
-from minittt.training.accumulation import Accumulator, Part
 from minittt.training.held_out import level_noise
 from minittt.training.loader import seed_of
+from minittt.training.parallel import Accumulator, MicroBatch
 from minittt.training.trainer import Trainer, TrainingSettings
 
 HIDDEN = {  # what is replaced by MASK, in which of three parts of a record
@@ -80,7 +80,7 @@ def hide(batch: Batch, v: Vocabulary, condition: Tensor) -> Tensor:
 class Forgetful(Accumulator):
     """Draws for every record of a training step what it has to do without."""
 
-    def draw(self, step: int, part: int) -> Part:
+    def draw(self, step: int, part: int) -> MicroBatch:
         """See `Accumulator.draw`."""
         made = super().draw(step, part)
         documents = made.batch.documents

@@ -35,8 +35,8 @@ from minittt.data.conversation import render
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS, Preset, draw_noise, example, targets, unified_loss
-from minittt.training.distributed import best_device
 from minittt.training.loader import Loader
+from minittt.training.parallel import best_device
 
 
 @dataclass

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from minittt.attention import TARGET, group_mask, two_stream_mask
 from minittt.data.batches import Batch, lay_out
-from minittt.data.conversation import Sequence
+from minittt.data.conversation import TokenSequence
 from minittt.data.vocabulary import Vocabulary
 from minittt.diffusion import corrupt, independent_masks, random_k_subset
 from minittt.errors import MinitttError
@@ -98,7 +98,7 @@ def draw_blocks(p: Preset, rng: random.Random) -> tuple[int | None, int | None]:
 
 
 def example(
-    sequence: Sequence, p: Preset, block: int | None, first: int | None, rng: random.Random
+    sequence: TokenSequence, p: Preset, block: int | None, first: int | None, rng: random.Random
 ) -> Tensor:
     """A rendered record as the columns that `packing.pack` takes."""
     if rng.random() < p.sst:

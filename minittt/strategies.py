@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minittt.attention import TARGET
-from minittt.data.conversation import Sequence, filler
+from minittt.data.conversation import TokenSequence, filler
 
 
 def mix_objectives(segments: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -62,7 +62,7 @@ def preserve_prefix(
     return kept
 
 
-def truncate_span(sequence: Sequence, rng: random.Random, longer_than: int = 10) -> Sequence:
+def truncate_span(sequence: TokenSequence, rng: random.Random, longer_than: int = 10) -> TokenSequence:
     """SST: cut the last target span, and drop its end marker and all after it.
 
     Keeps a share uniform on 30 to 90 %; a span of `longer_than` slots or fewer stays whole, as does a sequence without
@@ -77,16 +77,16 @@ def truncate_span(sequence: Sequence, rng: random.Random, longer_than: int = 10)
     if stop - start <= longer_than:
         return sequence
     cut = start + max(1, int((stop - start) * rng.uniform(0.3, 0.9)))
-    return Sequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])
+    return TokenSequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])
 
 
-def denoise_replies(sequence: Sequence, block: int, first: int | None = None) -> Sequence:
+def denoise_replies(sequence: TokenSequence, block: int, first: int | None = None) -> TokenSequence:
     """Make each reply, its text, markers and audio, one run of slots to be denoised, filled to whole blocks with END.
 
     So a reply ends as a span does elsewhere: by the first END among its slots, which need not be the last one. The
     filler of its audio spans is dropped: inside a reply, nothing has to end where a block does.
     """
-    out = Sequence()
+    out = TokenSequence()
     tokens = []  # (is part of a reply, kind, id)
     for is_target, kind, token in zip(sequence.targets, sequence.kinds, sequence.ids, strict=True):
         tokens.append((is_target or kind == TARGET, kind, token))

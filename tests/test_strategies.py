@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.batches import lay_out, pack
-from minittt.data.conversation import Sequence, render
+from minittt.data.conversation import TokenSequence, render
 from minittt.strategies import (
     denoise_replies,
     mix_objectives,
@@ -88,7 +88,7 @@ def test_law_14_ppm_draws_a_record_at_its_rate_and_every_span_alike(seed):
 @given(SEEDS, st.integers(1, 30))
 def test_law_14_sst_drops_the_end_and_all_after(seed, length):
     ids, kinds = [1, 2, *range(10, 10 + length), 99, 3, 4], [0, 0, *[TARGET] * (length + 1), 0, 0]
-    whole = Sequence(ids, kinds, [True] * len(ids))
+    whole = TokenSequence(ids, kinds, [True] * len(ids))
     cut = truncate_span(whole, random.Random(seed))
     if length + 1 <= 10:
         assert cut == whole
@@ -104,12 +104,12 @@ def test_law_14_sst_drops_the_end_and_all_after(seed, length):
 @given(SEEDS)
 def test_law_14_sst_cuts_the_last_of_several_spans_anywhere_from_30_to_90_per_cent(seed):
     kinds = [TEXT, *[TARGET] * 12, TEXT, *[TARGET] * 20, TEXT]
-    whole = Sequence(list(range(len(kinds))), kinds, [False] * len(kinds))
+    whole = TokenSequence(list(range(len(kinds))), kinds, [False] * len(kinds))
     rng = random.Random(seed)
     kept = Counter(len(truncate_span(whole, rng).ids) - 14 for _ in range(600))
     assert set(kept) == set(range(6, 18))  # uniform on [6, 18), rounded down
-    without = Sequence([1, 2], [TEXT, SOURCE], [True, False])
-    ten, eleven = (Sequence([*range(n)], [TARGET] * n, [False] * n) for n in (10, 11))
+    without = TokenSequence([1, 2], [TEXT, SOURCE], [True, False])
+    ten, eleven = (TokenSequence([*range(n)], [TARGET] * n, [False] * n) for n in (10, 11))
     assert truncate_span(without, rng) == without
     assert truncate_span(ten, rng) == ten
     assert truncate_span(eleven, rng) != eleven

@@ -209,7 +209,7 @@ def train(args) -> None:
     """Train a talker and draw its curves; one process of several where torchrun started it."""
     from minittt.app.plotting import draw_curves
     from minittt.data.corpus import load_corpus
-    from minittt.training.distributed import leave
+    from minittt.training.parallel import leave_processes
     from minittt.training.trainer import Trainer
 
     computing = settings_from(args, ComputingSettings)
@@ -233,7 +233,7 @@ def train(args) -> None:
             draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
     finally:
-        leave()
+        leave_processes()
 
 
 def _say_what_is_trained(trainer) -> None:

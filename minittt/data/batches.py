@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from minittt.attention import PAD_KIND, TARGET, assign_groups
-from minittt.data.conversation import Sequence
+from minittt.data.conversation import TokenSequence
 from minittt.errors import MinitttError
 
 
@@ -37,7 +37,7 @@ class Batch:
 
 
 def lay_out(
-    sequence: Sequence, block_size: int | None, first_block: int | None = None, two_streams: bool = True
+    sequence: TokenSequence, block_size: int | None, first_block: int | None = None, two_streams: bool = True
 ) -> Tensor:
     """One document as columns (6, n): ids, kinds, groups, positions, noisy, text_targets (Batch without documents)."""
     ids, kinds = torch.tensor(sequence.ids), torch.tensor(sequence.kinds)

@@ -16,7 +16,7 @@ from minittt.errors import MinitttError
 
 
 @dataclass
-class Sequence:
+class TokenSequence:
     """One record as tokens, all lists of equal length L."""
 
     ids: list[int] = field(default_factory=list)
@@ -44,12 +44,12 @@ def render(
     block_size: int | None = None,
     first_block: int | None = None,
     reply: bool = True,
-) -> Sequence:
-    """A record as a Sequence. With `reply=False` it stops after the last ASSISTANT: the prompt of that reply.
+) -> TokenSequence:
+    """A record as a TokenSequence. With `reply=False` it stops after the last ASSISTANT: the prompt of that reply.
 
     block_size None: target spans are not filled (the paper's full span).
     """
-    vocabulary, sequence = corpus.vocabulary, Sequence()
+    vocabulary, sequence = corpus.vocabulary, TokenSequence()
     sequence.add([vocabulary.bos], TEXT, False)
     messages = record["messages"]
     for number, (role, *parts) in enumerate(messages):
@@ -75,7 +75,9 @@ def render(
     return sequence
 
 
-def add_span(sequence: Sequence, vocabulary, codes, target: bool, block_size=None, first_block=None) -> None:
+def add_span(
+    sequence: TokenSequence, vocabulary, codes, target: bool, block_size=None, first_block=None
+) -> None:
     """Append OPEN codes EOA; a target span also gets its filler. codes (n,) count from 0."""
     ids = [vocabulary.first_code + int(code) for code in codes] + [vocabulary.eoa]
     sequence.add([vocabulary.open], TEXT, target)

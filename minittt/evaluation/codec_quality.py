@@ -11,9 +11,9 @@ from minittt.codec import Codec, read_audio
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import MelPower, Referee, level_one
 from minittt.evaluation.scores import Score, ratio, words_right
-from minittt.world import synthesis, voices
+from minittt.world import lexicon, synthesis
+from minittt.world.lexicon import NUMBERS
 from minittt.world.recordings import read_metadata
-from minittt.world.sentences import NUMBERS
 
 WINDOWS = ((128, 10), (256, 20), (512, 40), (1024, 80))  # samples of a window, and its mel bands
 FLOOR = 1e-4  # added to powers of sound at level one: what lies 40 dB under the level is not compared
@@ -26,7 +26,7 @@ def originals(n: int, folder: str | Path, seed: int = 0) -> list[tuple[np.ndarra
     try:
         for _ in range(n):
             text = " ".join(rng.choice(NUMBERS) for _ in range(5))
-            voice = rng.choice(voices.UNSEEN + voices.REPLY)
+            voice = rng.choice(lexicon.UNSEEN + lexicon.REPLY)
             pairs.append((synthesis.say(text, voice, rng.randint(150, 200), rng.randint(35, 65)), text))
     except MinitttError:
         rows = read_metadata(Path(folder))[:n]

@@ -18,8 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from minittt.codec import Codec, write_tensors
 from minittt.data import headers
 from minittt.errors import MinitttError
-from minittt.world.sentences import WORDS
-from minittt.world.voices import REPLY
+from minittt.world.lexicon import REPLY, WORDS
 
 FORMAT = "minittt referee 1"
 WINDOW, HOP = 1600, 320  # samples a voice is judged by, and between two windows: five codec tokens, and one

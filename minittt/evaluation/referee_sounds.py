@@ -9,26 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from minittt.codec import Codec
-from minittt.world import sentences
-from minittt.world.sentences import NUMBERS, WORDS
+from minittt.world import lexicon
+from minittt.world.lexicon import REPLY
 from minittt.world.synthesis import SAMPLE_RATE, SOUNDS, say, sound
-from minittt.world.voices import REPLY
-
-
-def draw_sentence(rng: np.random.Generator) -> str:
-    """A sentence of the spoken world, or one to nine words in no order: grammar is not hearing."""
-    kind = rng.random()
-    sums = sentences.SUMS[rng.integers(len(sentences.SUMS))]
-    counts = sentences.COUNTS[rng.integers(len(sentences.COUNTS))]
-    if kind < 0.15:
-        return sentences.question(*sums)
-    if kind < 0.3:
-        return sentences.equation(*sums)
-    if kind < 0.4:
-        return sentences.count_request(*counts)
-    if kind < 0.5:
-        return " ".join(sentences.count_reply(*counts))
-    return " ".join(rng.choice(NUMBERS if kind < 0.75 else WORDS, rng.integers(1, rng.integers(2, 11))))
 
 
 def utterance(rng: np.random.Generator, voices: tuple[str, ...]) -> tuple[np.ndarray, str]:
@@ -36,9 +19,9 @@ def utterance(rng: np.random.Generator, voices: tuple[str, ...]) -> tuple[np.nda
     if rng.random() < 0.02:
         return sound(str(rng.choice(list(SOUNDS))), rng), ""
     voice, rate, pitch = str(rng.choice(voices)), int(rng.integers(120, 231)), int(rng.integers(25, 81))
-    texts = [draw_sentence(rng)]
+    texts = [lexicon.draw_sentence(rng)]
     if rng.random() < 0.2:  # a reply is spoken in chunks
-        texts += [draw_sentence(rng) for _ in range(rng.integers(1, 3))]
+        texts += [lexicon.draw_sentence(rng) for _ in range(rng.integers(1, 3))]
         texts = [" ".join(text.split()[:4]) for text in texts]
     pieces = []
     for text in texts:
@@ -103,7 +86,7 @@ def disturb_features(features: Tensor) -> Tensor:
 
 def replies(rng: np.random.Generator) -> np.ndarray:
     """One sentence as each of the reply voices says it, cut to the shortest: (voices, n)."""
-    text, rate, pitch = draw_sentence(rng), int(rng.integers(150, 191)), int(rng.integers(45, 56))
+    text, rate, pitch = lexicon.draw_sentence(rng), int(rng.integers(150, 191)), int(rng.integers(45, 56))
     waves = [say(text, voice, rate, pitch) for voice in REPLY]
     return np.stack([wave[: min(map(len, waves))] for wave in waves])
 

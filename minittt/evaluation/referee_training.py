@@ -23,7 +23,6 @@ from minittt.evaluation.referee_sounds import (
     decode_rows,
     disturb_features,
     disturb_wave,
-    draw_sentence,
     replies,
     requantise,
     resynthesise,
@@ -33,9 +32,9 @@ from minittt.evaluation.referee_sounds import (
 )
 from minittt.evaluation.scores import word_errors
 from minittt.settings import RefereeSettings
-from minittt.world.sentences import WORDS
+from minittt.world import lexicon
+from minittt.world.lexicon import REFEREE, REPLY, UNSEEN, WORDS
 from minittt.world.synthesis import SAMPLE_RATE, say
-from minittt.world.voices import REFEREE, REPLY, UNSEEN
 
 # --- the recogniser
 
@@ -149,7 +148,7 @@ def word_scores(referee: Referee, settings: RefereeSettings, codec: Codec | None
     """Word error rates on the spoken world's sentences, for voices the recogniser never heard."""
     for group, voices in (("unseen", UNSEEN), ("reply", REPLY)):
         rng = np.random.default_rng(settings.seed + 2)
-        texts = [draw_sentence(rng) for _ in range(settings.test_utterances)]
+        texts = [lexicon.draw_sentence(rng) for _ in range(settings.test_utterances)]
         waves = [say(t, voices[i % len(voices)], int(rng.integers(150, 201))) for i, t in enumerate(texts)]
         sounds = {"original": waves}
         if codec is not None:

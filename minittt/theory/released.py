@@ -127,7 +127,7 @@ class Draws(NamedTuple):
     u_mask: Tensor  # (B, L) uniform: is the token masked?
 
 
-class Noise(NamedTuple):
+class ReleasedNoise(NamedTuple):
     """What the draws amount to."""
 
     masked: Tensor  # (B, L) bool
@@ -138,7 +138,7 @@ class Noise(NamedTuple):
 
 def released_noise(
     ids: Tensor, real: Tensor, prompt_lengths: Tensor, draws: Draws, prefix_ratio: float, layout: ReleasedIds
-) -> Noise:
+) -> ReleasedNoise:
     """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (the paper's PPM).
 
     Audio behind the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
@@ -160,7 +160,7 @@ def released_noise(
     maskable = maskable & (position >= split[:, None])
     p_mask = mask_probability(draws.u_t, 1e-3)  # (B,)
     masked = maskable & (draws.u_mask < p_mask[:, None])
-    return Noise(masked, corrupt(ids, masked, layout.mask), p_mask, maskable.sum(1).clamp(min=1))
+    return ReleasedNoise(masked, corrupt(ids, masked, layout.mask), p_mask, maskable.sum(1).clamp(min=1))
 
 
 # ---- losses
@@ -178,7 +178,7 @@ def released_ar_loss(logits: Tensor, labels: Tensor, first_audio: int) -> Tensor
     return (losses.sum(1) / text.sum(1).clamp(min=1)).mean()
 
 
-def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: ReleasedNoise) -> Tensor:
     """Cross-entropy at the masked positions themselves, over p_mask, over how many could have been masked.
 
     logits (B, L, V), labels (B, L) -> a scalar in nats, the mean of all B rows, added to the text loss; a

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from minittt.codec import whole_file, write_tensors
 from minittt.data.headers import STATE, complete, read_file, read_object
 from minittt.errors import MinitttError
-from minittt.training.distributed import like, whole
-from minittt.training.optimiser import Together
+from minittt.training.optimiser import CombinedOptimiser
+from minittt.training.parallel import full_tensor, shard_like
 
 FORMAT = "minittt training state 1"
 FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")  # may change when a run is resumed
@@ -26,12 +26,12 @@ def states(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*.safetensors"))
 
 
-def tensors_of(model: nn.Module, optimiser: Together) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
     """All that training changes, whole and on the CPU. All processes must call it."""
     tensors = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{name}": tensor for name, tensor in state.items()}
-    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
+    return {name: full_tensor(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep: int) -> None:
@@ -68,7 +68,7 @@ def check(folder: Path, found: dict, given: dict) -> None:
 
 
 @torch.no_grad()
-def restore(model: nn.Module, optimiser: Together, tensors: dict[str, Tensor]) -> None:
+def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, Tensor]) -> None:
     """Put back what `tensors_of` took, sharded as the model is. Raises MinitttError for another model's state."""
     parameters = dict(model.named_parameters())
     found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
@@ -77,7 +77,7 @@ def restore(model: nn.Module, optimiser: Together, tensors: dict[str, Tensor]) -
             "the state is that of a model of another shape: resume with the sizes it began with"
         )
     for name, parameter in parameters.items():
-        parameter.copy_(like(found[name], parameter))
+        parameter.copy_(shard_like(found[name], parameter))
     order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict] = {}
     for name, moment in sorted(
@@ -86,7 +86,7 @@ def restore(model: nn.Module, optimiser: Together, tensors: dict[str, Tensor]) -
         if name.startswith("model."):
             continue
         _, i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = like(moment, order[int(i)]) if moment.dim() else moment
+        state.setdefault(int(i), {})[key] = shard_like(moment, order[int(i)]) if moment.dim() else moment
     optimiser.load_state_dict({"state": state})
 
 

@@ -19,25 +19,10 @@ from tqdm import tqdm
 from minittt.codec import Codec, CodecConfig, read_audio
 from minittt.errors import MinitttError
 from minittt.settings import CodecTrainingSettings
-from minittt.world import sentences, synthesis, voices
+from minittt.world import lexicon, synthesis
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]  # waves (samples,) of one length: what is heard, what is meant
 _LOG_EVERY, _REVIVE_EVERY, _SAVE_EVERY = 200, 100, 60.0  # steps, steps, seconds
-
-
-def _text(rng: np.random.Generator) -> str:
-    """A sentence of the spoken world, of any of its forms."""
-    a, operator, b = sentences.SUMS[rng.integers(len(sentences.SUMS))]
-    low, high = sentences.COUNTS[rng.integers(len(sentences.COUNTS))]
-    forms = [
-        sentences.question(a, operator, b),
-        sentences.equation(a, operator, b),
-        sentences.count_request(low, high),
-        " ".join(sentences.count_reply(low, high)),
-        " ".join(rng.choice(sentences.NUMBERS, rng.integers(1, 7))),
-        " ".join(rng.choice(sentences.WORDS, rng.integers(1, 7))),
-    ]
-    return forms[rng.integers(len(forms))]
 
 
 def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> Pairs:
@@ -56,9 +41,9 @@ def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) 
             pairs.append((wave, wave))
             continue
         reply = speakers is None and rng.random() < 0.35
-        among = speakers or (voices.REPLY if reply else voices.USER)
+        among = speakers or (lexicon.REPLY if reply else lexicon.USER)
         rate, pitch = int(rng.integers(120, 231)), int(rng.integers(30, 76))
-        wave = synthesis.say(_text(rng), str(rng.choice(among)), rate, pitch)
+        wave = synthesis.say(lexicon.draw_sentence(rng), str(rng.choice(among)), rate, pitch)
         if not reply and rng.random() < 0.5:
             wave = synthesis.disguise(wave, rng)
         pairs.append((synthesis.vary(wave, rng) if not reply and rng.random() < 0.5 else wave, wave))

@@ -16,7 +16,7 @@ from minittt.data.corpus import Corpus
 from minittt.decoding import Settings
 from minittt.objective import Noise, Preset, draw_noise, targets
 from minittt.talker import Talker
-from minittt.training.distributed import Worker
+from minittt.training.parallel import Worker
 from minittt.unmasking import Sampling
 
 LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
@@ -40,7 +40,7 @@ def level_noise(batch: Batch, p: Preset, level: float, generator: torch.Generato
     return Noise(masked, weight, segments)
 
 
-def quiet(p: Preset) -> Preset:
+def without_strategies(p: Preset) -> Preset:
     """The preset without its coins: every batch is noised, and whole."""
     return replace(p, banom=0.0, ppm=0.0, sst=0.0)
 
@@ -48,7 +48,10 @@ def quiet(p: Preset) -> Preset:
 @torch.no_grad()
 def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
     """Nats per token: `held_out_text`, `held_out_audio` (the bound), `held_out_audio_25`, `_50` and `_100` (percent)."""
-    p, dtype = quiet(worker.p), torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
+    p, dtype = (
+        without_strategies(worker.p),
+        torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32),
+    )
     fair = replace(p, restrict_classes=True)
     text, bound = _Mean(), _Mean()
     levels = {level: _Mean() for level in LEVELS}

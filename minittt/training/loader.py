@@ -8,7 +8,7 @@ import random
 
 from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.batches import Batch, pack
-from minittt.data.conversation import Sequence, render
+from minittt.data.conversation import TokenSequence, render
 from minittt.data.corpus import Corpus
 from minittt.errors import MinitttError
 from minittt.objective import Preset, draw_blocks, example
@@ -57,7 +57,7 @@ class Loader:
                     return False
         return True
 
-    def _pieces(self, sequence: Sequence) -> list[Sequence]:
+    def _pieces(self, sequence: TokenSequence) -> list[TokenSequence]:
         return split(sequence, self.row_length, self.p.two_streams) if self.split else [sequence]
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
@@ -82,7 +82,7 @@ class Loader:
         return self._shuffled
 
 
-def mishear(sequence: Sequence, corpus: Corpus, most: float, rng: random.Random) -> Sequence:
+def mishear(sequence: TokenSequence, corpus: Corpus, most: float, rng: random.Random) -> TokenSequence:
     """Replace some codes of the audio that is listened to by random ones, a share of them uniform between 0 and `most`.
 
     A voice never heard gives codes never heard: a talker that leans on no single code is less lost there.
@@ -94,7 +94,7 @@ def mishear(sequence: Sequence, corpus: Corpus, most: float, rng: random.Random)
         else token
         for token, kind in zip(sequence.ids, sequence.kinds, strict=True)
     ]
-    return Sequence(ids, sequence.kinds, sequence.targets)
+    return TokenSequence(ids, sequence.kinds, sequence.targets)
 
 
 def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
@@ -102,12 +102,12 @@ def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
     return f"{seed} {what} {step}" + (f" part {part}" if part else "")
 
 
-def length(sequence: Sequence, two_streams: bool) -> int:
+def length(sequence: TokenSequence, two_streams: bool) -> int:
     """Slots that a sequence takes in a row: with two streams, target audio is laid down twice."""
     return len(sequence.kinds) + two_streams * sequence.kinds.count(TARGET)
 
 
-def split(sequence: Sequence, row_length: int, two_streams: bool) -> list[Sequence]:
+def split(sequence: TokenSequence, row_length: int, two_streams: bool) -> list[TokenSequence]:
     """Cut a sequence, before text tokens only, into as few pieces of at most `row_length` slots as that allows.
 
     A text token opens a group, so no group is cut, and a span stays with the OPEN before it. A piece that is longer than a
@@ -126,6 +126,6 @@ def split(sequence: Sequence, row_length: int, two_streams: bool) -> list[Sequen
     return [*pieces, _piece(sequence, start, len(sequence.kinds))]
 
 
-def _piece(sequence: Sequence, start: int, stop: int) -> Sequence:
+def _piece(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:
     targets = sequence.targets[start:stop]
-    return Sequence(sequence.ids[start:stop], sequence.kinds[start:stop], [False, *targets[1:]])
+    return TokenSequence(sequence.ids[start:stop], sequence.kinds[start:stop], [False, *targets[1:]])

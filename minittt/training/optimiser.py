@@ -52,7 +52,7 @@ def make_optimiser(
     muon_learning_rate: float,
     weight_decay: float,
     betas: tuple[float, float],
-) -> "Together":
+) -> "CombinedOptimiser":
     """name: 'muon' or 'adamw'. Each group of parameters notes its own peak learning rate as `peak`."""
     inside = dict(model.layers.named_parameters()) if name == "muon" else {}
     matrices = [p for p in inside.values() if p.dim() == 2]
@@ -65,10 +65,10 @@ def make_optimiser(
     parts: list[Optimizer] = [AdamW(groups, lr=learning_rate, betas=betas)]
     if matrices:
         parts.append(Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay))
-    return Together(parts)
+    return CombinedOptimiser(parts)
 
 
-class Together:
+class CombinedOptimiser:
     """Several optimisers that are stepped, saved and restored as one: parameters are numbered through."""
 
     def __init__(self, parts: list[Optimizer]) -> None:

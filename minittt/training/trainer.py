@@ -26,11 +26,10 @@ from minittt.objective import preset
 from minittt.settings import TrainingSettings
 from minittt.talker import Talker
 from minittt.training import checkpoints
-from minittt.training.accumulation import Accumulator
-from minittt.training.distributed import Worker, join, share_out, whole
 from minittt.training.held_out import held_out_losses, questions, sample_replies
 from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
+from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
 
 PRECISIONS = {
     "auto": None,
@@ -68,7 +67,7 @@ class Trainer:
 
     def __init__(self, corpus: Corpus, out: str | Path, s: TrainingSettings, resume: bool = False) -> None:
         self.corpus, self.out, self.s, self.p = corpus, Path(out), s, preset(s.preset)
-        self.world = join()
+        self.world = join_processes()
         self.parts, self.step = self.world.size * s.accumulate, 0
         if self.parts > s.records:
             raise MinitttError(f"{s.records} records a step cannot be shared out in {self.parts} parts")
@@ -114,7 +113,7 @@ class Trainer:
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
         half = PRECISIONS[s.precision] == torch.bfloat16
         half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)
-        shared = share_out(self.worker, s.shard)
+        shared = wrap_for_processes(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
         rates = (s.learning_rate, s.muon_learning_rate)
         self.optimiser = make_optimiser(self.model, s.optimiser, *rates, s.weight_decay, s.betas)
@@ -161,7 +160,7 @@ class Trainer:
         text, audio, n = self.accumulator.add_gradient(self.step)
         line = {"step": self.step + 1, "text": text / max(1, n.text), "audio": audio / max(1, n.audio)}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
-        line["gradient_norm"] = whole(norm).item()
+        line["gradient_norm"] = full_tensor(norm).item()
         wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
         if wrong:
             raise MinitttError(
@@ -202,7 +201,7 @@ class Trainer:
             model = Transformer(self.model.config).to(self.world.device)
             with torch.no_grad():
                 for copy, parameter in zip(model.parameters(), self.model.parameters(), strict=True):
-                    copy.copy_(whole(parameter))
+                    copy.copy_(full_tensor(parameter))
         return Talker(model.eval(), self.corpus.vocabulary, self.corpus.tokeniser, info)
 
     def _header(self) -> dict:

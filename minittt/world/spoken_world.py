@@ -5,7 +5,7 @@
     caption   a sound or a voice -> what it is             chat      text -> text, or speech
     document  text and speech in turn, no roles
 
-The voice of a reply is drawn at random among the four of `voices.REPLY` and told to nobody: reply audio carries two bits
+The voice of a reply is drawn at random among the four of `lexicon.REPLY` and told to nobody: reply audio carries two bits
 that nothing in the prompt determines, so a block sampled in one step mixes voices, and iterative decoding has work to do.
 """
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from minittt.codec import flatten, write_audio
 from minittt.data.corpus import save_corpus
 from minittt.data.vocabulary import train_tokeniser
-from minittt.world import sentences, synthesis, voices
+from minittt.world import lexicon, synthesis
 
 TRAIN_SIZES = {"qa": 11_000, "asr": 9_000, "tts": 6_000, "caption": 3_000, "chat": 3_000, "document": 2_000}
 TEST_SIZES = {"qa": 450, "asr": 300, "tts": 300, "caption": 250, "chat": 60, "document": 60}
@@ -35,10 +35,10 @@ class World:
     """
 
     rng: random.Random
-    users: tuple[str, ...] = voices.USER
+    users: tuple[str, ...] = lexicon.USER
     disguised: float = 0.0
-    sums: tuple = sentences.SUMS
-    counts: tuple = sentences.COUNTS
+    sums: tuple = lexicon.SUMS
+    counts: tuple = lexicon.COUNTS
     utterances: list[dict] = field(default_factory=list)
 
     def utter(self, text: str, voice: str, **how) -> int:
@@ -62,17 +62,17 @@ class World:
 
     def words(self, least: int, most: int) -> str:
         """Random number words."""
-        return " ".join(self.rng.choice(sentences.NUMBERS) for _ in range(self.rng.randint(least, most)))
+        return " ".join(self.rng.choice(lexicon.NUMBERS) for _ in range(self.rng.randint(least, most)))
 
     def exchange(self) -> tuple[str, list[str]]:
         """A question, and its reply in chunks: mostly sums, then counting, then echo."""
         kind = self.rng.random()
         if kind < 0.65:
             fact = self.rng.choice(self.sums)
-            return sentences.question(*fact), [sentences.equation(*fact)]
+            return lexicon.question(*fact), [lexicon.equation(*fact)]
         if kind < 0.85:
             fact = self.rng.choice(self.counts)
-            return sentences.count_request(*fact), sentences.count_reply(*fact)
+            return lexicon.count_request(*fact), lexicon.count_reply(*fact)
         words = self.words(1, 4)
         return f"say {words}", [words]
 
@@ -83,7 +83,7 @@ class World:
     def qa(self) -> list:
         """Speech in, text and speech out; one in ten has a second turn that asks to hear it again."""
         question, chunks = self.exchange()
-        voice = self.rng.choice(voices.REPLY)
+        voice = self.rng.choice(lexicon.REPLY)
         messages = [
             ["system", "answer"],
             ["user", self.ask(question)],
@@ -102,7 +102,7 @@ class World:
     def tts(self) -> list:
         """Words in, speech in one of the four reply voices out."""
         text = self.words(2, 5) if self.rng.random() < 0.7 else self.exchange()[1][0]
-        voice = self.rng.choice(voices.REPLY)
+        voice = self.rng.choice(lexicon.REPLY)
         return [["system", "speak"], ["user", text], ["assistant", self.answer(text, voice)]]
 
     def caption(self) -> list:
@@ -112,8 +112,8 @@ class World:
             heard = self.utter("", name, sound=self.rng.getrandbits(31), vary=True)
             return [["system", "describe"], ["user", heard], ["assistant", name]]
         low, fast = self.rng.random() < 0.5, self.rng.random() < 0.5
-        lows = voices.USER_LOW if self.users == voices.USER else voices.UNSEEN_LOW
-        highs = voices.USER_HIGH if self.users == voices.USER else voices.UNSEEN_HIGH
+        lows = lexicon.USER_LOW if self.users == lexicon.USER else lexicon.UNSEEN_LOW
+        highs = lexicon.USER_HIGH if self.users == lexicon.USER else lexicon.UNSEEN_HIGH
         how = {
             "rate": self.rng.randint(*((225, 250) if fast else (110, 130))),
             "pitch": self.rng.randint(45, 55),
@@ -128,14 +128,14 @@ class World:
             return [["system", "chat"], ["user", "hello"], ["assistant", "hello and what is the question"]]
         question, chunks = self.exchange()
         if self.rng.random() < 0.5:
-            reply = self.spoken(chunks, self.rng.choice(voices.REPLY))
+            reply = self.spoken(chunks, self.rng.choice(lexicon.REPLY))
             return [["system", "answer"], ["user", question], ["assistant", *reply]]
         return [["system", "chat"], ["user", question], ["assistant", " ".join(chunks)]]
 
     def document(self) -> list:
         """Counting on, one word written, the next spoken, in one voice."""
-        start, voice = self.rng.randint(0, 12), self.rng.choice(voices.REPLY)
-        words = sentences.NUMBERS[start : start + self.rng.randint(4, 8)]
+        start, voice = self.rng.randint(0, 12), self.rng.choice(lexicon.REPLY)
+        words = lexicon.NUMBERS[start : start + self.rng.randint(4, 8)]
         parts = [word if i % 2 == 0 else self.answer(word, voice) for i, word in enumerate(words)]
         return [["document", *parts]]
 
@@ -153,7 +153,7 @@ class World:
 def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, set]:
     """Facts that training never sees: sums and countings."""
     rng = random.Random(seed)
-    return set(rng.sample(sentences.SUMS, n_sums)), set(rng.sample(sentences.COUNTS, n_counts))
+    return set(rng.sample(lexicon.SUMS, n_sums)), set(rng.sample(lexicon.COUNTS, n_counts))
 
 
 def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
@@ -170,21 +170,21 @@ def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
     return made
 
 
-def draw(
+def draw_records(
     seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
 ) -> tuple[list[dict], dict]:
     """All records of all splits. Returns (utterances, {split: records})."""
     held_sums, held_counts = hold_out(seed)
     seen = {
-        "sums": tuple(s for s in sentences.SUMS if s not in held_sums),
-        "counts": tuple(c for c in sentences.COUNTS if c not in held_counts),
+        "sums": tuple(s for s in lexicon.SUMS if s not in held_sums),
+        "counts": tuple(c for c in lexicon.COUNTS if c not in held_counts),
     }
     held = {"sums": tuple(sorted(held_sums)), "counts": tuple(sorted(held_counts))}
     settings = {
-        "train": (voices.USER, seen, train_sizes),
-        "renditions": (voices.USER, seen, test_sizes),
-        "voices": (voices.UNSEEN, seen, test_sizes),
-        "facts": (voices.USER, held, {"qa": test_sizes["qa"]}),
+        "train": (lexicon.USER, seen, train_sizes),
+        "renditions": (lexicon.USER, seen, test_sizes),
+        "voices": (lexicon.UNSEEN, seen, test_sizes),
+        "facts": (lexicon.USER, held, {"qa": test_sizes["qa"]}),
     }
     utterances, splits = [], {}
     for number, (name, (users, facts, sizes)) in enumerate(settings.items()):
@@ -212,7 +212,7 @@ def build(
     """Draw, synthesise, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    utterances, splits = draw(seed, train_sizes, test_sizes)
+    utterances, splits = draw_records(seed, train_sizes, test_sizes)
     waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
     codes = codec.encode_many(waves)
     texts = [u["text"] for u in utterances] + [

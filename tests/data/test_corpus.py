@@ -15,7 +15,7 @@ from minittt.codec import Codec, CodecConfig
 from minittt.data.corpus import load_corpus, save_corpus
 from minittt.data.vocabulary import Vocabulary, train_tokeniser
 from minittt.errors import MinitttError
-from minittt.world import sentences, spoken_world, voices
+from minittt.world import lexicon, spoken_world
 from minittt.world.recordings import import_recordings, split_rows
 
 TINY = {"qa": 6, "asr": 3, "tts": 3, "caption": 4, "chat": 3, "document": 2}
@@ -35,16 +35,16 @@ def codec():
 
 
 def test_no_two_roles_share_a_voice():
-    sets = (voices.USER, voices.UNSEEN, voices.REPLY, voices.REFEREE)
+    sets = (lexicon.USER, lexicon.UNSEEN, lexicon.REPLY, lexicon.REFEREE)
     assert sum(map(len, sets)) == len(set().union(*sets))
-    assert len(voices.REPLY) == 4
-    assert len(voices.USER) >= 20
+    assert len(lexicon.REPLY) == 4
+    assert len(lexicon.USER) >= 20
 
 
 def test_a_drawn_world_keeps_its_promises():
-    utterances, splits = spoken_world.draw(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
+    utterances, splits = spoken_world.draw_records(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
     held_sums, held_counts = spoken_world.hold_out(0)
-    held = {sentences.question(*s) for s in held_sums} | {sentences.count_request(*c) for c in held_counts}
+    held = {lexicon.question(*s) for s in held_sums} | {lexicon.count_request(*c) for c in held_counts}
 
     def asked(split):
         return [u for r in splits[split] for role, *parts in r["messages"] if role == "user" for u in parts]
@@ -53,7 +53,7 @@ def test_a_drawn_world_keeps_its_promises():
         spoken = {utterances[u]["text"] if isinstance(u, int) else u for u in asked(split)}
         assert not spoken & held
     assert {utterances[u]["voice"] for u in asked("voices") if isinstance(u, int)} <= {
-        *voices.UNSEEN,
+        *lexicon.UNSEEN,
         *spoken_world.synthesis.SOUNDS,
     }
     facts = {utterances[u]["text"] for u in asked("facts")}
@@ -66,7 +66,7 @@ def test_a_drawn_world_keeps_its_promises():
         for u in parts
         if isinstance(u, int)
     ]
-    assert {utterances[u]["voice"] for u in replies} == set(voices.REPLY)
+    assert {utterances[u]["voice"] for u in replies} == set(lexicon.REPLY)
     for record in splits["train"]:  # one reply, one voice
         said = {
             utterances[u]["voice"]
@@ -81,7 +81,7 @@ def test_a_drawn_world_keeps_its_promises():
 
 
 def test_training_alone_hears_disguised_voices():
-    utterances, splits = spoken_world.draw(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
+    utterances, splits = spoken_world.draw_records(0, {k: 40 for k in TINY}, {k: 20 for k in TINY})
 
     def disguised(split: str, role: str) -> list[bool]:
         parts = [
@@ -115,12 +115,12 @@ def test_a_disguise_moves_all_frequencies_by_one_factor_and_bends_the_spectrum(s
 
 
 def test_equations_are_true():
-    number = {word: i for i, word in enumerate(sentences.NUMBERS)}
-    for a, operator, b in sentences.SUMS:
-        left, _, right = sentences.equation(a, operator, b).partition(" equals ")
+    number = {word: i for i, word in enumerate(lexicon.NUMBERS)}
+    for a, operator, b in lexicon.SUMS:
+        left, _, right = lexicon.equation(a, operator, b).partition(" equals ")
         x, _, y = left.split()
         assert number[right] == (number[x] + number[y] if operator == "plus" else number[x] - number[y])
-    assert sentences.count_reply(3, 9) == ["three four five", "six seven eight", "nine"]
+    assert lexicon.count_reply(3, 9) == ["three four five", "six seven eight", "nine"]
 
 
 def test_a_built_corpus_reads_back(tmp_path, codec):

@@ -19,8 +19,8 @@ from minittt.errors import MinitttError
 from minittt.evaluation import referee as module
 from minittt.evaluation import referee_sounds, referee_training
 from minittt.evaluation.referee import Referee, RefereeConfig, TwoWayGRU, collapse, loud_windows, mel_filters
-from minittt.world.sentences import WORDS
-from minittt.world.voices import REFEREE, REPLY, UNSEEN, USER
+from minittt.world import lexicon
+from minittt.world.lexicon import REFEREE, REPLY, UNSEEN, USER, WORDS
 
 SHIPPED = Path(__file__).parents[2] / "data_samples"
 SMALL = RefereeConfig(width=16, voice_width=16)
@@ -268,7 +268,7 @@ def test_law_17_training_is_repeatable_and_logged(tmp_path, monkeypatch):
 @pytest.mark.parametrize("voices", [UNSEEN, REPLY], ids=["unseen", "reply"])
 def test_law_18_shipped_referee_hears_voices_it_never_heard(shipped, sounds, voices):
     rng = np.random.default_rng(7)
-    texts = [sounds.draw_sentence(rng) for _ in range(70)]
+    texts = [lexicon.draw_sentence(rng) for _ in range(70)]
     waves = [sounds.say(t, voices[i % len(voices)], int(rng.integers(150, 201))) for i, t in enumerate(texts)]
     assert jiwer.wer(texts, shipped.transcribe(waves)) < 0.03
 

@@ -22,8 +22,8 @@ MUTANTS = [
     Mutant(law=14, old="rng.uniform(0.3, 0.9)", new="0.5"),
     Mutant(
         law=14,
-        old="Sequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])",
-        new="Sequence(sequence.ids[:cut] + sequence.ids[stop:], sequence.kinds[:cut] + sequence.kinds[stop:])",
+        old="TokenSequence(sequence.ids[:cut], sequence.kinds[:cut], sequence.targets[:cut])",
+        new="TokenSequence(sequence.ids[:cut] + sequence.ids[stop:], sequence.kinds[:cut] + sequence.kinds[stop:])",
     ),
     # text denoised too
     Mutant(law=15, old="reply += [end] * filler(len(reply), block, first)", new="pass"),

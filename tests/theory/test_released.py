@@ -22,8 +22,8 @@ from minittt.decoding import Settings, TokenClasses, collect, generate
 from minittt.errors import MinitttError
 from minittt.theory.released import (
     Draws,
-    Noise,
     ReleasedIds,
+    ReleasedNoise,
     ReleasedSettings,
     generate_released,
     load_qwen2,
@@ -67,7 +67,7 @@ def batch_of(batch: str) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def noise_of(batch: str, part: str) -> Noise:
+def noise_of(batch: str, part: str) -> ReleasedNoise:
     ids, real = batch_of(batch)
     draws = Draws(*(recorded(f"{batch}_{part}_{name}") for name in Draws._fields))
     ratio = recorded(f"{batch}_{part}_prefix_ratio").item()
@@ -195,7 +195,7 @@ def test_law_13_losses_are_their_two_sums(batch, seed):
         for i in range(L):
             if masked[b, i] and labels[b, i] != -100:
                 diffusion += cost[b, i, labels[b, i]].item() / p[b].item() / lengths[b].item() / B
-    noise = Noise(masked, ids, p, lengths)
+    noise = ReleasedNoise(masked, ids, p, lengths)
     assert released_ar_loss(logits, labels, 307).item() == pytest.approx(ar, rel=1e-12)
     assert released_diffusion_loss(logits, labels, noise).item() == pytest.approx(diffusion, rel=1e-12)
 

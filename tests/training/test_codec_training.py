@@ -26,7 +26,7 @@ from minittt.training.codec_training import (
     start_codebooks,
     train_codec,
 )
-from minittt.world import synthesis, voices
+from minittt.world import lexicon, synthesis
 
 SEEDS = st.integers(0, 2**31 - 1)
 TINY = CodecConfig(ratios=(8, 5), n_filters=4, dimension=8, lstm_layers=0, n_codebooks=2, codebook_size=16)
@@ -256,10 +256,10 @@ def test_the_corpus_holds_training_voices_and_sounds_but_no_others():
     with patch.object(synthesis, "say", say):
         pairs = draw_corpus(300, seed=3)
     heard = {voice for voice, _, _ in spoken}
-    assert heard <= set(voices.USER) | set(voices.REPLY)
-    assert set(voices.REPLY) <= heard
-    assert not heard & (set(voices.UNSEEN) | set(voices.REFEREE))
-    replies = sum(voice in voices.REPLY for voice, _, _ in spoken) / len(spoken)
+    assert heard <= set(lexicon.USER) | set(lexicon.REPLY)
+    assert set(lexicon.REPLY) <= heard
+    assert not heard & (set(lexicon.UNSEEN) | set(lexicon.REFEREE))
+    replies = sum(voice in lexicon.REPLY for voice, _, _ in spoken) / len(spoken)
     assert 0.25 < replies < 0.45
     assert 10 < 300 - len(spoken) < 55
     assert all(120 <= rate <= 230 and 30 <= pitch <= 75 for _, rate, pitch in spoken)

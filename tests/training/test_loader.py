@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.attention import SOURCE, TARGET, TEXT, assign_groups
-from minittt.data.conversation import Sequence, render
+from minittt.data.conversation import TokenSequence, render
 from minittt.errors import MinitttError
 from minittt.objective import Preset, preset
 from minittt.training.loader import Loader, length, mishear, split
@@ -95,7 +95,7 @@ def test_mishearing_touches_only_codes_that_are_listened_to(seed, most):
         for before, after, kind in zip(clean.ids, noisy.ids, clean.kinds, strict=True):
             assert before == after or (kind == SOURCE and before != v.eoa and v.first_code <= after < v.eoa)
     rng, n = random.Random(seed), 400
-    sequence = Sequence([v.first_code] * n, [SOURCE] * n, [False] * n)
+    sequence = TokenSequence([v.first_code] * n, [SOURCE] * n, [False] * n)
     changed = [
         sum(i != v.first_code for i in mishear(sequence, corpus, most, rng).ids) / n for _ in range(60)
     ]

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from minittt.app.plotting import COLOURS, house_style, legend
 from minittt.attention import TARGET, TEXT
-from minittt.data.conversation import Sequence
+from minittt.data.conversation import TokenSequence
 from minittt.diffusion import independent_masks, random_k_subset
 from minittt.strategies import (
     denoise_replies,
@@ -27,9 +27,9 @@ REPLY = "USER two plus three ? ASSISTANT two plus [10 makes five [13 done [6 END
 CONTROL = ("USER", "ASSISTANT", "OPEN", "EOA", "END")
 
 
-def spell(words: list[str]) -> tuple[list[str], Sequence]:
-    """Names and a Sequence of a record; "[10" is OPEN, ten codes and EOA. An id is a place in the sequence."""
-    names, sequence = [], Sequence()
+def spell(words: list[str]) -> tuple[list[str], TokenSequence]:
+    """Names and a TokenSequence of a record; "[10" is OPEN, ten codes and EOA. An id is a place in the sequence."""
+    names, sequence = [], TokenSequence()
     for word in words:
         span = word.startswith("[")
         parts = ["OPEN", *[""] * int(word[1:]), "EOA"] if span else [word]
@@ -86,7 +86,7 @@ def draw_figure(path: Path, rows: list[tuple]) -> None:
         figure.savefig(path, dpi=100)
 
 
-def noised(sequence: Sequence, segments: torch.Tensor, generator: torch.Generator) -> tuple[set, set]:
+def noised(sequence: TokenSequence, segments: torch.Tensor, generator: torch.Generator) -> tuple[set, set]:
     """Places masked in a single stream, and places with a loss: text targets and what is masked."""
     masked = independent_masks(segments, generator, 0.2)[0][0].nonzero().flatten().tolist()
     return set(masked), set(masked) | {i for i, said in enumerate(sequence.targets) if said}

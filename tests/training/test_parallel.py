@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from minittt.data.batches import Batch
 from minittt.objective import Noise, unified_loss
-from minittt.training.distributed import like, whole
+from minittt.training.parallel import full_tensor, shard_like
 from minittt.training.trainer import Trainer, TrainingSettings
 from tests.toy import toy_corpus
 
@@ -35,7 +35,7 @@ def joined(parts, pad):
 
 
 def gradients(model):
-    return {n: whole(p.grad).clone() for n, p in model.named_parameters()}
+    return {n: full_tensor(p.grad).clone() for n, p in model.named_parameters()}
 
 
 def of_one_batch(trainer, step):
@@ -84,12 +84,15 @@ def _process(rank, folder):
         found[f"gradients {shard}"] = gradients(trainer.model)
         trainer._one_step()
         trainer._save()
-        found[f"weights {shard}"] = {n: whole(p.detach()) for n, p in trainer.model.named_parameters()}
+        found[f"weights {shard}"] = {n: full_tensor(p.detach()) for n, p in trainer.model.named_parameters()}
         if shard:
             for parameter in trainer.model.parameters():
-                assert torch.equal(like(whole(parameter.detach()), parameter).full_tensor(), whole(parameter))
+                assert torch.equal(
+                    shard_like(full_tensor(parameter.detach()), parameter).full_tensor(),
+                    full_tensor(parameter),
+                )
             resumed = Trainer(toy_corpus(1), f"{folder}/{shard}", s, resume=True)
-            found["resumed"] = {n: whole(p.detach()) for n, p in resumed.model.named_parameters()}
+            found["resumed"] = {n: full_tensor(p.detach()) for n, p in resumed.model.named_parameters()}
     found["ids"] = [trainer.accumulator.draw(5, 2 * rank + i).batch.ids for i in range(2)]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

@@ -1,13 +1,18 @@
-"""Several processes, one run: each computes its parts of a step, and their gradients are summed.
+"""One step of training in several parts, by one process or by many: the gradient is that of the whole step.
 
-torchrun starts the processes and says in the environment who is who (`join`). DDP keeps a whole model in each of them,
-FSDP2 a share of every weight. Both average gradients over processes; losses are made so that the average is the sum that
-one process would have computed.
+torchrun starts the processes and says in the environment who is who (`join_processes`). DDP keeps a whole model in each of
+them, FSDP2 a shard of every weight; both average gradients over processes, and losses are scaled so that the average is the
+sum that one process would have computed.
+
+A mean of means would weigh a token by how few others its part has. So all noise of a step is drawn first, then its text
+targets and audio slots are counted over all parts of all processes, and every part is normalised by these counts.
 """
 
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -18,7 +23,10 @@ from minittt.data.batches import Batch
 from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.model import Transformer
-from minittt.objective import Noise, Preset, unified_loss
+from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
+from minittt.training.loader import Loader, seed_of
+
+# ---- processes
 
 
 def best_device() -> torch.device:
@@ -48,7 +56,7 @@ class World:
             dist.barrier()
 
 
-def join() -> World:
+def join_processes() -> World:
     """The world that torchrun started this process into, or a world of one."""
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
@@ -61,7 +69,7 @@ def join() -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def leave() -> None:
+def leave_processes() -> None:
     """Close what `join` opened."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -90,7 +98,7 @@ class Worker(nn.Module):
         return loss.total, loss.text_sum, loss.audio_sum
 
 
-def share_out(worker: Worker, shard: bool) -> nn.Module:
+def wrap_for_processes(worker: Worker, shard: bool) -> nn.Module:
     """What to call in a training step instead of `worker`: DDP around it, or itself with its weights sharded."""
     world = worker.world
     if world.size == 1:
@@ -110,18 +118,18 @@ def share_out(worker: Worker, shard: bool) -> nn.Module:
     return fully_shard(worker, mesh=mesh)  # all that no layer owns: embeddings and the last norm
 
 
-def passing(module: nn.Module, last: bool) -> AbstractContextManager:
+def gradient_sync(module: nn.Module, last: bool) -> AbstractContextManager:
     """The context of one pass: DDP sums gradients over processes once a step, after the last part."""
     wait = isinstance(module, DistributedDataParallel) and not last
     return module.no_sync() if wait else nullcontext()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A sharded tensor put together (all processes must ask), any other as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor sharded as `parameter` is, if it is."""
     tensor = tensor.to(parameter.device)
     if not hasattr(parameter, "device_mesh"):
@@ -129,3 +137,68 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+
+
+# ---- parts of a step
+
+
+class Counts(NamedTuple):
+    """Of a part or a step: text targets, maskable audio slots, records, tokens."""
+
+    text: float
+    audio: float
+    records: float
+    tokens: float
+
+
+class MicroBatch(NamedTuple):
+    """What one pass computes: its rows, their noise, and how much there is in them."""
+
+    batch: Batch
+    noise: Noise
+    counts: Counts
+
+
+@dataclass
+class Accumulator:
+    """This process's parts of every step. `shared` is what calls `worker`, itself or DDP around it."""
+
+    worker: Worker
+    shared: nn.Module
+    loader: Loader
+    passes: int = 1  # a step, by this process
+    half: bool = False  # autocast to bfloat16
+
+    def add_gradient(self, step: int) -> tuple[float, float, Counts]:
+        """Add a step's gradient to the parameters'. Returns the step's text sum and audio sum, nats, and its counts."""
+        world = self.worker.world
+        parts = [self.draw(step, world.rank * self.passes + i) for i in range(self.passes)]
+        counts = Counts(*world.sum([sum(column) for column in zip(*(p.counts for p in parts), strict=True)]))
+        text = audio = 0.0
+        for i, part in enumerate(parts):
+            with gradient_sync(self.shared, last=i == len(parts) - 1):
+                text_sum, audio_sum = self._pass(part, counts)
+            text, audio = text + text_sum.item(), audio + audio_sum.item()
+        return *world.sum([text, audio]), counts
+
+    def draw(self, step: int, part: int) -> MicroBatch:
+        """The batch and the noise of one part. BANOM's coin, one a batch, is tossed for each part."""
+        worker, p = self.worker, self.worker.p
+        batch = self.loader.batch(step, part, worker.world.size * self.passes).to(worker.world.device)
+        seed = random.Random(seed_of(self.loader.seed, "noise", step, part)).getrandbits(63)
+        dtype = torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
+        noise = draw_noise(batch, p, torch.Generator().manual_seed(seed), dtype)
+        counted = (*targets(batch, noise, worker.vocabulary, p), batch.kinds >= 0)
+        n_text, n_audio, n_tokens = (int(where.sum()) for where in counted)
+        records = int((batch.documents.amax(1) + 1).sum())  # documents of a row count up from 0
+        return MicroBatch(batch, noise, Counts(n_text, n_audio, records, n_tokens))
+
+    def _pass(self, part: MicroBatch, step: Counts) -> tuple[Tensor, Tensor]:
+        """Forward and backward of one part. Means over records are weighed by its share of the step's records."""
+        world, by_token = self.worker.world, self.worker.p.normalise == "token"
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=self.half):
+            counts = (step.text, step.audio) if by_token else None
+            total, text_sum, audio_sum = self.shared(part.batch, part.noise, counts)
+        share = 1.0 if by_token else part.counts.records / step.records
+        (total * (share * world.size)).backward()  # DDP and FSDP2 divide by the number of processes
+        return text_sum, audio_sum
