@@ -1,6 +1,6 @@
 """Sequences to batches: several documents share a row, blind to each other, so that almost no slot is wasted.
 
-For the two-stream objective each document is laid down twice: its clean stream C, then its noisy stream N, a copy of the
+For the two-stream objective each document is laid out twice: its clean stream C, then its noisy stream N, a copy of the
 target audio that keeps the positions of its clean twins. N is still clean here; the objective corrupts it.
 """
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from minittt.attention import PAD_KIND, TARGET, assign_groups
 from minittt.data.conversation import TokenSequence
 from minittt.errors import MinitttError
+
+NOISY, TEXT_TARGETS = 4, 5  # rows of a laid-out document; see `lay_out`
 
 
 @dataclass
@@ -40,17 +42,22 @@ def lay_out(
     sequence: TokenSequence, block_size: int | None, first_block: int | None = None, two_streams: bool = True
 ) -> Tensor:
     """One document as columns (6, n): ids, kinds, groups, positions, noisy, text_targets (Batch without documents)."""
-    ids, kinds = torch.tensor(sequence.ids), torch.tensor(sequence.kinds)
-    groups = assign_groups(kinds, block_size, first_block)
-    zeros = torch.zeros_like(ids)
-    clean = torch.stack(
-        [ids, kinds, groups, torch.arange(len(ids)), zeros, torch.tensor(sequence.targets).long()]
-    )
+    # 1. The clean stream: every token once.
+    ids = torch.tensor(sequence.ids)  # (L,)
+    kinds = torch.tensor(sequence.kinds)  # (L,)
+    groups = assign_groups(kinds, block_size, first_block)  # (L,)
+    positions = torch.arange(len(ids))  # (L,)
+    noisy = torch.zeros_like(ids)  # (L,)
+    text_targets = torch.tensor(sequence.targets).long()  # (L,)
+    clean = torch.stack([ids, kinds, groups, positions, noisy, text_targets])  # (6, L)
     if not two_streams:
         return clean
-    twin = clean[:, kinds == TARGET].clone()
-    twin[4], twin[5] = 1, 0
-    return torch.cat([clean, twin], dim=1)
+    # 2. The noisy stream: target audio once more, with the groups and positions of its clean twins.
+    twin = clean[:, kinds == TARGET].clone()  # (6, A)
+    twin[NOISY] = 1
+    twin[TEXT_TARGETS] = 0
+    # 3. One after the other.
+    return torch.cat([clean, twin], dim=1)  # (6, L + A)
 
 
 def pack(documents: list[Tensor], row_length: int, pad: int) -> Batch:
@@ -83,7 +90,8 @@ def _join(rows: list[list[Tensor]], length: int, pad: int) -> Batch:
         start = 0
         for number, document in enumerate(row):
             stop = start + document.shape[1]
-            packed[i, :6, start:stop], packed[i, 6, start:stop] = document, number
+            packed[i, :6, start:stop] = document
+            packed[i, 6, start:stop] = number
             start = stop
     ids, kinds, groups, positions, noisy, targets, numbers = packed.unbind(1)
     return Batch(ids, kinds, groups, numbers, positions, noisy.bool(), targets.bool())

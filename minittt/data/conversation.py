@@ -4,8 +4,8 @@
     BOS text OPEN codes EOA text ... END                         a document has no roles and is all target
 
 What the model is to say (assistant turns and documents) is target: its text is learned as next tokens, its audio by
-denoising. What it is told is not. A target span is filled up to whole blocks with EOA, so that its length is no secret
-of the layout: a block that ends early says so by its tokens (the filler is this project's choice, not the paper's).
+denoising. What it is told is not. A target span is filled up to whole blocks with EOA, so that the layout does not give its
+length away: a block that ends early says so by its tokens (the filler is this project's choice, not the paper's).
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,9 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
     if block_size is None:
         return 0
     first = first_block or block_size
-    return first - length if length <= first else -(length - first) % block_size
+    if length <= first:
+        return first - length
+    return -(length - first) % block_size
 
 
 def render(
@@ -49,7 +51,8 @@ def render(
 
     block_size None: target spans are not filled (the paper's full span).
     """
-    vocabulary, sequence = corpus.vocabulary, TokenSequence()
+    vocabulary = corpus.vocabulary
+    sequence = TokenSequence()
     sequence.add([vocabulary.bos], TEXT, False)
     messages = record["messages"]
     for number, (role, *parts) in enumerate(messages):
@@ -61,15 +64,11 @@ def render(
         for part in parts:
             if isinstance(part, str):
                 sequence.add(corpus.tokeniser.encode(part), TEXT, target)
-            else:
-                add_span(
-                    sequence,
-                    vocabulary,
-                    part if isinstance(part, list) else corpus.audio(part),
-                    target,
-                    block_size,
-                    first_block,
-                )
+                continue
+            codes = part  # of a recording that is in no corpus
+            if not isinstance(part, list):
+                codes = corpus.audio(part)
+            add_span(sequence, vocabulary, codes, target, block_size, first_block)
         if target:
             sequence.add([vocabulary.end], TEXT, True)
     return sequence
@@ -81,13 +80,15 @@ def add_span(
     """Append OPEN codes EOA; a target span also gets its filler. codes (n,) count from 0."""
     ids = [vocabulary.first_code + int(code) for code in codes] + [vocabulary.eoa]
     sequence.add([vocabulary.open], TEXT, target)
+    kind = SOURCE
     if target:
+        kind = TARGET
         ids += [vocabulary.eoa] * filler(len(ids), block_size, first_block)
-    sequence.add(ids, TARGET if target else SOURCE, target)
+    sequence.add(ids, kind, target)
 
 
 def reply_text(record: dict) -> str:
-    """The text of the last assistant turn, its chunks joined by blanks."""
+    """The text of the last assistant turn, its chunks joined by spaces."""
     role, *parts = record["messages"][-1]
     if role not in ("assistant", "document"):
         raise MinitttError("the record does not end with a reply")

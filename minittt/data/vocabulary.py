@@ -67,15 +67,23 @@ class Vocabulary:
 
     def classes(self) -> TokenClasses:
         """What the decoder must know of the id line."""
-        text, audio = torch.zeros(self.size, dtype=torch.bool), torch.zeros(self.size, dtype=torch.bool)
-        text[self.text_choices()], audio[self.audio_choices()] = True, True
+        text = torch.zeros(self.size, dtype=torch.bool)
+        text[self.text_choices()] = True
+        audio = torch.zeros(self.size, dtype=torch.bool)
+        audio[self.audio_choices()] = True
         return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad)
 
     def name(self, token: int) -> str:
         """A short name for one id that is not a text piece: 'OPEN', '#17' (an audio code), 'EOA', 'MASK'."""
+        if token < self.text_size:
+            return f"text {token}"
         if token < self.first_code:
-            return CONTROL[token - self.text_size] if token >= self.text_size else f"text {token}"
-        return {self.eoa: "EOA", self.mask: "MASK"}.get(token, f"#{token - self.first_code}")
+            return CONTROL[token - self.text_size]
+        if token == self.eoa:
+            return "EOA"
+        if token == self.mask:
+            return "MASK"
+        return f"#{token - self.first_code}"
 
 
 class TextTokeniser:

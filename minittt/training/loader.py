@@ -34,8 +34,13 @@ class Loader:
         split: bool = False,
         source_noise: float = 0.0,
     ) -> None:
-        self.corpus, self.p, self.seed, self.per_step, self.row_length = corpus, p, seed, per_step, row_length
-        self.split, self.source_noise = split, source_noise
+        self.corpus = corpus
+        self.p = p
+        self.seed = seed
+        self.per_step = per_step
+        self.row_length = row_length
+        self.split = split
+        self.source_noise = source_noise
         if split and p.denoise_text:
             raise MinitttError(
                 "replies whose text is denoised cannot be split: use longer rows, without split"
@@ -48,7 +53,8 @@ class Loader:
     def _fits(self, record: dict) -> bool:
         """Whether a row is long enough, whatever block sizes will be drawn."""
         for block in self.p.block_sizes:
-            for first in (None, *(size for size in self.p.block_sizes if block and size and size < block)):
+            smaller = [size for size in self.p.block_sizes if block and size and size < block]
+            for first in (None, *smaller):
                 sequence = render(record, self.corpus, block, first)
                 if self.p.denoise_text:  # text takes a slot in each stream, then
                     sequence = denoise_replies(sequence, block, first)
@@ -58,17 +64,22 @@ class Loader:
         return True
 
     def _pieces(self, sequence: TokenSequence) -> list[TokenSequence]:
-        return split(sequence, self.row_length, self.p.two_streams) if self.split else [sequence]
+        if not self.split:
+            return [sequence]
+        return split(sequence, self.row_length, self.p.two_streams)
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         """Part `part` of `parts` of a step's batch: its share of the step's records, its own draw of block sizes."""
         rng = random.Random(seed_of(self.seed, "batch", step, part))
-        begin, end = (step * self.per_step + self.per_step * j // parts for j in (part, part + 1))
+        first_record = step * self.per_step
+        begin = first_record + self.per_step * part // parts
+        end = first_record + self.per_step * (part + 1) // parts
         documents = []
         for i in range(begin, end):
             epoch, at = divmod(i, len(self.records))
+            record = self.records[self._order(epoch)[at]]
             block, first = draw_blocks(self.p, rng)
-            sequence = render(self.records[self._order(epoch)[at]], self.corpus, block, first)
+            sequence = render(record, self.corpus, block, first)
             if self.source_noise:
                 sequence = mishear(sequence, self.corpus, self.source_noise, rng)
             documents += [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
@@ -87,24 +98,34 @@ def mishear(sequence: TokenSequence, corpus: Corpus, most: float, rng: random.Ra
 
     A voice never heard gives codes never heard: a talker that leans on no single code is less lost there.
     """
-    vocabulary, share = corpus.vocabulary, rng.uniform(0, most)
-    ids = [
-        rng.randrange(vocabulary.first_code, vocabulary.eoa)
-        if kind == SOURCE and token != vocabulary.eoa and rng.random() < share
-        else token
-        for token, kind in zip(sequence.ids, sequence.kinds, strict=True)
-    ]
+    vocabulary = corpus.vocabulary
+    share = rng.uniform(0, most)
+    ids = []
+    for token, kind in zip(sequence.ids, sequence.kinds, strict=True):
+        is_code_heard = kind == SOURCE and token != vocabulary.eoa
+        if is_code_heard and rng.random() < share:
+            token = rng.randrange(vocabulary.first_code, vocabulary.eoa)
+        ids.append(token)
     return TokenSequence(ids, sequence.kinds, sequence.targets)
 
 
 def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
     """The name of one stream of random numbers. A step of one part draws what the first of several would."""
-    return f"{seed} {what} {step}" + (f" part {part}" if part else "")
+    name = f"{seed} {what} {step}"
+    if part:
+        name += f" part {part}"
+    return name
 
 
 def length(sequence: TokenSequence, two_streams: bool) -> int:
-    """Slots that a sequence takes in a row: with two streams, target audio is laid down twice."""
-    return len(sequence.kinds) + two_streams * sequence.kinds.count(TARGET)
+    """Slots that a sequence takes in a row: with two streams, target audio is laid out twice."""
+    return _slots(sequence.kinds, two_streams)
+
+
+def _slots(kinds: list[int], two_streams: bool) -> int:
+    if not two_streams:
+        return len(kinds)
+    return len(kinds) + kinds.count(TARGET)
 
 
 def split(sequence: TokenSequence, row_length: int, two_streams: bool) -> list[TokenSequence]:
@@ -115,15 +136,20 @@ def split(sequence: TokenSequence, row_length: int, two_streams: bool) -> list[T
     """
     if length(sequence, two_streams) <= row_length:
         return [sequence]
-    cuts = [i for i, kind in enumerate(sequence.kinds) if kind == TEXT] + [len(sequence.kinds)]
-    pieces, start, taken = [], 0, 0
+    cuts = [i for i, kind in enumerate(sequence.kinds) if kind == TEXT]
+    cuts.append(len(sequence.kinds))
+    pieces = []
+    start = 0
+    taken = 0  # slots of the piece that begins at `start`
     for here, after in zip(cuts, cuts[1:], strict=False):
-        unit = after - here + two_streams * sequence.kinds[here:after].count(TARGET)
+        unit = _slots(sequence.kinds[here:after], two_streams)
         if taken and taken + unit > row_length:
             pieces.append(_piece(sequence, start, here))
-            start, taken = here, 0
+            start = here
+            taken = 0
         taken += unit
-    return [*pieces, _piece(sequence, start, len(sequence.kinds))]
+    pieces.append(_piece(sequence, start, len(sequence.kinds)))
+    return pieces
 
 
 def _piece(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:

@@ -31,7 +31,7 @@ class World:
     """Draws records and remembers the utterances they need; synthesis and coding come later, all at once.
 
     `rng` decides everything. `users` are the voices that ask; `sums` and `counts` the facts that may be asked.
-    disguised: the share of questions whose voice is bent into one that nobody has, for training.
+    disguised: the share of questions whose voice is perturbed (`synthesis.disguise`), for training.
     """
 
     rng: random.Random
@@ -78,7 +78,11 @@ class World:
 
     def spoken(self, chunks: list[str], voice: str) -> list:
         """Text chunk, its speech, next chunk, ..."""
-        return [part for chunk in chunks for part in (chunk, self.answer(chunk, voice))]
+        parts = []
+        for chunk in chunks:
+            parts.append(chunk)
+            parts.append(self.answer(chunk, voice))
+        return parts
 
     def qa(self) -> list:
         """Speech in, text and speech out; one in ten has a second turn that asks to hear it again."""
@@ -96,12 +100,17 @@ class World:
     def asr(self) -> list:
         """Speech in, its words out."""
         question, chunks = self.exchange()
-        text = self.rng.choice([question, question, " ".join(chunks[:2]), self.words(2, 6)])
+        reply = " ".join(chunks[:2])
+        text = self.rng.choice([question, question, reply, self.words(2, 6)])
         return [["system", "transcribe"], ["user", self.ask(text)], ["assistant", text]]
 
     def tts(self) -> list:
         """Words in, speech in one of the four reply voices out."""
-        text = self.words(2, 5) if self.rng.random() < 0.7 else self.exchange()[1][0]
+        if self.rng.random() < 0.7:
+            text = self.words(2, 5)
+        else:
+            _, chunks = self.exchange()
+            text = chunks[0]
         voice = self.rng.choice(lexicon.REPLY)
         return [["system", "speak"], ["user", text], ["assistant", self.answer(text, voice)]]
 
@@ -111,16 +120,20 @@ class World:
             name = self.rng.choice(list(synthesis.SOUNDS))
             heard = self.utter("", name, sound=self.rng.getrandbits(31), vary=True)
             return [["system", "describe"], ["user", heard], ["assistant", name]]
-        low, fast = self.rng.random() < 0.5, self.rng.random() < 0.5
-        lows = lexicon.USER_LOW if self.users == lexicon.USER else lexicon.UNSEEN_LOW
-        highs = lexicon.USER_HIGH if self.users == lexicon.USER else lexicon.UNSEEN_HIGH
-        how = {
-            "rate": self.rng.randint(*((225, 250) if fast else (110, 130))),
-            "pitch": self.rng.randint(45, 55),
-        }
-        heard = self.utter(self.exchange()[0], self.rng.choice(lows if low else highs), vary=True, **how)
-        name = f"a {'low' if low else 'high'} {'fast' if fast else 'slow'} voice"
-        return [["system", "describe"], ["user", heard], ["assistant", name]]
+        low = self.rng.random() < 0.5
+        fast = self.rng.random() < 0.5
+        if self.users == lexicon.USER:
+            voices = lexicon.USER_LOW if low else lexicon.USER_HIGH
+        else:
+            voices = lexicon.UNSEEN_LOW if low else lexicon.UNSEEN_HIGH
+        slowest, fastest = (225, 250) if fast else (110, 130)  # words per minute
+        rate = self.rng.randint(slowest, fastest)
+        pitch = self.rng.randint(45, 55)
+        text, _ = self.exchange()
+        heard = self.utter(text, self.rng.choice(voices), vary=True, rate=rate, pitch=pitch)
+        height = "low" if low else "high"
+        speed = "fast" if fast else "slow"
+        return [["system", "describe"], ["user", heard], ["assistant", f"a {height} {speed} voice"]]
 
     def chat(self) -> list:
         """A typed question: answered in text alone, or (instruction "answer") in text and speech."""
@@ -134,18 +147,21 @@ class World:
 
     def document(self) -> list:
         """Counting on, one word written, the next spoken, in one voice."""
-        start, voice = self.rng.randint(0, 12), self.rng.choice(lexicon.REPLY)
+        start = self.rng.randint(0, 12)
+        voice = self.rng.choice(lexicon.REPLY)
         words = lexicon.NUMBERS[start : start + self.rng.randint(4, 8)]
-        parts = [word if i % 2 == 0 else self.answer(word, voice) for i, word in enumerate(words)]
+        parts = []
+        for i, word in enumerate(words):
+            is_written = i % 2 == 0
+            parts.append(word if is_written else self.answer(word, voice))
         return [["document", *parts]]
 
     def records(self, sizes: dict[str, int]) -> list[dict]:
         """`sizes[family]` records of each family, in random order."""
-        made = [
-            {"family": family, "messages": getattr(self, family)()}
-            for family, n in sizes.items()
-            for _ in range(n)
-        ]
+        made = []
+        for family, n in sizes.items():
+            draw = getattr(self, family)  # a family is a method of this class
+            made += [{"family": family, "messages": draw()} for _ in range(n)]
         self.rng.shuffle(made)
         return made
 
@@ -163,9 +179,12 @@ def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
     """
     made = []
     for record in records:
-        heard = record["messages"][1][1] if record["family"] in ("qa", "caption") else None
-        if heard is not None and utterances[heard]["text"]:
-            messages = [["system", "transcribe"], ["user", heard], ["assistant", utterances[heard]["text"]]]
+        if record["family"] not in ("qa", "caption"):
+            continue
+        _, (_, heard, *_), *_ = record["messages"]  # the first thing that the user says
+        text = utterances[heard]["text"]
+        if text:
+            messages = [["system", "transcribe"], ["user", heard], ["assistant", text]]
             made.append({"family": "asr", "messages": messages})
     return made
 

@@ -121,19 +121,25 @@ def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> np
 
 def vary(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A rendition as a cheap microphone hears it: gain between -6 and +2 dB, white noise 30 to 50 dB under the peak."""
-    noise = rng.normal(size=len(wave)) * 0.7 * 10 ** (-rng.uniform(30, 50) / 20)
-    return np.clip((wave + noise) * 10 ** (rng.uniform(-6, 2) / 20), -1, 1).astype(np.float32)
+    white = rng.normal(size=len(wave))
+    noise = white * 0.7 * _amplitude(-rng.uniform(30, 50))
+    gain = _amplitude(rng.uniform(-6, 2))
+    return np.clip((wave + noise) * gain, -1, 1).astype(np.float32)
+
+
+def _amplitude(decibels: float) -> float:
+    """A level in dB as a factor."""
+    return 10 ** (decibels / 20)
 
 
 def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A voice nobody has: formants and tempo moved by up to 10 %, the spectrum bent by up to 8 dB either way.
+    """A perturbed voice: formants and tempo moved by up to 10 %, the spectrum bent by up to 8 dB either way.
 
     Training on such renditions is what prepares for voices never heard.
     """
     factor = rng.uniform(0.9, 1.1)
-    wave = soxr.resample(
-        wave, SAMPLE_RATE, SAMPLE_RATE * factor
-    )  # played at the old rate: all frequencies / factor
+    # resampled, and then played at the old rate: all frequencies are divided by the factor
+    wave = soxr.resample(wave, SAMPLE_RATE, SAMPLE_RATE * factor)
     knots = rng.uniform(-8, 8, 5)  # dB, evenly spaced from 0 Hz to half the sample rate
     spectrum = np.fft.rfft(wave)
     gain = np.interp(np.linspace(0, 4, len(spectrum)), np.arange(5), knots)  # dB
@@ -156,24 +162,40 @@ def _seconds(duration: float) -> np.ndarray:
 
 def _beeps(rng: np.random.Generator, rising: bool) -> np.ndarray:
     """Three or four tones, each higher (or lower) than the last, with short gaps."""
-    pitches = 350 * 1.25 ** rng.uniform(0, 2) * rng.uniform(1.25, 1.5) ** np.arange(rng.integers(3, 5))
-    tone, gap = _seconds(rng.uniform(0.12, 0.2)), np.zeros(int(rng.uniform(0.03, 0.08) * SAMPLE_RATE))
-    parts = [_fade(np.sin(2 * np.pi * f * tone)) for f in (pitches if rising else pitches[::-1])]
-    return np.concatenate([piece for part in parts for piece in (part, gap)][:-1])
+    lowest = 350 * 1.25 ** rng.uniform(0, 2)  # Hz
+    interval = rng.uniform(1.25, 1.5)
+    pitches = lowest * interval ** np.arange(rng.integers(3, 5))
+    if not rising:
+        pitches = pitches[::-1]
+    time = _seconds(rng.uniform(0.12, 0.2))
+    gap = np.zeros(int(rng.uniform(0.03, 0.08) * SAMPLE_RATE))
+    parts = []
+    for pitch in pitches:
+        parts.append(_fade(np.sin(2 * np.pi * pitch * time)))
+        parts.append(gap)
+    return np.concatenate(parts[:-1])
 
 
 def _noise_bursts(rng: np.random.Generator) -> np.ndarray:
     parts = []
     for _ in range(rng.integers(2, 5)):
-        parts.append(_fade(0.5 * rng.normal(size=int(rng.uniform(0.08, 0.2) * SAMPLE_RATE))))
-        parts.append(np.zeros(int(rng.uniform(0.06, 0.15) * SAMPLE_RATE)))
+        n_burst = int(rng.uniform(0.08, 0.2) * SAMPLE_RATE)
+        parts.append(_fade(0.5 * rng.normal(size=n_burst)))
+        n_gap = int(rng.uniform(0.06, 0.15) * SAMPLE_RATE)
+        parts.append(np.zeros(n_gap))
     return np.concatenate(parts[:-1])
 
 
 def _hum(rng: np.random.Generator, low: bool) -> np.ndarray:
     """A steady tone with a few harmonics."""
-    f, time = rng.uniform(80, 140) if low else rng.uniform(500, 900), _seconds(rng.uniform(0.6, 1.2))
-    return _fade(sum(np.sin(2 * np.pi * f * k * time + rng.uniform(0, 6.3)) / k for k in (1, 2, 3)))
+    lowest, highest = (80, 140) if low else (500, 900)  # Hz
+    pitch = rng.uniform(lowest, highest)
+    time = _seconds(rng.uniform(0.6, 1.2))
+    wave = np.zeros(len(time))
+    for harmonic in (1, 2, 3):
+        phase = rng.uniform(0, 6.3)
+        wave += np.sin(2 * np.pi * pitch * harmonic * time + phase) / harmonic
+    return _fade(wave)
 
 
 SOUNDS = {

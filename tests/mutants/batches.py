@@ -15,12 +15,12 @@ MUTANTS = [
     Mutant(WHOLE, "room[row] -= n", "room[row] = row_length - n"),
     Mutant(WIDTH, "row_length - min(room)", "row_length"),
     # what a row says of its documents
-    Mutant(WHOLE, "packed[i, 6, start:stop] = document, number", "packed[i, 6, start:stop] = document, 0"),
+    Mutant(WHOLE, "packed[i, 6, start:stop] = number", "packed[i, 6, start:stop] = 0"),
     Mutant(WHOLE, "start = stop\n", "start = stop - 1\n"),
     Mutant(WIDTH, "[pad, PAD_KIND, -1, 0, 0, 0, -1]", "[pad, PAD_KIND, 0, 0, 0, 0, -1]"),  # padding as a key
     Mutant(WIDTH, "[pad, PAD_KIND, -1, 0, 0, 0, -1]", "[pad, PAD_KIND, -1, 0, 0, 1, -1]"),  # and as a target
     # the two streams
-    Mutant(TWIN, "twin[4], twin[5] = 1, 0", "twin[5] = 0"),
+    Mutant(TWIN, "twin[NOISY] = 1", "pass"),
     Mutant(TWIN, "clean[:, kinds == TARGET]", "clean[:, kinds >= 1]"),  # what is listened to, twice as well
     Mutant(TWIN, "torch.arange(len(ids))", "torch.arange(1, len(ids) + 1)"),
     Mutant(TWIN, "torch.tensor(sequence.targets).long()", "(kinds == 0).long()"),  # prompts are learned too

@@ -14,12 +14,14 @@ MUTANTS = [
     Mutant(LAYOUT, "[vocabulary.eoa] * filler(len(ids)", "[vocabulary.eoa] * filler(len(ids) - 1"),
     Mutant(LAYOUT, "filler(len(ids), block_size, first_block)", "filler(len(ids), block_size)"),
     Mutant(
-        LAYOUT, "    if target:\n        ids +=", "    if True:\n        ids +="
+        LAYOUT,
+        "    if target:\n        kind = TARGET\n",
+        "    if True:\n        kind = TARGET if target else SOURCE\n",
     ),  # of what is listened to
     # spans
     Mutant(TARGETS, "for code in codes] + [vocabulary.eoa]", "for code in codes]"),
     Mutant(LAYOUT, "vocabulary.first_code + int(code)", "vocabulary.first_code + int(code) + 1"),
-    Mutant(TARGETS, "TARGET if target else SOURCE", "TARGET"),
+    Mutant(TARGETS, "kind = SOURCE\n", "kind = TARGET\n"),
     # targets
     Mutant(TARGETS, "[target and kind == TEXT]", "[target]"),
     Mutant(

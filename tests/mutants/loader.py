@@ -3,14 +3,14 @@
 from tests.mutants.run import Mutant
 
 MUTANTS = [
-    Mutant(1, "self.per_step * j // parts for j", "(self.per_step // parts) * j for j"),
-    Mutant(1, "for j in (part, part + 1)", "for j in (0, part + 1)"),
-    Mutant(2, "if kind == TEXT] + [len", "] + [len"),
-    Mutant(2, "[False, *targets[1:]]", "targets"),
+    Mutant(1, "first_record + self.per_step * part // parts", "first_record + self.per_step // parts * part"),
+    Mutant(1, "begin = first_record + self.per_step * part // parts", "begin = first_record"),
     Mutant(
         2,
-        "unit = after - here + two_streams * sequence.kinds[here:after].count(TARGET)",
-        "unit = after - here",
+        "for i, kind in enumerate(sequence.kinds) if kind == TEXT]",
+        "for i, kind in enumerate(sequence.kinds)]",
     ),
-    Mutant(2, "start, taken = here, 0", "start, taken = here, unit"),
+    Mutant(2, "[False, *targets[1:]]", "targets"),
+    Mutant(2, "unit = _slots(sequence.kinds[here:after], two_streams)", "unit = after - here"),
+    Mutant(2, "            taken = 0\n", "            taken = unit\n"),
 ]

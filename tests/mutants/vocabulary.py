@@ -14,7 +14,7 @@ MUTANTS = [
     ),
     Mutant(IDS, "return self.mask + 1", "return self.mask"),
     Mutant(IDS, 'f"#{token - self.first_code}"', 'f"#{token - self.text_size}"'),
-    Mutant(IDS, "if token >= self.text_size else", "if token > self.text_size else"),
+    Mutant(IDS, "if token < self.text_size:", "if token <= self.text_size:"),
     # what a step may choose
     Mutant(CHOICES, "range(1, self.text_size)", "range(self.text_size)"),  # <unk> may be written
     Mutant(CHOICES, "self.open, self.end]", "self.end]"),
