@@ -82,9 +82,14 @@ class Worker(nn.Module):
         self, model: Transformer, vocabulary: Vocabulary, p: Preset, world: World, compiled: bool
     ) -> None:
         super().__init__()
-        self.model, self.vocabulary, self.p, self.world = model, vocabulary, p, world
-        # rows differ in number and length from step to step: without `dynamic` each new shape is compiled anew
-        self.hidden = torch.compile(model.hidden, dynamic=True) if compiled else model.hidden
+        self.model = model
+        self.vocabulary = vocabulary
+        self.p = p
+        self.world = world
+        self.hidden = model.hidden
+        if compiled:
+            # rows differ in number and length from step to step: without `dynamic` each new shape is compiled anew
+            self.hidden = torch.compile(model.hidden, dynamic=True)
 
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
         """As `Transformer.logits`."""
@@ -106,27 +111,29 @@ def wrap_for_processes(worker: Worker, shard: bool) -> nn.Module:
             raise MinitttError("there is one process only: start several with torchrun to shard over them")
         return worker
     if not shard:
-        return DistributedDataParallel(
-            worker, device_ids=[world.device] if world.device.type == "cuda" else None
-        )
+        device_ids = [world.device] if world.device.type == "cuda" else None
+        return DistributedDataParallel(worker, device_ids=device_ids)
     from torch.distributed.device_mesh import init_device_mesh  # slow to import, and rarely wanted
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(world.device.type, (world.size,))
     for layer in worker.model.layers:
         fully_shard(layer, mesh=mesh)
-    return fully_shard(worker, mesh=mesh)  # all that no layer owns: embeddings and the last norm
+    return fully_shard(worker, mesh=mesh)  # everything that no layer owns: embeddings and the last norm
 
 
 def gradient_sync(module: nn.Module, last: bool) -> AbstractContextManager:
     """The context of one pass: DDP sums gradients over processes once a step, after the last part."""
-    wait = isinstance(module, DistributedDataParallel) and not last
-    return module.no_sync() if wait else nullcontext()
+    if isinstance(module, DistributedDataParallel) and not last:
+        return module.no_sync()
+    return nullcontext()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """A sharded tensor put together (all processes must ask), any other as it is."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    if hasattr(tensor, "full_tensor"):
+        return tensor.full_tensor()
+    return tensor
 
 
 def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
@@ -172,33 +179,55 @@ class Accumulator:
     def add_gradient(self, step: int) -> tuple[float, float, Counts]:
         """Add a step's gradient to the parameters'. Returns the step's text sum and audio sum, nats, and its counts."""
         world = self.worker.world
+        # 1. Draw all parts of this process, batch and noise.
         parts = [self.draw(step, world.rank * self.passes + i) for i in range(self.passes)]
-        counts = Counts(*world.sum([sum(column) for column in zip(*(p.counts for p in parts), strict=True)]))
-        text = audio = 0.0
+        # 2. Count over all parts of all processes.
+        here = [sum(column) for column in zip(*(part.counts for part in parts), strict=True)]
+        counts = Counts(*world.sum(here))
+        # 3. Forward and backward of each part, normalised by the counts of the whole step.
+        text = 0.0
+        audio = 0.0
         for i, part in enumerate(parts):
             with gradient_sync(self.shared, last=i == len(parts) - 1):
-                text_sum, audio_sum = self._pass(part, counts)
-            text, audio = text + text_sum.item(), audio + audio_sum.item()
-        return *world.sum([text, audio]), counts
+                text_sum, audio_sum = self._forward_and_backward(part, counts)
+            text += text_sum.item()
+            audio += audio_sum.item()
+        # 4. The sums of all processes, for the log.
+        text, audio = world.sum([text, audio])
+        return text, audio, counts
 
     def draw(self, step: int, part: int) -> MicroBatch:
         """The batch and the noise of one part. BANOM's coin, one a batch, is tossed for each part."""
-        worker, p = self.worker, self.worker.p
-        batch = self.loader.batch(step, part, worker.world.size * self.passes).to(worker.world.device)
+        worker = self.worker
+        # 1. The rows.
+        parts = worker.world.size * self.passes
+        batch = self.loader.batch(step, part, parts).to(worker.world.device)
+        # 2. The noise, from a seed of its own.
         seed = random.Random(seed_of(self.loader.seed, "noise", step, part)).getrandbits(63)
+        generator = torch.Generator().manual_seed(seed)
         dtype = torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
-        noise = draw_noise(batch, p, torch.Generator().manual_seed(seed), dtype)
-        counted = (*targets(batch, noise, worker.vocabulary, p), batch.kinds >= 0)
-        n_text, n_audio, n_tokens = (int(where.sum()) for where in counted)
-        records = int((batch.documents.amax(1) + 1).sum())  # documents of a row count up from 0
-        return MicroBatch(batch, noise, Counts(n_text, n_audio, records, n_tokens))
+        noise = draw_noise(batch, worker.p, generator, dtype)
+        # 3. How much there is to average over.
+        in_text, in_audio = targets(batch, noise, worker.vocabulary, worker.p)  # (B, L), (B, L)
+        counts = Counts(
+            text=int(in_text.sum()),
+            audio=int(in_audio.sum()),
+            records=int((batch.documents.amax(1) + 1).sum()),  # documents of a row count up from 0
+            tokens=int((batch.kinds >= 0).sum()),
+        )
+        return MicroBatch(batch, noise, counts)
 
-    def _pass(self, part: MicroBatch, step: Counts) -> tuple[Tensor, Tensor]:
-        """Forward and backward of one part. Means over records are weighed by its share of the step's records."""
-        world, by_token = self.worker.world, self.worker.p.normalise == "token"
+    def _forward_and_backward(self, part: MicroBatch, step: Counts) -> tuple[Tensor, Tensor]:
+        """Text sum and audio sum of one part, (); its gradient is added up. `step` counts the whole step."""
+        world = self.worker.world
+        by_token = self.worker.p.normalise == "token"
+        counts = None
+        share = part.counts.records / step.records  # a mean over records is weighted by its share of them
+        if by_token:
+            counts = (step.text, step.audio)
+            share = 1.0
         with torch.autocast(world.device.type, torch.bfloat16, enabled=self.half):
-            counts = (step.text, step.audio) if by_token else None
             total, text_sum, audio_sum = self.shared(part.batch, part.noise, counts)
-        share = 1.0 if by_token else part.counts.records / step.records
-        (total * (share * world.size)).backward()  # DDP and FSDP2 divide by the number of processes
+        loss = total * (share * world.size)  # DDP and FSDP2 divide by the number of processes
+        loss.backward()
         return text_sum, audio_sum

@@ -31,13 +31,6 @@ from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
 from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
 
-PRECISIONS = {
-    "auto": None,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-}
-
 
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
@@ -66,11 +59,15 @@ class Trainer:
     """
 
     def __init__(self, corpus: Corpus, out: str | Path, s: TrainingSettings, resume: bool = False) -> None:
-        self.corpus, self.out, self.s, self.p = corpus, Path(out), s, preset(s.preset)
+        self.corpus = corpus
+        self.out = Path(out)
+        self.s = s
+        self.p = preset(s.preset)
         self.world = join_processes()
-        self.parts, self.step = self.world.size * s.accumulate, 0
+        self.parts = self.world.size * s.accumulate
+        self.step = 0
         if self.parts > s.records:
-            raise MinitttError(f"{s.records} records a step cannot be shared out in {self.parts} parts")
+            raise MinitttError(f"{s.records} records a step cannot be divided into {self.parts} parts")
         self.loader = self._loader("train", s.seed)
         self.out.mkdir(parents=True, exist_ok=True)
         self.held_out, self.questions = self._unseen()
@@ -102,44 +99,60 @@ class Trainer:
         return batches, questions(self.corpus.split("renditions"), self.s.samples)
 
     def _build(self) -> None:
-        s, vocabulary = self.s, self.corpus.vocabulary
+        s = self.s
+        vocabulary = self.corpus.vocabulary
         torch.manual_seed(s.seed)
         torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
+        # 1. The model, its code embeddings where the codec has its codes.
         sizes = {"max_length": max(512, s.row_length), **s.model}
         dtype = torch.float64 if s.precision == "float64" else torch.float32
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
         if self.corpus.codebooks is not None:
             place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
+        # 2. The loss, alone or in several processes, and what adds up its gradient.
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
-        half = PRECISIONS[s.precision] == torch.bfloat16
-        half |= s.precision == "auto" and bfloat16_is_fast(self.world.device)
         shared = wrap_for_processes(self.worker, s.shard)
-        self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, half)
-        rates = (s.learning_rate, s.muon_learning_rate)
-        self.optimiser = make_optimiser(self.model, s.optimiser, *rates, s.weight_decay, s.betas)
+        self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, self._in_bfloat16())
+        # 3. The optimiser.
+        self.optimiser = make_optimiser(
+            self.model, s.optimiser, s.learning_rate, s.muon_learning_rate, s.weight_decay, s.betas
+        )
+
+    def _in_bfloat16(self) -> bool:
+        """Whether forward and backward run under autocast to bfloat16."""
+        if self.s.precision == "auto":
+            return bfloat16_is_fast(self.world.device)
+        return self.s.precision == "bfloat16"
 
     def train(self, until: int | None = None) -> Talker:
         """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
         stop = min(until or self.s.steps, self.s.steps)
-        started, tokens, first = time.time(), 0, self.world.rank == 0
+        first = self.world.rank == 0
+        started = time.time()
+        tokens = 0
         bar = tqdm(
             total=stop, initial=self.step, desc=f"train {self.s.preset}", unit="step", disable=not first
         )
         while self.step < stop:
+            # 1. One step.
             line, n = self._one_step()
-            tokens, line["seconds"] = tokens + n, time.time() - started
+            tokens += n
+            line["seconds"] = time.time() - started
             line["tokens_per_s"] = tokens / line["seconds"]
             bar.set_postfix_str(
                 "{text:.3f} text, {audio:.3f} audio, {tokens_per_s:.0f} tokens/s".format(**line)
             )
             bar.update()
-            if self.step % self.s.evaluate_every == 0 or self.step == stop:
+            # 2. Now and then, losses on records that are held out, and a few replies.
+            is_last = self.step == stop
+            if is_last or self.step % self.s.evaluate_every == 0:
                 line |= self.evaluate()
                 if first:
                     tqdm.write(f"step {self.step}\n{line['sample']}")
+            # 3. The log first, then the checkpoint: resuming cuts the log back to the checkpoint's step.
             if first:
                 self._log(line)
-            if self.step % self.s.save_every == 0 or self.step == stop:
+            if is_last or self.step % self.s.save_every == 0:
                 self._save()
         bar.close()
         talker = self.talker()
@@ -149,24 +162,38 @@ class Trainer:
         return talker
 
     def _log(self, line: dict) -> None:
-        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
+        rounded = {}
+        for name, value in line.items():
+            rounded[name] = round(value, 5) if isinstance(value, float) else value
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(rounded) + "\n")
 
     def _one_step(self) -> tuple[dict, int]:
+        """One optimiser step. Returns its line of the log, and how many tokens it saw."""
         self.model.train()
-        self.optimiser.set_rate(rate_share(self.step, self.s))
+        # 1. The learning rates of this step.
+        share = rate_share(self.step, self.s)
+        self.optimiser.set_rate(share)
+        # 2. The gradient, over all parts and all processes.
         self.optimiser.zero_grad()
         text, audio, n = self.accumulator.add_gradient(self.step)
-        line = {"step": self.step + 1, "text": text / max(1, n.text), "audio": audio / max(1, n.audio)}
+        # 3. Clip it; the norm before clipping is logged.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
-        line["gradient_norm"] = full_tensor(norm).item()
+        line = {
+            "step": self.step + 1,
+            "text": text / max(1, n.text),
+            "audio": audio / max(1, n.audio),
+            "gradient_norm": full_tensor(norm).item(),
+        }
+        # 4. A loss that is not finite ends the run before it reaches the weights.
         wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
         if wrong:
+            what = " and ".join(wrong).replace("_", " ")
             raise MinitttError(
-                f"{' and '.join(wrong).replace('_', ' ')} not finite at step {self.step}: lower the learning rate, now "
-                f"{self.s.learning_rate * rate_share(self.step, self.s):.2g}; the newest checkpoint is from before"
+                f"{what} not finite at step {self.step}: lower the learning rate, now "
+                f"{self.s.learning_rate * share:.2g}; the newest checkpoint is from before"
             )
+        # 5. Move the weights.
         self.optimiser.step()
         self.step += 1
         return line, int(n.tokens)

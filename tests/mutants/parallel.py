@@ -4,12 +4,12 @@ from tests.mutants.run import Mutant
 
 MUTANTS = [
     # means of means; counts of this process or of the last part; no weighing by records; every part the same
-    Mutant(1, "counts = (step.text, step.audio) if by_token else None", "counts = None"),
-    Mutant(1, "(step.text, step.audio) if", "(step.text, part.counts.audio) if"),
-    Mutant(1, "share = 1.0 if by_token else part.counts.records / step.records", "share = 1.0"),
-    Mutant(1, "text, audio = text + text_sum.item()", "text, audio = text_sum.item()"),
+    Mutant(1, "counts = (step.text, step.audio)", "counts = None"),
+    Mutant(1, "counts = (step.text, step.audio)", "counts = (step.text, part.counts.audio)"),
+    Mutant(1, "share = part.counts.records / step.records", "share = 1.0"),
+    Mutant(1, "text += text_sum.item()", "text = text_sum.item()"),
     Mutant(2, "world.rank * self.passes + i", "i"),
     Mutant(2, "(share * world.size)", "share"),
-    Mutant(2, "Counts(*world.sum([sum(column) for column in", "Counts(*([sum(column) for column in"),
+    Mutant(2, "Counts(*world.sum(here))", "Counts(*here)"),
     Mutant(2, "last=i == len(parts) - 1", "last=i < len(parts) - 1"),
 ]

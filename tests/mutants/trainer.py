@@ -19,10 +19,10 @@ MUTANTS = [
     Mutant(RATE, "warm * (0.02 + 0.98 * cosine)", "warm * cosine"),
     Mutant(RATE, "math.sqrt(4 * max(1, s.warmup)", "math.sqrt(max(1, s.warmup)"),
     # one step
-    Mutant(STEP, "        self.optimiser.set_rate(rate_share(self.step, self.s))\n", ""),
+    Mutant(STEP, "        self.optimiser.set_rate(share)\n", ""),
     Mutant(STEP, "        self.optimiser.zero_grad()\n", ""),
     Mutant(STEP, "self.model.parameters(), self.s.clip)", "self.model.parameters(), math.inf)"),
-    Mutant(STEP, 'line = {"step": self.step + 1,', 'line = {"step": self.step,'),
+    Mutant(STEP, '"step": self.step + 1,', '"step": self.step,'),
     Mutant(CLEAN, "audio / max(1, n.audio)", "audio / n.audio"),
     Mutant("losses_are_a_mean_over_the_tokens", "audio / max(1, n.audio)", "audio / max(1, n.text)"),
     Mutant(

@@ -231,7 +231,7 @@ def test_training_is_a_command(tmp_path, monkeypatch, capsys):
     assert "unfinished run" in capsys.readouterr().err
     with pytest.raises(MinitttError, match="one process only"):
         Trainer(toy_corpus(1), tmp_path / "b", replace(SETTINGS, shard=True))
-    with pytest.raises(MinitttError, match="cannot be shared out in 5"):
+    with pytest.raises(MinitttError, match="cannot be divided into 5"):
         Trainer(toy_corpus(1), tmp_path / "b", replace(SETTINGS, accumulate=5))
     with pytest.raises(MinitttError, match="precision must be one of auto"):
         TrainingSettings(precision="half")
