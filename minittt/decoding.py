@@ -320,7 +320,7 @@ class Row:
         self.step = 0
 
     def _close_block(self) -> Iterator[Event]:
-        """Tidy up behind the first end_audio; then go on with the next block, or close the span."""
+        """Tidy up after the first end_audio; then go on with the next block, or close the span."""
         end_audio = self.classes.end_audio
         drawn = self.block.tolist()
         has_end = end_audio in drawn

@@ -3,7 +3,7 @@
 EnCodec's decoder is a convolution, an LSTM, and convolutions that turn one frame into `hop` samples. How far one frame is
 heard is found by sending NaN through: it reaches all that depends on it, and no more. A sample is final once every frame
 that it hears is there; the LSTM goes forwards only and carries its state. So the pieces add up to what decoding all codes
-at once gives, up to rounding (measured: 7e-7 of the peak), and lag behind by the reach alone:
+at once gives, up to rounding (measured: 7e-7 of the peak), and lag by the reach alone:
 3.7 frames (0.15 s of speech) there, nothing with a causal codec such as EnCodec's own at 24 kHz.
 """
 

@@ -1,4 +1,4 @@
-"""One id line for both modalities:  text pieces | control | audio codes | EOA | MASK.
+"""One vocabulary for both modalities:  text pieces | control | audio codes | EOA | MASK.
 
 Text is SentencePiece's business; this file says which id means what, which ids a text step may write, and which an
 audio slot may hold.
@@ -21,7 +21,7 @@ CONTROL = ("PAD", "BOS", "USER", "ASSISTANT", "OPEN", "END")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one behind the other, then EOA and MASK.
+    """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one after the other, then EOA and MASK.
 
     PAD fills batches only; BOS begins a document; USER and ASSISTANT begin a turn; OPEN opens an audio span; END ends a
     reply or a document; EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
@@ -66,7 +66,7 @@ class Vocabulary:
         return torch.arange(self.first_code, self.eoa + 1)
 
     def classes(self) -> TokenClasses:
-        """What the decoder must know of the id line."""
+        """What the decoder must know about the vocabulary."""
         text = torch.zeros(self.size, dtype=torch.bool)
         text[self.text_choices()] = True
         audio = torch.zeros(self.size, dtype=torch.bool)

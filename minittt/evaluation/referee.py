@@ -178,7 +178,7 @@ class Referee:
 
     @torch.no_grad()
     def transcribe(self, waves: list[np.ndarray], batch: int = 32) -> list[str]:
-        """The words heard in each wave (n,), by the likeliest class of each frame; '' in a silent one."""
+        """The words heard in each wave (n,), by the most likely class of each frame; '' in a silent one."""
         for i, wave in enumerate(waves):
             if np.ndim(wave) != 1 or not np.isfinite(wave).all():
                 raise MinitttError(
@@ -203,7 +203,7 @@ class Referee:
 
     @torch.no_grad()
     def window_voices(self, wave: np.ndarray, window: int = WINDOW, hop: int = HOP) -> np.ndarray:
-        """The likeliest voice in each window that is loud enough: indices (N,) into `config.voices`.
+        """The most likely voice in each window that is loud enough: indices (N,) into `config.voices`.
 
         window, hop: in samples; the judge was trained on windows of five codec tokens, 1600 samples.
         """

@@ -6,7 +6,7 @@ weights     Hugging Face's Qwen2 files, untied, with four more keys in `config.j
 classes     a token is audio if its id is `first_audio` or more, MASK and what ends a span included; what
             opens a span is text. Who speaks is not known, nor needed: every run of audio is one group
 training    one masking probability for a whole row, two normalisers, one softmax over all ids
-decoding    a span has no class restriction; the likeliest candidates are committed; guidance forgets the past
+decoding    a span has no class restriction; the most likely candidates are committed; guidance forgets the past
             by writing MASK over it, which makes all of it one span that sees itself in both directions
 
 All is checked against recordings of the original (law 13): masks, noise and greedy ids exactly, logits,
@@ -141,7 +141,7 @@ def released_noise(
 ) -> ReleasedNoise:
     """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (the paper's PPM).
 
-    Audio behind the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
+    Audio after the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
     Several turns have the lengths of all their prompts summed into one, so part of the first reply stays
     clean and a later question may be masked: kept as it is. Raises MinitttError for a wrong `split_draw`.
     """
@@ -266,7 +266,7 @@ def _fill_block(
         cond, *un = _look(model, rows, layout, forwards, diffusion=True)[:, start:]  # each (n, V)
         logits = un[0] + (1 + s) * (cond - un[0]) if un else cond
         logits[:, layout.end_of_turn] = -torch.inf
-        confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,): greedy draws the likeliest
+        confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,): greedy draws the most likely
         # a candidate may be MASK itself: it is drawn again, or stays for ever
         confidence = confidence.masked_fill(ids[start:] != layout.mask, -torch.inf)
         # sure slots tie at 1.0, and which of them topk takes depends on the length of its input: a whole row

@@ -1,6 +1,6 @@
 """From records to the batch of any step, drawn by nothing but (seed, step, part).
 
-A step's records may be shared out: part j of n is what one process, or one pass of an accumulated step, computes. Who
+A step's records may be divided: part j of n is what one process, or one pass of an accumulated step, computes. Who
 computes a part does not matter, so two processes of one part each train as one process of two parts does.
 """
 

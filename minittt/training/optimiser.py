@@ -1,6 +1,6 @@
 """Two optimisers as one: Muon for the matrices inside the Transformer, AdamW for embeddings, norms and biases.
 
-Muon makes each step's update of a matrix nearly orthogonal, so that no direction is left behind. In single
+Muon makes each step's update of a matrix nearly orthogonal, so that no direction is neglected. In single
 runs on the shipped tokens it reached AdamW's loss (`--optimiser adamw`) in about half the steps: one seed, no proof.
 """
 

@@ -5,7 +5,7 @@
     caption   a sound or a voice -> what it is             chat      text -> text, or speech
     document  text and speech in turn, no roles
 
-The voice of a reply is drawn at random among the four of `lexicon.REPLY` and told to nobody: reply audio carries two bits
+The voice of a reply is drawn at random among the four of `lexicon.REPLY` and not given: reply audio carries two bits
 that nothing in the prompt determines, so a block sampled in one step mixes voices, and iterative decoding has work to do.
 """
 

@@ -133,7 +133,7 @@ def _amplitude(decibels: float) -> float:
 
 
 def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A perturbed voice: formants and tempo moved by up to 10 %, the spectrum bent by up to 8 dB either way.
+    """A perturbed voice: formants and tempo moved by up to 10 %, the spectrum tilted by up to 8 dB either way.
 
     Training on such renditions is what prepares for voices never heard.
     """

@@ -37,7 +37,7 @@ FAST = os.environ.get("MINITTT_FAST") == "1"
 #
 # Speech here is a row of **codes**, as a neural codec would give us. Each digit is a few sounds (three, four or five,
 # by the digit), and a code is a sound in one of **four voices**: code = 16 * voice + sound. Which voice answers is
-# *drawn at random and told to nobody*. So the text decides *what* is said and how long it takes; nothing decides *who*
+# *drawn at random and not given*. So the text decides *what* is said and how long it takes; nothing decides *who*
 # says it, except the speech itself: once a single code is known, all others must be in its voice.
 #
 # A spoken span is cut into **blocks** of eight slots. The last block is filled up with the end token EOA. That filler
@@ -144,7 +144,7 @@ plt.show()
 # see what came before and *each other*, in both directions.
 #
 # Training needs a little more. We want text to learn behind *finished* speech (that is how it will be decoded), and
-# speech to learn from *masked* blocks. So the sequence is laid down twice: a **clean** stream with all tokens, and a
+# speech to learn from *masked* blocks. So the sequence is laid out twice: a **clean** stream with all tokens, and a
 # **noisy** one, a second copy of the speech with some slots masked, at the same positions.
 #
 # | query | sees clean keys | sees noisy keys |
@@ -167,7 +167,7 @@ def two_stream_mask(groups, noisy):
 
 
 def two_streams(ids, kinds):
-    """One record laid down twice -> ids, groups, positions, noisy; nothing is masked yet."""
+    """One record laid out twice -> ids, groups, positions, noisy; nothing is masked yet."""
     groups, audio = groups_of(kinds), [i for i, kind in enumerate(kinds) if kind == AUDIO]
     ids, groups = ids + [ids[i] for i in audio], groups + [groups[i] for i in audio]
     positions = [*range(len(kinds)), *audio]
@@ -272,7 +272,7 @@ def mask_k_of_n(n):
 
 
 def batch_of(records):
-    """Records laid down twice, their noisy blocks masked -> tensors (B, L), padded."""
+    """Records laid out twice, their noisy blocks masked -> tensors (B, L), padded."""
     rows = []
     for ids, kinds in records:
         ids, groups, positions, noisy = (torch.tensor(x) for x in two_streams(ids, kinds))
@@ -621,7 +621,7 @@ def check_3():
     flat[0], peaked[:2] = 0.6, 0.5
     rival = torch.stack([flat, peaked, *flat.expand(BLOCK - 2, -1)])
     chosen = torch.as_tensor(surest(torch.arange(BLOCK) < 2, rival, 1)).flatten().tolist()
-    assert chosen == [1], "that slot has the likeliest token; entropy also asks how the rest is spread"
+    assert chosen == [1], "that slot has the most likely token; entropy also asks how the rest is spread"
     print("exercise 3: right")
 
 

@@ -60,7 +60,7 @@ plt.rcParams["figure.dpi"] = 80
 # committed token, `logits[:, 1:]` at the draft's own places. That is all an interleaved reply needs.
 #
 # We start with a world so small that a perfect network can be written down. It says "ho" and "hum", and sings. A song
-# is 5 to 19 codes long. Its voice is one of four, A to D, drawn at random, told to nobody, and kept to the end. A code
+# is 5 to 19 codes long. Its voice is one of four, A to D, drawn at random, not given, and kept to the end. A code
 # is the voice's own letter with probability 0.85, else one of the three others. A prompt may hold a hint, `a` to `d`,
 # that is right more often than not.
 
@@ -828,7 +828,7 @@ for name in ("random_order", "left_to_right", "entropy_order", "confidence_relea
 # ## Exercises
 #
 # **1. Fill in.** Complete `margin_order`: reveal an even share of the masked slots (as in `share` above: masked slots
-# over steps left, rounded up), those where p(likeliest token) less p(second likeliest) is largest. Ties go left.
+# over steps left, rounded up), those where p(most likely token) less p(second most likely) is largest. Ties go left.
 # Look at `draft.p`, not at the candidates.
 
 

@@ -438,7 +438,7 @@ print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f}
 #   the words themselves have to be *heard*, and guessing them costs the same whatever the grammar. When attention to the
 #   question is found, the loss falls again, towards zero: the answers are determined. A much shorter run ends on the
 #   plateau.
-# - **Audio never reaches zero**, and must not. Which of four voices speaks is told to nobody (2 bits a reply, at most),
+# - **Audio never reaches zero**, and must not. Which of four voices speaks is not given (2 bits a reply, at most),
 #   and neither are its speed and its noise. What is left at the end is mostly that. Compare the three shares: the more
 #   of a block is seen, the less the rest surprises. That difference is what denoising in several steps lives on.
 # - **The training curve is noisy, the held-out one is not**: each step draws other records and other masks; the held-out

@@ -350,7 +350,7 @@ for r in plain:
 # %% [markdown]
 # A coherent voice is easily had: always be the same speaker. So beside coherence stands how evenly the four voices occur,
 # as the entropy of who is heard, 1 when all four are heard alike. Does this talker cheat when it is greedy? (It does not:
-# whom the likeliest codes belong to depends on what is said.)
+# whom the most likely codes belong to depends on what is said.)
 
 # %%
 print("block 8, random order               voice coherence   voices even")
@@ -413,7 +413,7 @@ plt.show()
 
 # %% [markdown]
 # More steps heal every order that does not look at what was drawn, and one slot a step is exact. The released rule commits
-# the *likeliest draws* first; more steps give it more occasions to prefer them, and it gets worse.
+# the *most likely draws* first; more steps give it more occasions to prefer them, and it gets worse.
 #
 # ## 9. Redo a run
 #

@@ -78,7 +78,7 @@ def surest(masked, p, n):  # blind
 
 
 # %% tags=["wrong-3"]
-def surest(masked, p, n):  # the likeliest token is not the whole of it
+def surest(masked, p, n):  # the most likely token is not the whole of it
     return p.amax(-1).masked_fill(~masked, -1).argsort(descending=True)[:n]
 
 

@@ -48,7 +48,7 @@ def released_mask(kinds):
 
 
 # %% [markdown]
-# Wrong: a text token has the same count as the audio behind it, and would look ahead.
+# Wrong: a text token has the same count as the audio after it, and would look ahead.
 
 
 # %% tags=["wrong-1"]
