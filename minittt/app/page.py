@@ -7,7 +7,6 @@ only hides and uncovers tokens as the slider moves, one forward of the network p
 """
 
 import base64
-import html
 import io
 import json
 import re
@@ -17,9 +16,11 @@ from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import soundfile
 import torch
+from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
 
@@ -68,15 +69,22 @@ def write_page(
     """
     if not entries:
         raise MinitttError("a page needs at least one reply to show")
-    settings, show = settings or PageSettings(), _Show(talker)
-    alike = [list(run) for _, run in groupby(enumerate(entries), lambda numbered: _asked(numbered[1]))]
+    settings = settings or PageSettings()
+    show = _Show(talker)
+    # 1. Entries in a row that answer the same question belong together.
+    by_question = groupby(enumerate(entries), key=lambda numbered: _asked(numbered[1]))
+    questions = _join(show.question(list(run)) for _, run in by_question)
+    # 2. What the script and the style sheet need, as text that is safe inside them.
+    palette = "".join(f"--{name}: {colour}; " for name, colour in COLOURS.items())
+    data = json.dumps(show.data, separators=(",", ":")).replace("<", "\\u003c")
+    # 3. The whole page.
     page = _fill(
         "page",
         heading=settings.heading,
-        palette=Html("".join(f"--{name}: {colour}; " for name, colour in COLOURS.items())),
+        palette=Markup(palette),
         made=_made(settings, talker),
-        questions=_join(show.question(run) for run in alike),
-        data=Html(json.dumps(show.data, separators=(",", ":")).replace("<", "\\u003c")),
+        questions=questions,
+        data=Markup(data),
     )
     with whole_file(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
@@ -86,44 +94,40 @@ def _asked(entry: Entry) -> tuple:
     return entry.question_text, entry.reply.prompt
 
 
-def _made(settings: PageSettings, talker: Talker) -> "Html":
+def _made(settings: PageSettings, talker: Talker) -> Markup:
+    """Talker, training, codec, seed and command, as far as they are known."""
+    facts = {"talker": settings.talker}
     training = talker.info.get("training", {}).get("preset")
-    told = {
-        "talker": settings.talker,
-        "trained": f"{training}, {talker.info.get('step', '?')} steps" if training else "",
-        "codec": talker.info.get("codec", ""),
-        "seed": "" if settings.seed is None else f"{settings.seed}",
-        "command": settings.command,
-    }
-    return _join(_fill("made", name=name, value=value) for name, value in told.items() if value)
+    if training:
+        facts["trained"] = f"{training}, {talker.info.get('step', '?')} steps"
+    facts["codec"] = talker.info.get("codec", "")
+    if settings.seed is not None:
+        facts["seed"] = str(settings.seed)
+    facts["command"] = settings.command
+    return _join(_fill("made", name=name, value=value) for name, value in facts.items() if value)
 
 
 # ---- the parts of page.html
 
 
-class Html(str):
-    """Text that is markup already. All else is escaped where it is filled in."""
-
-
 @cache
-def _parts() -> dict[str, str]:
+def _templates() -> jinja2.Environment:
+    """The parts of page.html by name. What is filled in is escaped, unless it is markup already (`Markup`)."""
     text = files("minittt.app").joinpath("page.html").read_text(encoding="utf-8")
     _, *pieces = re.split(r"<!-- part: (\w+) -->\n", text)
-    return {name: part.rstrip("\n") for name, part in zip(pieces[::2], pieces[1::2], strict=True)}
+    names = pieces[::2]
+    parts = [part.rstrip("\n") for part in pieces[1::2]]
+    loader = jinja2.DictLoader(dict(zip(names, parts, strict=True)))
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
 
-def _fill(part: str, **values) -> Html:
-    """A part with each {{name}} replaced. It is done in one pass: what is filled in is not searched again."""
-
-    def value(found: re.Match) -> str:
-        given = values[found[1]]
-        return given if isinstance(given, Html) else html.escape(str(given))
-
-    return Html(re.sub(r"\{\{(\w+)\}\}", value, _parts()[part]))
+def _fill(part: str, **values) -> Markup:
+    """A part of page.html with its values filled in."""
+    return Markup(_templates().get_template(part).render(values))
 
 
-def _join(parts) -> Html:
-    return Html("".join(parts))
+def _join(parts) -> Markup:
+    return Markup("").join(parts)
 
 
 # ---- sound and pictures as data
@@ -151,7 +155,9 @@ def _png(indices: np.ndarray, palette: np.ndarray) -> str:
 
 def _spectrogram(wave: np.ndarray, sample_rate: int) -> str:
     decibels = spectrogram(wave, sample_rate)[::-1]  # (F, T), high frequencies on top
-    return _png(np.round((1 - decibels / FLOOR) * (TINTS - 1)), colormaps[SPECTRUM](np.linspace(0, 1, TINTS)))
+    tints = np.round((1 - decibels / FLOOR) * (TINTS - 1))
+    palette = colormaps[SPECTRUM](np.linspace(0, 1, TINTS))  # (TINTS, 4)
+    return _png(tints, palette)
 
 
 def _mask(reply: Reply) -> str:
@@ -159,12 +165,18 @@ def _mask(reply: Reply) -> str:
     return _png(shade_mask(mask, reply.kinds, reply.groups), mask_palette())
 
 
-def _sound(wave: np.ndarray | None, rate: int, what: str) -> Html:
+def _sound(wave: np.ndarray | None, rate: int, what: str) -> Markup:
     """A player over a spectrogram; nothing where there is no sound."""
     if wave is None or not len(wave):
-        return Html()
-    pictures = {"wav": _wav(wave, rate), "spectrogram": _spectrogram(wave, rate)}
-    return _fill("sound", what=what, khz=f"{rate / 2000:g}", seconds=f"{len(wave) / rate:.2f}", **pictures)
+        return Markup()
+    return _fill(
+        "sound",
+        what=what,
+        khz=f"{rate / 2000:g}",
+        seconds=f"{len(wave) / rate:.2f}",
+        wav=_wav(wave, rate),
+        spectrogram=_spectrogram(wave, rate),
+    )
 
 
 # ---- questions, replies, tokens
@@ -174,79 +186,115 @@ class _Show:
     """Makes the sections of a page, gathering for its script the `data` of each reply."""
 
     def __init__(self, talker: Talker) -> None:
-        self.vocabulary, self.pieces = talker.vocabulary, talker.tokeniser.pieces
+        self.vocabulary = talker.vocabulary
+        self.pieces = talker.tokeniser.pieces
         self.data: list[dict] = []
 
-    def question(self, numbered: list[tuple[int, Entry]]) -> Html:
+    def question(self, numbered: list[tuple[int, Entry]]) -> Markup:
         """One question with all its answers, and how each was made."""
-        several, first = len(numbered) > 1, numbered[0][1]
-        text = Html() if first.question_text is None else _fill("said", text=first.question_text)
+        several = len(numbered) > 1
+        _, first = numbered[0]
+        title = first.title
+        if several:
+            title = title.removesuffix(f", {first.steps} steps per block")
+        text = Markup()
+        if first.question_text is not None:
+            text = _fill("said", text=first.question_text)
+        sound = _sound(first.question_wave, first.sample_rate, "question")
         return _fill(
             "question",
-            title=first.title.removesuffix(f", {first.steps} steps per block") if several else first.title,
+            title=title,
             many="many" if several else "",
-            asked=_join([text, _sound(first.question_wave, first.sample_rate, "question")]),
+            asked=_join([text, sound]),
             answers=_join(_answer(number, entry, several) for number, entry in numbered),
             makings=_join(self.making(number, entry, several) for number, entry in numbered),
         )
 
-    def making(self, number: int, entry: Entry, several: bool) -> Html:
+    def making(self, number: int, entry: Entry, several: bool) -> Markup:
         """How a reply was written: controls, sequence, mask; folded up but for the page's first."""
         reply = entry.reply
         items, frames = replay(reply, self.vocabulary.mask, lambda token: f"“{self.name(token).strip()}”")
-        self.data.append({"frames": frames, "groups": reply.groups, "kinds": reply.kinds})
-        self.data[-1] |= {"first_code": self.vocabulary.first_code, "eoa": self.vocabulary.eoa}
-        heard = range(len(reply.prompt))
-        prompt = [Item(reply.prompt[i], reply.kinds[i], reply.groups[i], i) for i in heard]
+        self.data.append(
+            {
+                "frames": frames,
+                "groups": reply.groups,
+                "kinds": reply.kinds,
+                "first_code": self.vocabulary.first_code,
+                "eoa": self.vocabulary.eoa,
+            }
+        )
+        prompt = []
+        for i, token in enumerate(reply.prompt):
+            prompt.append(Item(token, reply.kinds[i], reply.groups[i], i))
+        is_first = not several and number == 0
+        controls = Markup()
+        if frames:
+            controls = _fill("controls", number=number, frames=len(frames))
         return _fill(
             "making",
             number=number,
-            open="" if several or number else "open",
+            open="open" if is_first else "",
             steps=f", {count(entry.steps, 'step')} per block" if several else "",
-            controls=_fill("controls", number=number, frames=len(frames)) if frames else Html(),
+            controls=controls,
             prompt=self.tokens(prompt, "prompt"),
             reply=self.tokens(items, "reply"),
             length=len(reply.groups),
             mask=_mask(reply),
         )
 
-    def tokens(self, items: list[Item], place: str) -> Html:
+    def tokens(self, items: list[Item], place: str) -> Markup:
         """A row of tokens, a frame around each group."""
-        groups = groupby(items, key=lambda item: item.group)
-        boxes = ((group, _join(map(self.token, run))) for group, run in groups)
-        return _join(_fill("group", place=place, tokens=tokens, number=group) for group, tokens in boxes)
+        boxes = []
+        for group, run in groupby(items, key=lambda item: item.group):
+            tokens = _join(self.token(item) for item in run)
+            boxes.append(_fill("group", place=place, tokens=tokens, number=group))
+        return _join(boxes)
 
-    def token(self, item: Item) -> Html:
+    def token(self, item: Item) -> Markup:
         """A token as a coloured box."""
         name = self.name(item.id)
-        look, dropped, end = token_look(name, item.kind), item.position is None, name == "EOA"
+        is_text = item.kind == TEXT
+        is_dropped = item.position is None
+        look = [token_look(name, item.kind)]
+        if name == "EOA":
+            look.append("eoa")
+        if is_dropped:
+            look.append("dropped")
+        words = name.strip() if is_text else name.replace("#", "code ")
         return _fill(
             "token",
-            look=f"{look}{' eoa' if end else ''}{' dropped' if dropped else ''}",
-            position="" if dropped else item.position,
-            told=f"{name.replace('#', 'code ') if item.kind != TEXT else name.strip()}, group {item.group}",
-            word=(name.strip() or "␣") if item.kind == TEXT else "",
+            look=" ".join(look),
+            position="" if is_dropped else item.position,
+            told=f"{words}, group {item.group}",
+            word=(name.strip() or "␣") if is_text else "",
         )
 
     def name(self, token: int) -> str:
         """A text piece as it is written, or the name of any other id."""
-        v = self.vocabulary
-        return self.pieces.id_to_piece(token).replace("▁", " ") if token < v.text_size else v.name(token)
+        if token < self.vocabulary.text_size:
+            return self.pieces.id_to_piece(token).replace("▁", " ")
+        return self.vocabulary.name(token)
 
 
-def _answer(number: int, entry: Entry, several: bool) -> Html:
-    reply, spans = entry.reply, entry.reply.spans
-    tokens = f"{count(sum(map(len, spans)), 'audio token')} in {count(len(spans), 'span')}"
-    parts = [_fill("said", text=reply.text)] if reply.text else []
-    parts += [_sound(entry.reply_wave, entry.sample_rate, "answer") or _fill("silent")]
+def _answer(number: int, entry: Entry, several: bool) -> Markup:
+    """What was answered: text, sound, and whether one voice said it."""
+    reply = entry.reply
+    n_codes = sum(map(len, reply.spans))
+    tokens = f"{count(n_codes, 'audio token')} in {count(len(reply.spans), 'span')}"
+    if reply.reason == "limit":
+        tokens += ", cut off at the limit of text tokens"
+    parts = []
+    if reply.text:
+        parts.append(_fill("said", text=reply.text))
+    parts.append(_sound(entry.reply_wave, entry.sample_rate, "answer") or _fill("silent"))
     if entry.coherence is not None:
         percent = round(100 * min(1.0, max(0.0, entry.coherence)))
-        parts += [_fill("coherence", percent=percent, value=f"{entry.coherence:.2f}")]
+        parts.append(_fill("coherence", percent=percent, value=f"{entry.coherence:.2f}"))
     return _fill(
         "answer",
         number=number,
         steps=f", {count(entry.steps, 'step')} per block" if several else "",
         content=_join(parts),
         forwards=count(reply.nfe, "forward"),
-        tokens=tokens + (", cut off at the limit of text tokens" if reply.reason == "limit" else ""),
+        tokens=tokens,
     )
