@@ -127,8 +127,10 @@ class Codec(nn.Module):
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For training: wave (B, samples) -> reconstruction (B, samples), codes (B, K, T), commitment ()."""
-        quantised, codes, penalty = self.quantizer.vq(self.latents(wave))
-        return self.decoder(quantised)[:, 0, : wave.shape[-1]], codes.transpose(0, 1), penalty.mean()
+        latents = self.latents(wave)  # (B, dimension, T)
+        quantised, codes, penalty = self.quantizer.vq(latents)  # (B, dimension, T), (K, B, T)
+        decoded = self.decoder(quantised)[:, 0, : wave.shape[-1]]  # (B, samples)
+        return decoded, codes.transpose(0, 1), penalty.mean()
 
     def latents(self, wave: Tensor) -> Tensor:
         """wave (B, samples) -> latents (B, dimension, T), T = ceil(samples / hop): zeros fill the end."""

@@ -249,12 +249,16 @@ def _belongs_to(part: Talker | Corpus) -> dict:
 
 
 def whole_frames(codes: list[int], n_codebooks: int, size: int) -> list[int]:
-    """Flattened codes less the frames that are unfinished or whose codes are not one of each codebook, in order."""
-    frames = [codes[i : i + n_codebooks] for i in range(0, len(codes), n_codebooks)]
-    return [code for frame in frames if _is_frame(frame, n_codebooks, size) for code in frame]
+    """Flattened codes without the frames that are unfinished or whose codes are not one of each codebook, in order."""
+    kept = []
+    for start in range(0, len(codes), n_codebooks):
+        frame = codes[start : start + n_codebooks]
+        if _is_frame(frame, n_codebooks, size):
+            kept += frame
+    return kept
 
 
 def _is_frame(codes: list[int], n_codebooks: int, size: int) -> bool:
-    return len(codes) == n_codebooks and all(
-        k * size <= code < (k + 1) * size for k, code in enumerate(codes)
-    )
+    """Whether there is one code of each codebook, in order."""
+    books = [code // size for code in codes]
+    return books == list(range(n_codebooks))

@@ -123,11 +123,15 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     taken: set[Path] = set()
     for i, (question, _, _, answer, steps) in enumerate(entries):
-        name = Path(question).stem if _is_audio(question) else f"typed_{i + 1}"
         path = args.output
         if not single:
-            path = args.output / f"{name}_answer{f'_{steps}_steps' if args.compare else ''}.wav"
-            path = path if path not in taken else path.with_stem(f"{path.stem}_{i + 1}")
+            name = Path(question).stem if _is_audio(question) else f"typed_{i + 1}"
+            name += "_answer"
+            if args.compare:
+                name += f"_{steps}_steps"
+            path = args.output / f"{name}.wav"
+            if path in taken:
+                path = path.with_stem(f"{name}_{i + 1}")
         taken.add(path)
         if len(answer):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,9 @@ def shade_mask(mask, kinds, groups) -> np.ndarray:
     mask (L, L) bool, [q, k] True where q sees k; kinds, groups (L,). Returns (L, L) places in
     `mask_palette()`.
     """
-    mask, kinds, groups = np.asarray(mask, bool), np.asarray(kinds), np.asarray(groups)
+    mask = np.asarray(mask, bool)
+    kinds = np.asarray(kinds)
+    groups = np.asarray(groups)
     if mask.shape != (len(kinds), len(kinds)) or kinds.shape != groups.shape:
         shapes = f"{mask.shape} needs as many kinds and groups, not {kinds.shape} and {groups.shape}"
         raise ValueError(f"a mask {shapes}")
@@ -81,10 +83,12 @@ def shade_mask(mask, kinds, groups) -> np.ndarray:
 
 def mask_palette() -> np.ndarray:
     """(7, 4) red, green, blue and opacity: nothing, then for each kind the pale colour and the full one."""
-    shades = [
-        (*colors.to_rgb(COLOURS[KIND_NAMES[k]]), s) for k in (TEXT, SOURCE, TARGET) for s in (EARLIER, 1.0)
-    ]
-    return np.array([(1.0, 1.0, 1.0, 0.0), *shades])
+    shades = [(1.0, 1.0, 1.0, 0.0)]
+    for kind in (TEXT, SOURCE, TARGET):
+        colour = colors.to_rgb(COLOURS[KIND_NAMES[kind]])
+        for strength in (EARLIER, 1.0):
+            shades.append((*colour, strength))
+    return np.array(shades)
 
 
 def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None) -> None:
@@ -92,10 +96,15 @@ def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None
 
     mask (L, L) bool; kinds, groups (L,); labels: L names for the ticks, else the group numbers.
     """
-    n, band = len(kinds), max(0.4, len(kinds) / 40)
-    ax.imshow(mask_palette()[shade_mask(mask, kinds, groups)], interpolation="nearest")
+    # 1. The mask.
+    shades = shade_mask(mask, kinds, groups)  # (L, L)
+    ax.imshow(mask_palette()[shades], interpolation="nearest")
+    # 2. A band of colours along both sides says of what kind each token is.
+    band = max(0.4, len(kinds) / 40)
+    near = -0.5 - 0.3 * band
+    far = -0.5 - 1.3 * band
+    end = len(kinds) - 0.5
     row = np.array([[colors.to_rgb(COLOURS[KIND_NAMES[int(kind)]]) for kind in kinds]])  # (1, L, 3)
-    near, far, end = -0.5 - 0.3 * band, -0.5 - 1.3 * band, n - 0.5
     ax.imshow(row, extent=(-0.5, end, near, far), interpolation="nearest")
     ax.imshow(row.transpose(1, 0, 2), extent=(far, near, end, -0.5), interpolation="nearest")
     ax.set(xlim=(far, end), ylim=(end, far), aspect="equal")
@@ -182,11 +191,15 @@ def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], wid
 
 
 def _box(ax: Axes, x: float, y: float, wide: float, name: str, look: str) -> None:
-    colour, face = COLOURS[look], "white" if name == "EOA" else COLOURS[look]
-    ax.add_patch(Rectangle((x + 0.1, y + 0.05), wide - 0.2, 0.9, facecolor=face, edgecolor=colour))
-    said = {"text": name.strip(), "control": name, "mask": "?"}.get(look, "")
+    """One token as a coloured box with its name in it."""
+    colour = COLOURS[look]
+    face = "white" if name == "EOA" else colour
+    box = Rectangle((x + 0.1, y + 0.05), wide - 0.2, 0.9, facecolor=face, edgecolor=colour)
+    ax.add_patch(box)
+    labels = {"text": name.strip(), "control": name, "mask": "?"}
+    label = labels.get(look, "")
     ink = "#333333" if look == "mask" else "white"
-    ax.text(x + wide / 2, y + 0.5, said, ha="center", va="center", fontsize=7, color=ink)
+    ax.text(x + wide / 2, y + 0.5, label, ha="center", va="center", fontsize=7, color=ink)
 
 
 def draw_unmasking(
@@ -287,5 +300,8 @@ def _draw_loss(ax: Axes, lines: Sequence[dict], name: str, colour: str) -> None:
 
 
 def _series(lines: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
-    found = [(line["step"], line[key]) for line in lines if key in line]
-    return np.array([step for step, _ in found]), np.array([value for _, value in found])
+    """Steps and values of one figure of the log, where it was noted."""
+    noted = [line for line in lines if key in line]
+    steps = np.array([line["step"] for line in noted])
+    values = np.array([line[key] for line in noted])
+    return steps, values

@@ -25,7 +25,8 @@ class Item:
 
 def count(n: int, what: str) -> str:
     """'1 step', '2 steps'."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    plural = "" if n == 1 else "s"
+    return f"{n} {what}{plural}"
 
 
 def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list[Item], list[dict]]:
@@ -63,20 +64,29 @@ def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list
 
 
 def _denoising(event: DenoisingStep, mask_id: int) -> dict:
-    masked, revealed = event.ids.count(mask_id), count(len(event.revealed), "slot")
-    say = f"span {event.span + 1}, block {event.block + 1}, step {event.step + 1}: {revealed} revealed"
+    """The frame of one denoising step."""
+    place = f"span {event.span + 1}, block {event.block + 1}, step {event.step + 1}"
+    say = f"{place}: {count(len(event.revealed), 'slot')} revealed"
+    n_masked = event.ids.count(mask_id)
+    if n_masked:
+        say += f", {n_masked} still masked"
     return {
         "n": len(event.ids),
         "revealed": list(event.revealed),
         "drawn": [event.ids[slot] for slot in event.revealed],
         "entropy": list(event.entropies),
-        "say": say + (f", {masked} still masked" if masked else ""),
+        "say": say,
     }
 
 
 def _closing(event: BlockClosed) -> str:
-    told = f", {count(event.changed, 'slot')} overwritten" if event.changed else ""
-    return f"; block closed{told}{', ended by force' if event.forced else ''}"
+    """What a frame says of the block that is complete after it."""
+    say = "; block closed"
+    if event.changed:
+        say += f", {count(event.changed, 'slot')} overwritten"
+    if event.forced:
+        say += ", ended by force"
+    return say
 
 
 def _place(items: list[Item], dropped: list[Item], reply: Reply) -> None:

@@ -86,9 +86,12 @@ def disturb_features(features: Tensor) -> Tensor:
 
 def replies(rng: np.random.Generator) -> np.ndarray:
     """One sentence as each of the reply voices says it, cut to the shortest: (voices, n)."""
-    text, rate, pitch = lexicon.draw_sentence(rng), int(rng.integers(150, 191)), int(rng.integers(45, 56))
+    text = lexicon.draw_sentence(rng)
+    rate = int(rng.integers(150, 191))  # words per minute
+    pitch = int(rng.integers(45, 56))
     waves = [say(text, voice, rate, pitch) for voice in REPLY]
-    return np.stack([wave[: min(map(len, waves))] for wave in waves])
+    shortest = min(len(wave) for wave in waves)
+    return np.stack([wave[:shortest] for wave in waves])
 
 
 def splice(rows: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:

@@ -125,8 +125,11 @@ def voice_windows(
 def judge_loss(judge: nn.Module, windows: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of noisy, smeared windows (N, window)."""
     waves = level_one(windows.float())
-    waves = waves + torch.randn_like(waves) * 10 ** (-(10 + 40 * torch.rand(len(waves), 1)) / 20)
-    return nn.functional.cross_entropy(judge(smear(judge.mel(level_one(waves)))), labels)
+    white = torch.randn_like(waves)
+    decibels = 10 + 40 * torch.rand(len(waves), 1)  # of the signal over the noise
+    waves = waves + white * 10 ** (-decibels / 20)
+    power = smear(judge.mel(level_one(waves)))
+    return nn.functional.cross_entropy(judge(power), labels)
 
 
 def train_judge(judge: nn.Module, settings: RefereeSettings, codec: Codec | None, note: Callable) -> None:

@@ -64,11 +64,17 @@ def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
 
 def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     """Triangles evenly spaced in mel from 30 Hz to half the sample rate: (n_mels, n_fft // 2 + 1)."""
-    low, high = (2595 * math.log10(1 + f / 700) for f in (30, sample_rate / 2))
-    corners = 700 * (10 ** (torch.linspace(low, high, n_mels + 2) / 2595) - 1)  # Hz
-    f = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
-    left, centre, right = (corners[i : i + n_mels, None] for i in range(3))  # (n_mels, 1)
-    return torch.minimum((f - left) / (centre - left), (right - f) / (right - centre)).clamp(min=0)
+    low = 2595 * math.log10(1 + 30 / 700)  # mel
+    high = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    mel = torch.linspace(low, high, n_mels + 2)
+    corners = 700 * (10 ** (mel / 2595) - 1)  # (n_mels + 2,) Hz
+    left = corners[:-2, None]  # (n_mels, 1)
+    centre = corners[1:-1, None]
+    right = corners[2:, None]
+    f = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)  # (F,) Hz
+    rising = (f - left) / (centre - left)  # (n_mels, F)
+    falling = (right - f) / (right - centre)
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 class SpectralDistance(nn.Module):
@@ -158,8 +164,10 @@ def revive(codec: Codec, wave: Tensor, usage: Tensor) -> int:
 
 def perplexity(usage: Tensor) -> float:
     """Effective number of entries in use: exp of the entropy of usage (K, codebook_size), mean over K."""
-    share = usage.double() / usage.sum(-1, keepdim=True).clamp(min=1)
-    return torch.special.entr(share).sum(-1).exp().mean().item()
+    total = usage.sum(-1, keepdim=True).clamp(min=1)  # (K, 1)
+    share = usage.double() / total  # (K, codebook_size)
+    entropy = torch.special.entr(share).sum(-1)  # (K,)
+    return entropy.exp().mean().item()
 
 
 def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tensor:
@@ -234,9 +242,15 @@ class _Trainer:
 
     def report(self, seconds: float) -> dict[str, float]:
         """A line of the log; the loss is the mean since the last one."""
-        loss, self.distances = float(np.mean(self.distances)), []
-        figures = dict(loss=round(loss, 4), perplexity=round(self.perplexity, 1), revived=self.revived)
-        return dict(step=self.step, seconds=round(seconds, 1)) | figures
+        loss = float(np.mean(self.distances))
+        self.distances = []
+        return {
+            "step": self.step,
+            "seconds": round(seconds, 1),
+            "loss": round(loss, 4),
+            "perplexity": round(self.perplexity, 1),
+            "revived": self.revived,
+        }
 
 
 def train_codec(

@@ -23,20 +23,29 @@ LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
 
 
 def level_noise(batch: Batch, p: Preset, level: float, generator: torch.Generator) -> Noise:
-    """Mask ceil(level * n) slots, a uniform subset, of each group of n, and weigh them with n/k: a mean over slots."""
+    """Mask k = ceil(level * n) slots, a uniform subset, of each group of n, with the weight n/k: a mean over slots."""
     slots = batch.noisy if p.two_streams else batch.kinds == TARGET  # (B, L)
-    stride, row = int(batch.groups.max()) + 2, torch.arange(len(slots), device=slots.device)[:, None]
-    segments = torch.where(slots, batch.documents * stride + batch.groups, -1)
-    keys = (row * (int(segments.max()) + 1) + segments)[slots]  # (N,): one number a group
+    # 1. A number for each group: of its document and row, then of the whole batch.
+    stride = int(batch.groups.max()) + 2
+    segments = torch.where(slots, batch.documents * stride + batch.groups, -1)  # (B, L)
+    row = torch.arange(len(slots), device=slots.device)[:, None]  # (B, 1)
+    keys = (row * (int(segments.max()) + 1) + segments)[slots]  # (N,)
     _, group, size = keys.unique(return_inverse=True, return_counts=True)  # (N,), (G,)
     k = (level * size).ceil().long()  # (G,)
-    shuffled = torch.randperm(len(keys), generator=generator).to(keys.device)
-    by_group = shuffled[group[shuffled].argsort(stable=True)]  # (N,): at random inside each group
-    rank = torch.empty_like(by_group)
-    rank[by_group] = torch.arange(len(keys), device=keys.device) - (size.cumsum(0) - size)[group[by_group]]
-    masked, weight = torch.zeros_like(slots), torch.zeros(slots.shape, device=slots.device)
-    masked[slots] = rank < k[group]
-    weight[slots] = torch.where(rank < k[group], (size / k)[group], 0.0)
+    # 2. A random rank for each slot inside its group.
+    N = len(keys)
+    shuffled = torch.randperm(N, generator=generator).to(keys.device)  # (N,)
+    by_group = shuffled[group[shuffled].argsort(stable=True)]  # (N,)
+    place = torch.empty_like(by_group)  # (N,)
+    place[by_group] = torch.arange(N, device=keys.device)
+    group_start = size.cumsum(0) - size  # (G,)
+    rank = place - group_start[group]  # (N,)
+    # 3. The k lowest ranks are masked.
+    chosen = rank < k[group]  # (N,)
+    masked = torch.zeros_like(slots)
+    masked[slots] = chosen
+    weight = torch.zeros(slots.shape, device=slots.device)
+    weight[slots] = torch.where(chosen, (size / k)[group], 0.0)
     return Noise(masked, weight, segments)
 
 
@@ -48,24 +57,29 @@ def without_strategies(p: Preset) -> Preset:
 @torch.no_grad()
 def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
     """Nats per token: `held_out_text`, `held_out_audio` (the bound), `held_out_audio_25`, `_50` and `_100` (percent)."""
-    p, dtype = (
-        without_strategies(worker.p),
-        torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32),
-    )
-    fair = replace(p, restrict_classes=True)
-    text, bound = _Mean(), _Mean()
+    p = without_strategies(worker.p)
+    comparable = replace(p, restrict_classes=True)  # over the same ids, whatever the preset
+    dtype = torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
+    text = _Mean()
+    bound = _Mean()
     levels = {level: _Mean() for level in LEVELS}
     for i, batch in enumerate(batches):
+        # 1. Text, and the bound, under the preset's own noise.
         noise = draw_noise(batch, p, torch.Generator().manual_seed(i), dtype)
         _, text_sum, audio_sum = worker(batch, noise, p=p)
         in_text, in_audio = targets(batch, noise, worker.vocabulary, p)
         text.add(text_sum, in_text)
         bound.add(audio_sum, in_audio)
+        # 2. Audio at fixed shares of masked slots.
         for level, mean in levels.items():
             noise = level_noise(batch, p, level, torch.Generator().manual_seed(i))
-            mean.add(worker(batch, noise, p=fair)[2], targets(batch, noise, worker.vocabulary, p)[1])
-    named = {"text": text, "audio": bound, **{f"audio_{level:.0%}"[:-1]: m for level, m in levels.items()}}
-    return {f"held_out_{name}": mean.total / mean.count for name, mean in named.items() if mean.count}
+            _, _, audio_sum = worker(batch, noise, p=comparable)
+            _, in_audio = targets(batch, noise, worker.vocabulary, p)
+            mean.add(audio_sum, in_audio)
+    means = {"held_out_text": text, "held_out_audio": bound}
+    for level, mean in levels.items():
+        means[f"held_out_audio_{100 * level:.0f}"] = mean
+    return {name: mean.total / mean.count for name, mean in means.items() if mean.count}
 
 
 class _Mean:
