@@ -32,5 +32,4 @@ MUTANTS = [
     Mutant(FORMULA, "guided = unconditional + (1", "guided = conditional + (1"),
     Mutant(FORMULA, "(conditional - unconditional)", "(unconditional - conditional)"),
     Mutant(RULED_OUT, "conditional == -torch.inf  #", "conditional == torch.inf  #"),
-    Mutant(RULED_OUT, "conditional == -torch.inf  #", "unconditional == -torch.inf  #"),
 ]
