@@ -28,6 +28,7 @@ MUTANTS = [
         "logits[row[:, None], 1 + slot[:, None], audio] = drafted",
         "logits[row[:, None], 1 + slot[:, None], audio] = 2 * drafted",
     ),
+    Mutant(18, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
     # law 19: replies that end, whatever the network: heads exchanged, logits kept for the rows that do not ask, a token
     # that sees nothing, groups and slots refused that are free
     Mutant(19, "for x in (classes.text, classes.audio)]", "for x in (classes.audio, classes.text)]"),
@@ -42,5 +43,4 @@ MUTANTS = [
         "self.closed[row] = int(commit_groups[row, n_commit[row] - 1])",
         "self.closed[row] += n_commit[row]",
     ),
-    Mutant(19, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
 ]
