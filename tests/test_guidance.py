@@ -213,3 +213,19 @@ class Apart:
         self.begun = True
         conditional, unconditional = found
         return unconditional + (1 + self.scale) * (conditional - unconditional)
+
+
+def test_what_was_not_computed_or_is_ruled_out_stays_so():
+    """Minus infinity less minus infinity is nan, which would spread to all of a softmax: it must stay minus infinity.
+
+    So is a token that the conditional half alone rules out."""
+    never = -torch.inf
+    halves = torch.tensor([[[never, never, 1.0, 2.0]], [[never, 0.5, 3.0, 1.0]]], dtype=torch.float64)
+
+    class Fixed:
+        def step(self, commit, commit_groups, draft):
+            return halves
+
+    guided = GuidedContext(Fixed(), [[0]], [[0]], 2.0, PAD)
+    logits = guided.step(torch.zeros(1, 1).long(), torch.zeros(1, 1).long(), torch.zeros(1, 0).long())
+    assert logits.tolist() == [[[never, never, 3.0 + 3 * (1.0 - 3.0), 1.0 + 3 * (2.0 - 1.0)]]]

@@ -71,9 +71,9 @@ def test_law_02_collapse_merges_first_and_drops_blanks_after(path):
 def test_law_03_greedy_decoding_reads_the_likeliest_path():
     """With a network that puts all weight on a given path, `transcribe` returns the words of that path."""
     referee = small_referee(0)
-    path = torch.tensor([[0, 3, 3, 0, 3, 1, 1]])
+    path = torch.tensor([[0, 3, 3, 0, 3, 1, 2]])
     logits = nn.functional.one_hot(path, 1 + len(WORDS)).float()
-    referee._logits = lambda waves: (logits, torch.tensor([6]))  # the last frame is padding
+    referee._logits = lambda waves: (logits, torch.tensor([6]))  # the last frame is padding: no word
     assert referee.transcribe([noise(800, 0)]) == [f"{WORDS[2]} {WORDS[2]} {WORDS[0]}"]
 
 

@@ -36,6 +36,7 @@ MUTANTS = [
     ),
     # the reference itself
     Mutant(18, "[max(self.groups[row], default=-1) + 1] * d", "[max(self.groups[row], default=-1)] * d"),
+    Mutant(18, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
     # law 19: replies that end, whatever the network: heads exchanged, logits kept for the rows that do not ask, a token
     # that sees nothing, groups and slots refused that are free
     Mutant(19, "self.text_ids = classes.text.nonzero()", "self.text_ids = classes.audio.nonzero()"),
@@ -52,5 +53,4 @@ MUTANTS = [
         "self.closed[row] = int(commit_groups[row, n_commit[row] - 1])",
         "self.closed[row] += n_commit[row]",
     ),
-    Mutant(19, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
 ]

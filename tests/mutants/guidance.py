@@ -5,7 +5,7 @@ from tests.mutants.run import Mutant
 COUNTING = "both_halves_go_on_counting_from_their_own_prompts"
 FORMULA = "guidance_is_the_formula_over_two_separate_passes"
 LONGER = "the_prompt_without_the_condition_may_be_the_longer_one"
-MODEL = "guidance_on_the_real_model"
+RULED_OUT = "what_was_not_computed_or_is_ruled_out_stays_so"
 
 MUTANTS = [
     # the shift of groups: negated, dropped, of another row, of padding
@@ -31,5 +31,5 @@ MUTANTS = [
     Mutant(FORMULA, "(1 + self.scale) *", "self.scale *"),
     Mutant(FORMULA, "guided = unconditional + (1", "guided = conditional + (1"),
     Mutant(FORMULA, "(conditional - unconditional)", "(unconditional - conditional)"),
-    Mutant(MODEL, "conditional == -torch.inf  #", "conditional == torch.inf  #"),
+    Mutant(RULED_OUT, "conditional == -torch.inf  #", "conditional == torch.inf  #"),
 ]

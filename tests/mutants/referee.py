@@ -24,7 +24,8 @@ MUTANTS = [
     Mutant(
         7, "waves.square().mean(-1, keepdim=True).sqrt().clamp", "waves.square().mean(-1, keepdim=True).clamp"
     ),
-    Mutant(8, "np.minimum(low, middle - bin_width)", "low"),
+    Mutant(8, "triangles / triangles.sum(0)", "triangles / triangles.sum()"),
+    Mutant(8, "np.clip(np.minimum(rise, fall), 0, None)", "np.minimum(rise, fall)"),
     Mutant(9, "/ self.hann.square().sum()", "/ self.hann.sum()"),
     Mutant(10, "level >= _LOUD * level.max()", "level >= _LOUD"),
     Mutant(10, "(0, max(0, window - len(wave)))", "(0, window)"),

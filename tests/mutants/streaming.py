@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(PIECES, "ready = 0  #", "pass  #"),
     # blocks to frames
     Mutant(FRAMES, "del codes[:whole]", "codes.clear()"),
-    Mutant(FRAMES, "for token in event.ids if token != eoa]", "for token in event.ids]"),
+    Mutant(FRAMES, "whole_frames(codes[:whole], n_codebooks, size)", "codes[:whole]"),
     Mutant(FRAMES, "spans.pop(event.row)", "spans[event.row]"),
     Mutant(
         FRAMES,
