@@ -66,7 +66,13 @@ def _load(args) -> tuple[Talker, Codec]:
 
 
 def _is_audio(question: str) -> bool:
-    return Path(question).suffix.lower() in AUDIO_SUFFIXES or Path(question).is_file()
+    """Whether a question is a recording; a text too long for a file name is none."""
+    if Path(question).suffix.lower() in AUDIO_SUFFIXES:
+        return True
+    try:
+        return Path(question).is_file()
+    except OSError:
+        return False
 
 
 def talk(args) -> None:

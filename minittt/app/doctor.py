@@ -108,6 +108,15 @@ def _import(module: str):
         return None, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
 
 
+def _is_installed(module: str) -> tuple[bool, str]:
+    """Whether a module is there, without importing it, and if it is not, why. A broken import hook may raise anything."""
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except Exception as error:
+        return False, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
+    return found, "" if found else "not installed"
+
+
 def _package(name: str, floor: str) -> Line:
     module, why = _import(MODULES.get(name, name))
     wanted = f"pip install '{name}>={floor}'"
@@ -141,8 +150,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _encodec(others_work: bool) -> Line:
     """encodec is imported by the codec's own detour around torchaudio, which needs the other libraries."""
-    if importlib.util.find_spec("encodec") is None:
-        return Line(False, True, "encodec", "not installed: pip install encodec")
+    installed, why = _is_installed("encodec")
+    if not installed:
+        return Line(False, True, "encodec", f"{why}: pip install encodec")
     if not others_work:
         return Line(False, True, "encodec", "installed, but not tried: first mend what is missing above")
     try:
@@ -150,7 +160,7 @@ def _encodec(others_work: bool) -> Line:
 
         import_encodec()
     except Exception as error:
-        return Line(False, True, "encodec", f"{type(error).__name__}: {error}: pip install encodec")
+        return Line(False, True, "encodec", f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Line(True, True, "encodec", "its networks load (torchaudio is not needed)")
 
 
@@ -173,7 +183,8 @@ def _optional(name: str, advice: str) -> Line:
 def _jupyter() -> Line:
     """A notebook server, not jupyter_core alone, which many packages bring along."""
     for server in ("jupyterlab", "notebook"):
-        if importlib.util.find_spec(server) is not None:
+        module, _ = _import(server)
+        if module is not None:
             return Line(True, False, "jupyter", f"{server} found")
     return Line(False, False, "jupyter", "only for the notebooks: pip install 'minittt[notebooks]'")
 

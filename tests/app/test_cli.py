@@ -102,6 +102,14 @@ def test_bad_audio_ends_with_one_line_and_code_2(tmp_path, capsys, kind):
     assert {file.name for file in tmp_path.iterdir()} <= {"q.wav"}
 
 
+def test_a_long_question_is_no_file_name(capsys):
+    """300 bytes are more than a file name may have: the question was refused as one."""
+    question = "what is two plus three " * 13
+    code, out, err = run(capsys, "talk", question.strip())
+    assert (code, err.strip()) == (0, "")
+    assert out.startswith(question.strip())
+
+
 def test_letters_never_seen_are_named(tmp_path, capsys):
     code, _, err = run(capsys, "speak", "zwei plus drei Ж", "-o", tmp_path / "a.wav")
     assert (code, err.count("\n")) == (2, 1)
