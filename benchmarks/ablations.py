@@ -31,11 +31,11 @@ from minittt.codec import Codec, whole_file
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import Settings
-from minittt.evaluation.evaluate import Evaluation, decoding_settings, in_turn, trained_with
+from minittt.evaluation.evaluate import Evaluation, in_turn, trained_with
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.referee import Referee
 from minittt.objective import Preset
-from minittt.talker import Talker
+from minittt.talker import Talker, decoding_settings
 from minittt.training.trainer import Trainer, TrainingSettings
 from minittt.unmasking import confidence_released, random_order
 
@@ -150,7 +150,7 @@ def settings_of(preset_name: str, seed: int, args) -> TrainingSettings:
     sizes = {name: n for name, n in (("d_model", args.width), ("n_layers", args.layers)) if n}
     sizes["max_length"] = 768  # what a reply may need that does not end
     how = {"records": args.records, "row_length": args.row_length, "samples": 0}
-    return TrainingSettings(preset=preset_name, seed=seed, schedule="anytime", model=sizes, **how)
+    return TrainingSettings(preset=preset_name, seed=seed, model=sizes, **how)
 
 
 def run_base(seed: int, args) -> dict:

@@ -6,7 +6,8 @@
 
 A logical line ends where Python's tokeniser says NEWLINE, however many lines it is wrapped over; the figure does not change
 with the formatter. Names, numbers, operators and strings count one each; comments and docstrings do not count. A function
-counts with its signature, if it has three logical lines or more.
+counts with its signature, if it has three logical lines or more. --bare leaves type annotations out: they say what a name
+holds and are no step, and code that has none is compared fairly with code that has them.
 """
 
 import argparse
@@ -70,18 +71,48 @@ def logical_lines(source: str) -> list[tuple[int, int]]:
     return found
 
 
-def functions_of(path: Path) -> list[Function]:
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Takes the types out of signatures and assignments."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return ast.Pass()  # a field without a value: still a line
+        return ast.Assign([node.target], node.value)
+
+
+def without_annotations(source: str) -> str:
+    """The same code without types, as Python writes it; its functions come in the same order."""
+    tree = _WithoutAnnotations().visit(ast.parse(source))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def functions_in(source: str) -> list[ast.FunctionDef]:
+    """All functions, methods among them, in one order."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+
+
+def functions_of(path: Path, bare: bool = False) -> list[Function]:
     """Every function of a file that is long enough to be judged."""
     source = path.read_text(encoding="utf-8")
-    lines = logical_lines(source)
+    counted = source
+    if bare:
+        counted = without_annotations(source)
+    lines = logical_lines(counted)
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
+    for written, node in zip(functions_in(source), functions_in(counted), strict=True):
         inside = [count for first, count in lines if node.lineno <= first <= node.end_lineno]
         if len(inside) >= FEWEST_LINES:
             density = sum(inside) / len(inside)
-            found.append(Function(density, len(inside), node.name, str(path), node.lineno))
+            found.append(Function(density, len(inside), node.name, str(path), written.lineno))
     return found
 
 
@@ -109,12 +140,15 @@ def main(arguments: list[str] | None = None) -> dict:
     package = Path(__file__).parent.parent / "minittt"
     parser.add_argument("paths", nargs="*", type=Path, default=[package])
     parser.add_argument("--worst", type=int, default=20, help="how many of the densest functions to list")
+    parser.add_argument("--bare", action="store_true", help="without type annotations")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
     everything = []
     rows = {}
     for path in args.paths:
-        functions = [function for file in python_files([path]) for function in functions_of(file)]
+        functions = []
+        for file in python_files([path]):
+            functions += functions_of(file, args.bare)
         if not functions:
             print(f"{path}: no function of {FEWEST_LINES} logical lines or more")
             continue

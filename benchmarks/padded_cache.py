@@ -21,9 +21,9 @@ from minittt.context import CachedContext
 from minittt.data.corpus import load_corpus
 from minittt.decoding import TokenClasses
 from minittt.errors import MinitttError
-from minittt.evaluation.evaluate import ask, decoding_settings, family
+from minittt.evaluation.evaluate import ask, family
 from minittt.model import Transformer, attend
-from minittt.talker import Talker
+from minittt.talker import Talker, decoding_settings
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
 

@@ -22,8 +22,8 @@ from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import Draft, Settings, SpanClosed, TextToken
 from minittt.evaluation.evaluate import ask, family, true_spans, word_errors
 from minittt.evaluation.referee import Referee
-from minittt.talker import Reply, Talker
-from minittt.unmasking import Sampling, policy_named
+from minittt.talker import Reply, Talker, decoding_settings
+from minittt.unmasking import policy_named
 
 WAYS = (  # block size, steps, policy; the first is AR audio
     (1, 1, "random_order"),
@@ -52,9 +52,7 @@ class Way:
 
     def settings(self, temperature: float) -> Settings:
         """Greedy text."""
-        policy, spread = policy_named(self.policy), Sampling(temperature)
-        ways = {"policy": policy, "text_sampling": Sampling(0.0), "audio_sampling": spread}
-        return Settings(self.block, steps=self.steps, max_text=64, max_span=192, **ways)
+        return decoding_settings(self.block, self.steps, temperature, policy=policy_named(self.policy))
 
 
 def seconds_per_token(talker: Talker, asked: list[list], settings: Settings, now) -> tuple[float, float]:

@@ -168,7 +168,7 @@ def main() -> None:
     add("--out", type=Path, default=SAMPLES / "scores" / "premise", help="folder of the JSONs, one a seed")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = TrainingSettings(preset="exact", schedule="anytime", seed=args.seed, samples=0)
+    settings = TrainingSettings(preset="exact", seed=args.seed, samples=0)
     corpus, log, measured = load_corpus(args.data), [], []
     records = in_turn(corpus.split("renditions"), args.items)
     families = {"all": list(range(len(records)))}

@@ -26,10 +26,10 @@ from minittt.codec import Codec, whole_file
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import DenoisingStep, Settings
-from minittt.evaluation.evaluate import ask, decoding_settings, family, trained_with, true_spans
+from minittt.evaluation.evaluate import ask, family, trained_with, true_spans
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import Score, normal, ratio, words_right
-from minittt.talker import Talker
+from minittt.talker import Talker, decoding_settings
 from minittt.unmasking import policy_named
 
 BLOCKS = (1, 4, 8, 16)

@@ -5,6 +5,7 @@ knows the end ("anytime"), and what is measured is a mean of weights over about 
 does for the noise of a high rate what falling to zero does.
 """
 
+import math
 import platform
 import subprocess
 import time
@@ -16,10 +17,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from minittt.settings import TrainingSettings
 from minittt.training.trainer import Trainer
 
 POWER = 16.0  # step t of T weighs as t ** 16
 ROOT = Path(__file__).parent.parent
+
+
+def anytime_rate(step: int, s: TrainingSettings) -> float:
+    """The learning rates at a step, as a share of their peaks, where no end is known: a linear warm-up, the peak until four
+    times its length, then one over the root of the steps."""
+    warmup = max(1, s.warmup)
+    warm = min(1.0, (step + 1) / warmup)
+    return warm * min(1.0, math.sqrt(4 * warmup / (step + 1)))
 
 
 class Clock:
@@ -95,6 +105,7 @@ def train_for(
     """Train, and yield `points` moments evenly spread over the seconds, and the one after so many records. At each of them
     the model holds its averaged weights. `log` gets a line a step. clock: by default one of the trainer's device; whatever
     is given must measure as `Clock` does."""
+    trainer.rate = anytime_rate
     if clock is None:
         clock = Clock(trainer.world.device)
     average = Average(trainer.model)

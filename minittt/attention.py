@@ -160,7 +160,7 @@ def one_stream(q: Tokens, k: Tokens) -> Tensor:
 
 
 def two_streams(q: Tokens, k: Tokens) -> Tensor:
-    """The rule of a clean stream C and a noisy stream N, which carries the target audio a second time.
+    """The two-stream rule: the clean stream C holds every token, the noisy stream N the target audio once more.
 
     C sees C as one stream does, and never N: noise reaches neither text nor later blocks. N sees everything
     before its own group, and that group: exactly what a decoder sees while it fills the group in.
@@ -179,8 +179,9 @@ def visible(
 ) -> Tensor:
     """Which cached keys each new query sees: (B, Q) and (B, K) -> bool (B, Q, K), for decoding with a cache.
 
-    Group -1 marks an absent slot: hidden as a key; as a query its row is empty (softmax gives NaN there, SDPA
-    0). Raises: ValueError if the shapes do not fit, or documents are given on one side only.
+    Group -1 marks an absent slot. No query sees it as a key. As a query it sees nothing, not even itself: there a
+    hand-written softmax gives NaN, and SDPA 0. Raises: ValueError if the shapes do not fit, or documents are given
+    on one side only.
     """
     if len(q_groups) != len(k_groups) or (q_documents is None) != (k_documents is None):
         raise ValueError("queries and keys must have equally many rows, and both documents or neither")
@@ -190,7 +191,7 @@ def visible(
 def group_mask(groups: Tensor, documents: Tensor | None = None) -> Tensor:
     """The square mask of a batch, (B, L) -> bool (B, L, L), [b, q, k] True where q may attend to k.
 
-    Every query sees itself besides, so that rows of padding are not empty. `documents` (B, L) numbers the
+    Every query also sees itself, so that rows of padding are not empty. `documents` (B, L) numbers the
     sequences packed into one row; they are blind to each other. Raises: ValueError if the shapes do not fit.
     """
     return _square(one_stream, _tokens(groups, documents))
@@ -200,7 +201,7 @@ def two_stream_mask(groups: Tensor, noisy: Tensor, documents: Tensor | None = No
     """The square mask of rows that hold both streams, bool (B, L, L); the rule is `two_streams`.
 
     A noisy token (`noisy` (B, L) bool) has the group of its clean twin; the streams may lie in any order in
-    the row. Every query sees itself besides. Raises: ValueError if the shapes do not fit or `noisy` is not
+    the row. Every query also sees itself. Raises: ValueError if the shapes do not fit or `noisy` is not
     boolean.
     """
     return _square(two_streams, _tokens(groups, documents, noisy))

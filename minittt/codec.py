@@ -1,7 +1,7 @@
 """The codec: waveform to audio tokens and back, on the network classes of the `encodec` package.
 
 An encoder shortens the waveform to a few latents per second (frames), a residual vector quantiser names each
-of them by K codebook entries, a decoder turns the named entries into a waveform again (EnCodec, arXiv
+of them by n_q codebook entries, a decoder turns the named entries into a waveform again (EnCodec, arXiv
 2210.13438; the audio tokens of Text-to-Talk, arXiv 2509.20072, come from such a codec). One class serves the
 tiny codecs trained here and Meta's pretrained 24 kHz model.
 
@@ -12,7 +12,7 @@ from codec import Codec, CodecConfig, flatten, unflatten
 torch.manual_seed(0)
 codec = Codec(CodecConfig(ratios=(8, 8, 5), n_filters=4, dimension=16, n_codebooks=2)).eval()  # untrained
 wave = torch.sin(torch.arange(4000) * 0.3)[None]  # half a second of a tone, (B, samples)
-codes = codec.encode(wave)  # (B, K, T): 13 frames of 320 samples cover 4000 samples
+codes = codec.encode(wave)  # (B, n_q, T): 13 frames of 320 samples cover 4000 samples
 assert codes.shape == (1, 2, 13) and codec.decode(codes).shape == (1, 13 * 320)
 tokens = flatten(codes[0], codec.config.codebook_size)  # one row of tokens, frame by frame
 assert torch.equal(unflatten(tokens, 2, codec.config.codebook_size), codes[0])
@@ -126,9 +126,9 @@ class Codec(nn.Module):
         self.quantizer = quantizer(**sizes, kmeans_init=False, threshold_ema_dead_code=0)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For training: wave (B, samples) -> reconstruction (B, samples), codes (B, K, T), commitment ()."""
+        """For training: wave (B, samples) -> reconstruction (B, samples), codes (B, n_q, T), commitment ()."""
         latents = self.latents(wave)  # (B, dimension, T)
-        quantised, codes, penalty = self.quantizer.vq(latents)  # (B, dimension, T), (K, B, T)
+        quantised, codes, penalty = self.quantizer.vq(latents)  # (B, dimension, T), (n_q, B, T)
         decoded = self.decoder(quantised)[:, 0, : wave.shape[-1]]  # (B, samples)
         return decoded, codes.transpose(0, 1), penalty.mean()
 
@@ -140,12 +140,12 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def encode(self, wave: Tensor) -> Tensor:
-        """wave (B, samples) float, at config.sample_rate -> codes (B, K, T) long, T = ceil(samples / hop)."""
+        """wave (B, samples) float, at config.sample_rate -> codes (B, n_q, T) long, T = ceil(samples / hop)."""
         return self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """codes (B, K, T) long -> wave (B, T * hop) float. Raises CodecError for a wrong shape or code."""
+        """codes (B, n_q, T) long -> wave (B, T * hop) float. Raises CodecError for a wrong shape or code."""
         n_codebooks, size = self.config.n_codebooks, self.config.codebook_size
         sound = codes.dim() == 3 and codes.shape[1] == n_codebooks and codes.numel() > 0
         _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
@@ -154,7 +154,7 @@ class Codec(nn.Module):
         return self.decoder(self.quantizer.vq.decode(codes.transpose(0, 1)))[:, 0]  # (B, T * hop)
 
     def encode_many(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Tensor]:
-        """Encode waves (samples_i,) of any lengths fast. Returns codes (K, T_i) for each, in their order.
+        """Encode waves (samples_i,) of any lengths fast. Returns codes (n_q, T_i) for each, in their order.
 
         Only waves of equal frame count share a batch, each padded as it would be alone: the codes are those
         of `encode` one by one, up to ties within rounding.
@@ -170,12 +170,12 @@ class Codec(nn.Module):
                 batch = np.zeros((len(chosen), frames * self.hop), np.float32)
                 for row, i in zip(batch, chosen, strict=True):
                     row[: len(waves[i])] = waves[i]
-                encoded = self.encode(torch.from_numpy(batch).to(device)).cpu()  # (B, K, T)
+                encoded = self.encode(torch.from_numpy(batch).to(device)).cpu()  # (B, n_q, T)
                 codes |= dict(zip(chosen, encoded, strict=True))
         return [codes[i] for i in range(len(waves))]
 
     def codebooks(self) -> Tensor:
-        """What the codes stand for: the entries of all codebooks, (K * codebook_size, dimension), as flattened."""
+        """What the codes stand for: the entries of all codebooks, (n_q * codebook_size, dimension), as flattened."""
         return torch.cat([layer._codebook.embed for layer in self.quantizer.vq.layers])
 
     def fingerprint(self) -> str:
@@ -201,7 +201,9 @@ class Codec(nn.Module):
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write a safetensors file with the configuration in its header: the whole file, or none."""
-        tensors = {name: value.cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}
+        tensors = {}
+        for name, value in self.state_dict().items():
+            tensors[name] = value.cpu().to(dtype).contiguous()
         write_tensors(path, tensors, self.header())
 
     @classmethod
@@ -244,21 +246,21 @@ def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] 
 
 
 def flatten(codes: Tensor, codebook_size: int) -> Tensor:
-    """codes (K, T) -> tokens (K * T,), frame by frame; code c of codebook k becomes k * codebook_size + c.
+    """codes (n_q, T) -> tokens (n_q * T,), frame by frame; code c of codebook k becomes k * codebook_size + c.
 
     Every codebook has an id range of its own: a token alone tells which codebook it belongs to.
     """
     sound = codes.dim() == 2 and bool(((codes >= 0) & (codes < codebook_size)).all())
     _require(sound, f"codes have the shape (codebooks, frames) and lie in 0..{codebook_size - 1}")
-    offsets = torch.arange(len(codes), device=codes.device) * codebook_size  # (K,)
-    return (codes + offsets[:, None]).T.flatten()  # (K * T,)
+    offsets = torch.arange(len(codes), device=codes.device) * codebook_size  # (n_q,)
+    return (codes + offsets[:, None]).T.flatten()  # (n_q * T,)
 
 
 def unflatten(tokens: Tensor, n_codebooks: int, codebook_size: int) -> Tensor:
-    """tokens (K * T,) -> codes (K, T): undoes `flatten`. Raises CodecError for a token out of place."""
+    """tokens (n_q * T,) -> codes (n_q, T): undoes `flatten`. Raises CodecError for a token out of place."""
     sound = tokens.dim() == 1 and len(tokens) % n_codebooks == 0
     _require(sound, f"tokens are one row of frames of {n_codebooks}, not {tuple(tokens.shape)}")
-    k = torch.arange(len(tokens), device=tokens.device) % n_codebooks  # (K * T,) whose turn it is
+    k = torch.arange(len(tokens), device=tokens.device) % n_codebooks  # (n_q * T,) whose turn it is
     codes = tokens - k * codebook_size
     for i in torch.nonzero((codes < 0) | (codes >= codebook_size))[:1, 0].tolist():
         low = int(k[i]) * codebook_size

@@ -64,8 +64,10 @@ class LayerCache:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k, v (1, kv_heads, N, head_dim) of the new tokens, then q (1, heads, N, head_dim) -> the same shape."""
-        self.keys[self.new.rows, :, self.new.slots] = k[0].transpose(0, 1)  # (N, kv_heads, head_dim)
-        self.values[self.new.rows, :, self.new.slots] = v[0].transpose(0, 1)
+        rows = self.new.rows  # (N,)
+        slots = self.new.slots  # (N,)
+        self.keys[rows, :, slots] = k[0].transpose(0, 1)  # (N, kv_heads, head_dim)
+        self.values[rows, :, slots] = v[0].transpose(0, 1)
         attended = [self._attend_in_bucket(q[0], bucket) for bucket in self.new.buckets]
         return torch.cat(attended, dim=1)[None]
 

@@ -10,8 +10,9 @@ serves them all, and every row takes one step with its logits:
     denoising                 nothing                 the block as it is now      some more of its slots
     closing a block           the finished block      the next block, or nothing  as above
 
-So a reply costs one forward per text token and one per denoising step, none for opening or closing. Which
-slots a step reveals is a policy: `random_order` here, more in `unmasking.py`, beside temperature and top-k.
+Opening and closing are moments, not states: they share the forward of what comes next. So a reply costs one
+forward per text token and one per denoising step. How many slots a step reveals, and which, is decided by a
+policy: `random_order` here (an even share of those still masked), more in `unmasking.py`.
 
 ```python
 import torch
@@ -44,10 +45,10 @@ class Context(Protocol):
     """A network that remembers, batched by rows. It is given CPU tensors; its logits may live anywhere."""
 
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
-        """Append `commit` (B, C) with its groups (B, C) for good; look at `draft` (B, D), one new group after
-        everything committed, without keeping it. A row's real slots come first; absent ones have group -1 in
-        commit, the pad id in draft. Returns logits (B, 1 + D, V): [:, 0] after the row's last committed token,
-        [:, 1:] at the draft's own positions.
+        """Append `commit` (B, C) with its groups (B, C) for good. Then look at `draft` (B, D), without keeping it:
+        it forms one new group after everything committed. A row's real slots come first; absent ones have group
+        -1 in commit, the pad id in draft. Returns logits (B, 1 + D, V): [:, 0] after the row's last committed
+        token, [:, 1:] at the draft's own positions.
 
         What implementers ask: the first call commits the whole prompt of every row; positions are the
         context's business; a row that has ended keeps arriving, with nothing to commit and nothing drafted;
@@ -87,7 +88,10 @@ class Draft(NamedTuple):
 
 
 def random_order(draft: Draft) -> Tensor:
-    """An even share of the masked slots, all equally likely -> (D,) bool. One slot a step is any-order AR."""
+    """An even share of the masked slots, all equally likely -> (D,) bool. One slot a step is any-order AR.
+
+    `unmasking.py` has it once more among its like, so that this file stands alone.
+    """
     n_masked = int(draft.masked.sum())
     share = -(-n_masked // draft.steps_left)  # rounded up
     order = draft.noise.masked_fill(~draft.masked, torch.inf).argsort()  # (D,)
@@ -100,13 +104,17 @@ class Settings:
 
     block_size: int | None = 8  # slots denoised together; None: the whole span, on a canvas of max_span
     first_block: int | None = None  # another size for the first block of a span (sound starts sooner)
-    full_span: bool = False  # the paper's mode: a span is one group, redrafted whole, committed when closed
+    full_span: bool = (
+        False  # the paper's mode: with blocks too, a span is one group, drafted anew until closed
+    )
     steps: int = 8  # per block, one slot or more each; policies with a threshold take as many as they need
     policy: Callable[[Draft], Tensor] = random_order  # -> (D,) bool: the slots to reveal
     text_sampling: Callable[[Tensor], Tensor] = lambda logits: logits  # (N, A) -> what to draw from, (N, A)
     audio_sampling: Callable[[Tensor], Tensor] = lambda logits: logits
     max_text: int = 256  # text tokens in all, the last of which is forced to be the end
-    max_span: int = 512  # audio slots of a span: where no further block fits, its last slot becomes end_audio
+    max_span: int = (
+        512  # audio slots of a span; where no further block fits, the last block's last slot is end_audio
+    )
     max_spans: int = 16  # after these, text can open no more
 
     def __post_init__(self) -> None:
@@ -171,8 +179,8 @@ class End(NamedTuple):
     groups: tuple[int, ...]
     text: tuple[int, ...]  # the text tokens among ids, open_audio and end included
     spans: tuple[tuple[int, ...], ...]  # the audio codes of each span
-    changed: int  # slots overwritten, and spans closed by force, in all
-    forced: int
+    changed: int  # slots overwritten, in all
+    forced: int  # spans closed by force
     nfe: int  # number of function evaluations: forwards this row took part in
 
 
@@ -240,7 +248,7 @@ class Row:
         """The slots to look at without keeping them: none while text is written."""
         if self.block is None:
             return []
-        return self._shown() + self.block.tolist()
+        return self._uncommitted() + self.block.tolist()
 
     # --- one step, with the logits of that forward
 
@@ -251,7 +259,7 @@ class Row:
         if self.block is None:
             yield from self._write_text(logits[0])
         else:
-            first_slot = 1 + len(self._shown())
+            first_slot = 1 + len(self._uncommitted())
             yield from self._denoise(logits[first_slot:])
 
     def _write_text(self, logits: Tensor) -> Iterator[Event]:
@@ -289,7 +297,7 @@ class Row:
         # 2. Draw a candidate for every slot, masked or not.
         candidates = sample_tokens(settings.audio_sampling(logits), self._uniform(D))  # (D,)
         # 3. The policy chooses the slots to reveal.
-        steps_left = max(1, settings.steps - self.step)
+        steps_left = max(1, settings.steps - self.step)  # policies with a threshold may run past `steps`
         reveal = settings.policy(Draft(masked, p, candidates, self._uniform(D), steps_left))  # (D,)
         if not reveal.any() or (reveal & ~masked).any():
             raise ValueError("an unmasking policy must reveal at least one slot, and only masked ones")
@@ -391,7 +399,7 @@ class Row:
     def _span_is_one_group(self) -> bool:
         return self.settings.full_span or self.settings.block_size is None
 
-    def _shown(self) -> list[int]:
+    def _uncommitted(self) -> list[int]:
         """Closed blocks of the open span that are not committed yet, and so are drafted again."""
         return self.span if self._span_is_one_group() else []
 

@@ -1,7 +1,7 @@
 """Replies of a talker whose text is denoised too (preset `nar`): to the block decoder, such a reply is one span.
 
 ASSISTANT opens it, END closes it, and a slot may hold anything that replies are made of. Nothing makes slots agree on where
-words end and speech begins: tokens that are out of place are skipped, and counted.
+words end and speech begins: tokens that are out of place are skipped and counted.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,10 @@ from minittt.context import CachedContext
 from minittt.data.conversation import render
 from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import End, Settings, TokenClasses, generate
+from minittt.settings import MAX_REPLY
 from minittt.strategies import denoise_replies
 from minittt.talker import Reply, Talker, row_generators
 from minittt.unmasking import Sampling
-
-LONGEST = 256  # slots of a reply
 
 
 def reply_classes(v: Vocabulary) -> TokenClasses:
@@ -100,12 +99,12 @@ class DenoisingTalker(Talker):
             audio_sampling=greedy_text(settings.audio_sampling, len(v.text_choices())),
             max_text=1,
             max_spans=1,
-            max_span=LONGEST,
+            max_span=MAX_REPLY,
             full_span=False,
         )
         classes = reply_classes(v)
         longest = max(len(reply.prompt) for reply in replies)
-        capacity = max_length or longest + LONGEST + 1
+        capacity = max_length or longest + MAX_REPLY + 1
         context = CachedContext(self.model, len(replies), v.pad, capacity, classes)
         # 3. Decode, and split each span into text and speech.
         events = generate(

@@ -9,12 +9,13 @@ Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is th
          decoding can reach is one that training has seen, for the block sizes trained. No strategy is needed.
 
 Three more show what each part is worth: `mended` is `paper` with its three mistakes corrected, `ar` is `exact` with
-one audio token per block, `nar` is `exact` with the text of a reply denoised too. And `paper-banom`, `paper-ppm` and
-`paper-sst` are `paper` without one strategy.
+one audio token per block, `nar` is `exact` with the text of a reply denoised too. And three leave one strategy out, read
+as "paper minus": `paper-banom` is `paper` without BANOM, `paper-ppm` without PPM, `paper-sst` without SST.
 
 The loss has three steps, each usable alone: `draw_noise`, `predict` (one forward) and `combine_losses`.
 
-To add a preset, add a line to `PRESETS`: `minittt train --preset NAME` and the tests that run over all presets find it.
+To add a preset, add a line to `PRESETS` below and its name to `settings.PRESETS` (a test holds the two equal): then
+`minittt train --preset NAME` and the tests that run over all presets find it.
 """
 
 import random
@@ -43,10 +44,12 @@ from minittt.strategies import (
 
 @dataclass(frozen=True)
 class Preset:
-    """How a record becomes a training example, and how its loss is weighed. Raises MinitttError for contradictions."""
+    """How a record becomes a training example, and how its loss is weighted. Raises MinitttError for contradictions."""
 
     two_streams: bool
-    block_sizes: tuple[int | None, ...]  # one is drawn for each record; None = the whole span is one group
+    block_sizes: tuple[
+        int | None, ...
+    ]  # one is drawn for each record; None = the whole span is one group (full span)
     short_first_block: float = 0.0  # probability that a record's spans begin with a smaller block of the list
     eps: float = 1e-3  # lower end of p = (1 - eps) t + eps; single stream only
     banom: float = 0.0  # probability that a batch carries no noise and no audio loss
@@ -67,13 +70,22 @@ class Preset:
 
 
 PRESETS = {
-    "paper": Preset(False, (None,), banom=0.3, ppm=0.3, sst=0.5, restrict_classes=False, normalise="sample"),
-    "mended": Preset(False, (None,), banom=0.3, ppm=0.3, sst=0.5, text_at_mask=False),
-    "exact": Preset(True, (1, 4, 8, 16), short_first_block=0.5),
-    "ar": Preset(True, (1,)),
-    "nar": Preset(True, (4, 8, 16), short_first_block=0.5, denoise_text=True),
+    "paper": Preset(
+        two_streams=False,
+        block_sizes=(None,),
+        banom=0.3,
+        ppm=0.3,
+        sst=0.5,
+        restrict_classes=False,
+        normalise="sample",
+    ),
+    "mended": Preset(two_streams=False, block_sizes=(None,), banom=0.3, ppm=0.3, sst=0.5, text_at_mask=False),
+    "exact": Preset(two_streams=True, block_sizes=(1, 4, 8, 16), short_first_block=0.5),
+    "ar": Preset(two_streams=True, block_sizes=(1,)),
+    "nar": Preset(two_streams=True, block_sizes=(4, 8, 16), short_first_block=0.5, denoise_text=True),
 }
-PRESETS |= {f"paper-{name}": replace(PRESETS["paper"], **{name: 0.0}) for name in ("banom", "ppm", "sst")}
+for strategy in ("banom", "ppm", "sst"):  # "paper minus": without this one
+    PRESETS[f"paper-{strategy}"] = replace(PRESETS["paper"], **{strategy: 0.0})
 
 
 def preset(name: str) -> Preset:
@@ -100,7 +112,7 @@ def draw_blocks(p: Preset, rng: random.Random) -> tuple[int | None, int | None]:
 def example(
     sequence: TokenSequence, p: Preset, block: int | None, first: int | None, rng: random.Random
 ) -> Tensor:
-    """A rendered record as the columns that `packing.pack` takes."""
+    """A rendered record as the columns that `batches.pack` takes."""
     if rng.random() < p.sst:
         sequence = truncate_span(sequence, rng)
     if p.denoise_text:
@@ -122,7 +134,7 @@ class Noise(NamedTuple):
 def maskable_segments(batch: Batch, p: Preset, generator: torch.Generator) -> Tensor:
     """Which slots share one draw of noise, (B, L): a block of the noisy stream, or a record's audio in one stream."""
     if p.two_streams:
-        stride = int(batch.groups.max()) + 2
+        stride = int(batch.groups.max()) + 2  # groups run from -1, so no two documents share a number
         return torch.where(batch.noisy, batch.documents * stride + batch.groups, -1)
     target = batch.kinds == TARGET
     segments = torch.where(target, batch.documents, -1)
@@ -192,7 +204,7 @@ class Predictions(NamedTuple):
     counted: Tensor  # (B, L) bool: all targets, or all slots that could have been masked
 
     def nats(self, share: Tensor | None = None) -> Tensor:
-        """The weighted sum of cross-entropies, (); with `share` (B, L) each is also multiplied by its token's."""
+        """The weighted sum of cross-entropies, (); with `share` (B, L) each is also multiplied by its token's share."""
         losses = F.cross_entropy(self.logits, self.index, reduction="none")  # (n,)
         losses = losses * self.weight
         if share is not None:
@@ -262,20 +274,27 @@ def _choices(vocabulary: Vocabulary, p: Preset) -> tuple[Tensor | None, Tensor |
 def _from_the_token_before(
     model: Transformer, hidden: Tensor, batch: Batch, targets: Tensor, choices: Tensor | None
 ) -> Predictions:
-    """Next-token prediction of `targets` (B, L) from hidden (B, L, d): autoregressive targets shift by one."""
+    """Next-token prediction of `targets` (B, L) from hidden (B, L, d): autoregressive targets shift by one.
+
+    The first token of a row is never a target, so there is always a token before.
+    """
     row, at = targets.nonzero(as_tuple=True)  # (n,), (n,)
     logits = _logits(model, hidden[row, at - 1], choices)  # (n, choices)
-    weight = torch.ones_like(row, dtype=logits.dtype)
-    return Predictions(logits, _index(batch.ids[row, at], choices), row, at, weight, targets)
+    target = _index(batch.ids[row, at], choices)  # (n,)
+    weight = torch.ones_like(row, dtype=logits.dtype)  # (n,)
+    return Predictions(logits, target, row, at, weight, targets)
 
 
 def _at_the_slot(
     model: Transformer, hidden: Tensor, batch: Batch, slots: Tensor, choices: Tensor | None, noise: Noise
 ) -> Predictions:
     """Denoising of what is masked among `slots` (B, L) from hidden (B, L, d): diffusion targets do not shift."""
-    row, at = (slots & noise.masked).nonzero(as_tuple=True)  # (n,), (n,)
+    masked = slots & noise.masked  # (B, L)
+    row, at = masked.nonzero(as_tuple=True)  # (n,), (n,)
     logits = _logits(model, hidden[row, at], choices)  # (n, choices)
-    return Predictions(logits, _index(batch.ids[row, at], choices), row, at, noise.weight[row, at], slots)
+    target = _index(batch.ids[row, at], choices)  # (n,)
+    weight = noise.weight[row, at]  # (n,)
+    return Predictions(logits, target, row, at, weight, slots)
 
 
 def _logits(model: Transformer, hidden: Tensor, choices: Tensor | None) -> Tensor:

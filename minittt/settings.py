@@ -13,6 +13,8 @@ from typing import Any, get_args
 
 from minittt.errors import MinitttError
 
+# Names alone: what a preset is stands in objective.py, what a policy does in unmasking.py. Those import torch, and
+# `minittt --help` must not; a test holds these lists and those definitions equal.
 PRESETS = ("exact", "paper", "paper-banom", "paper-ppm", "paper-sst", "mended", "ar", "nar")
 POLICIES = (
     "random_order",
@@ -23,6 +25,12 @@ POLICIES = (
     "entropy_bound",
 )
 LARGEST_SEED = 2**32 - 1
+
+# The limits of a reply: no talker trained on the shipped corpus comes near them unless it has lost its way.
+MAX_TEXT = 64  # text tokens
+MAX_SPAN = 160  # audio slots of a span: 6.4 s at 25 a second; the longest span of the corpus has 94 codes
+MAX_SPANS = 8
+MAX_REPLY = 256  # slots of a reply that is denoised whole (preset `nar`)
 
 
 def samples_folder() -> Path:
@@ -167,7 +175,6 @@ class TrainingSettings(Checked):
     learning_rate: float = setting(2e-3, "AdamW's peak", above=0)
     muon_learning_rate: float = setting(5e-3, "Muon's peak, scaled to compare with AdamW's", above=0)
     warmup: int = setting(100, "steps until the peak", at_least=0)
-    schedule: str = field(default="cosine")  # down to 2 % at the last step; "anytime": no end in view
     weight_decay: float = setting(0.05, "decoupled weight decay", at_least=0)
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = setting(1.0, "bound on the gradient's norm; the norm before clipping is logged", above=0)
@@ -187,8 +194,6 @@ class TrainingSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.schedule not in ("cosine", "anytime"):
-            raise MinitttError(f"schedule must be one of cosine, anytime, not {self.schedule!r}")
         if self.compile and self.shard:
             raise MinitttError("compile and shard do not go together: choose one")
 
@@ -245,7 +250,10 @@ class DecodingOptions(Checked):
         0, "decides the voice and everything else that is drawn", at_least=0, at_most=LARGEST_SEED
     )
     block: int = setting(
-        8, "audio slots denoised together (the shipped talker knows 1, 4, 8 and 16)", at_least=1, at_most=192
+        8,
+        "audio slots denoised together (the shipped talker knows 1, 4, 8 and 16)",
+        at_least=1,
+        at_most=MAX_SPAN,
     )
     steps: int = setting(8, "denoising steps per block", at_least=1)
     policy: str = setting(
@@ -286,7 +294,7 @@ class StreamingOptions(Checked):
         None,
         "with --stream: slots of a span's first block, fewer than --block, so that sound starts sooner",
         at_least=1,
-        at_most=192,
+        at_most=MAX_SPAN,
     )
 
 

@@ -5,25 +5,65 @@ making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from minittt.attention import TARGET, assign_groups
+from minittt.attention import TARGET, TEXT, assign_groups
 from minittt.codec import Codec, flatten, unflatten, write_tensors
 from minittt.context import CachedContext
 from minittt.data import headers
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus
 from minittt.data.vocabulary import TextTokeniser, Vocabulary
-from minittt.decoding import BlockClosed, End, Event, Settings, SpanClosed, TextToken, generate
+from minittt.decoding import (
+    BlockClosed,
+    Draft,
+    End,
+    Event,
+    Settings,
+    SpanClosed,
+    TextToken,
+    generate,
+    random_order,
+)
 from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS
+from minittt.settings import MAX_SPAN, MAX_SPANS, MAX_TEXT
+from minittt.unmasking import Sampling
 
 FORMAT = "minittt talker 1"
+
+
+def decoding_settings(
+    block: int = 16,
+    steps: int = 16,
+    temperature: float = 1.0,
+    full_span: bool = False,
+    policy: Callable[[Draft], Tensor] = random_order,
+    first_block: int | None = None,
+) -> Settings:
+    """How a talker replies wherever it is used: greedy text, audio drawn at `temperature`, the limits of `settings.py`.
+
+    `steps` are per block of `block` slots. full_span: the paper's mode, for talkers trained in one stream.
+    """
+    return Settings(
+        block_size=block,
+        first_block=first_block,
+        full_span=full_span,
+        steps=steps,
+        policy=policy,
+        text_sampling=Sampling(0.0),
+        audio_sampling=Sampling(temperature),
+        max_text=MAX_TEXT,
+        max_span=MAX_SPAN,
+        max_spans=MAX_SPANS,
+    )
 
 
 @dataclass
@@ -31,9 +71,8 @@ class Reply:
     """One reply and how it came about."""
 
     text: str = ""
-    spans: list[list[int]] = field(
-        default_factory=list
-    )  # flattened codes, counted from 0, of each audio span
+    # flattened codes, counted from 0, of each audio span
+    spans: list[list[int]] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)  # all that was generated
     groups: list[int] = field(default_factory=list)  # of prompt and reply
@@ -64,7 +103,10 @@ class Talker:
     def __init__(
         self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict
     ) -> None:
-        self.model, self.vocabulary, self.tokeniser, self.info = model, vocabulary, tokeniser, info
+        self.model = model
+        self.vocabulary = vocabulary
+        self.tokeniser = tokeniser
+        self.info = info
 
     def converse(
         self,
@@ -95,56 +137,67 @@ class Talker:
         for reply, messages in zip(replies, conversations, strict=True):
             self._prompt(reply, messages, settings)
         limit = max_length or self.model.config.max_length
-        longest = max(len(r.prompt) for r in replies)
-        if longest + 64 > limit:
+        longest = max(len(reply.prompt) for reply in replies)
+        if longest + MAX_TEXT > limit:
             raise MinitttError(
                 f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
             )
         classes = self.vocabulary.classes()
         context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit, classes)
         generators = row_generators(seed, len(replies))
-        prompts, groups = [r.prompt for r in replies], [r.groups for r in replies]
+        prompts = [reply.prompt for reply in replies]
+        groups = [reply.groups for reply in replies]
         for event in generate(context, prompts, groups, classes, settings, generators):
             self._note(replies[event.row], event)
             yield event
 
     def _prompt(self, reply: Reply, messages: list, settings: Settings) -> None:
+        """Lay out the messages and the opener of a reply: ids, kinds and groups."""
         record = {"messages": [*messages, ["assistant"]]}
-        size = None if settings.full_span else settings.block_size
-        sequence = render(record, self, size, settings.first_block, reply=False)
-        reply.prompt, reply.kinds = sequence.ids, list(sequence.kinds)
+        block_size = settings.block_size
+        first_block = settings.first_block
+        if settings.full_span:
+            block_size = None
+        if block_size is None:
+            first_block = None
+        sequence = render(record, self, block_size, first_block, reply=False)
+        reply.prompt = sequence.ids
+        reply.kinds = list(sequence.kinds)
         kinds = torch.tensor(sequence.kinds)
-        reply.groups = assign_groups(kinds, size, settings.first_block if size else None).tolist()
+        reply.groups = assign_groups(kinds, block_size, first_block).tolist()
 
     def _note(self, reply: Reply, event: Event) -> None:
+        """Fill in the reply with what an event tells."""
         v = self.vocabulary
-        if isinstance(event, SpanClosed):
-            reply.spans.append([code - v.first_code for code in event.ids])
+        if isinstance(event, TextToken) and event.id < v.text_size:
+            earlier = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size]
+            reply.text = self.tokeniser.decode([*earlier, event.id])
         elif isinstance(event, BlockClosed):
             reply.overwritten += event.changed
+        elif isinstance(event, SpanClosed):
+            reply.spans.append([code - v.first_code for code in event.ids])
         elif isinstance(event, End):
-            reply.ids, reply.nfe, reply.reason = list(event.ids), event.nfe, event.reason
+            reply.ids = list(event.ids)
+            reply.nfe = event.nfe
+            reply.reason = event.reason
             reply.groups = reply.groups + list(event.groups)
-            reply.kinds += [TARGET if v.first_code <= i <= v.eoa else 0 for i in event.ids]
-        elif isinstance(event, TextToken) and event.id < v.text_size:
-            pieces = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size] + [
-                event.id
-            ]
-            reply.text = self.tokeniser.decode(pieces)
+            reply.kinds += [TARGET if v.first_code <= token <= v.eoa else TEXT for token in event.ids]
 
     def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
         """A waveform (samples,) at the codec's rate -> flattened codes, as a message part."""
         self.check_codec(codec)
-        codes = codec.encode(torch.from_numpy(wave)[None])[0]  # (K, T)
+        codes = codec.encode(torch.from_numpy(wave)[None])[0]  # (n_q, T)
         return flatten(codes, codec.config.codebook_size).tolist()
 
     def sound(self, codec: Codec, span: list[int]) -> np.ndarray:
         """Flattened codes -> waveform (samples,). Codes of an unfinished or disordered last frame are left out."""
-        n_codebooks, size = codec.config.n_codebooks, codec.config.codebook_size
-        codes = whole_frames(span, n_codebooks, size)
-        if not codes:
+        n_codebooks = codec.config.n_codebooks
+        size = codec.config.codebook_size
+        kept = whole_frames(span, n_codebooks, size)
+        if not kept:
             return np.zeros(codec.hop, np.float32)
-        return codec.decode(unflatten(torch.tensor(codes), n_codebooks, size)[None])[0].numpy()
+        codes = unflatten(torch.tensor(kept), n_codebooks, size)  # (n_q, T)
+        return codec.decode(codes[None])[0].numpy()
 
     def check_codec(self, codec: Codec) -> None:
         """Raise MinitttError if this talker was trained on another codec's codes."""
@@ -174,7 +227,9 @@ class Talker:
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write one safetensors file, whole or not at all."""
-        tensors = {n: t.detach().cpu().to(dtype).contiguous() for n, t in self.model.state_dict().items()}
+        tensors = {}
+        for name, weight in self.model.state_dict().items():
+            tensors[name] = weight.detach().cpu().to(dtype).contiguous()
         if self.model.config.tie_embeddings:
             del tensors["lm_head.weight"]
         tensors["tokeniser"] = torch.frombuffer(bytearray(self.tokeniser.proto), dtype=torch.uint8)
@@ -182,13 +237,15 @@ class Talker:
 
     def header(self) -> dict[str, str]:
         """What a talker's file says of it, beside what `write_tensors` adds."""
-        info = {**self.info, "tokeniser": self.tokeniser.fingerprint()}
-        return {
-            "format": FORMAT,
-            "model": json.dumps(asdict(self.model.config)),
-            "vocabulary": json.dumps(asdict(self.vocabulary)),
-            "info": json.dumps(info),
+        fields = {
+            "model": asdict(self.model.config),
+            "vocabulary": asdict(self.vocabulary),
+            "info": {**self.info, "tokeniser": self.tokeniser.fingerprint()},
         }
+        header = {"format": FORMAT}
+        for name, value in fields.items():
+            header[name] = json.dumps(value)
+        return header
 
     @classmethod
     def load(cls, path: str | Path) -> "Talker":
@@ -237,15 +294,14 @@ def _with_what_follows(info: dict, tokeniser: TextTokeniser) -> dict:
 
 def _belongs_to(part: Talker | Corpus) -> dict:
     """What a talker and a corpus must agree in, by name; None where a file does not say."""
-    vocabulary = part.vocabulary
-    return {
-        "tokeniser": part.tokeniser.fingerprint(),
-        "codec": part.info["codec"],
-        "text pieces": vocabulary.text_size,
-        "codebooks": vocabulary.n_codebooks,
-        "codes in a codebook": vocabulary.codebook_size,
-        "front end": part.info.get("front_end"),
-    }
+    facts = {}
+    facts["tokeniser"] = part.tokeniser.fingerprint()
+    facts["codec"] = part.info["codec"]
+    facts["text pieces"] = part.vocabulary.text_size
+    facts["codebooks"] = part.vocabulary.n_codebooks
+    facts["codes in a codebook"] = part.vocabulary.codebook_size
+    facts["front end"] = part.info.get("front_end")
+    return facts
 
 
 def whole_frames(codes: list[int], n_codebooks: int, size: int) -> list[int]:

@@ -28,7 +28,10 @@ from torch import Tensor
 
 
 def lowest(draft, key: Tensor) -> Tensor:
-    """An even share of the masked slots, those of lowest key (D,) -> (D,) bool; ties go left."""
+    """An even share of the masked slots, those of lowest key (D,) -> (D,) bool; ties go left.
+
+    This share decides how many slots a step reveals: the masked ones over the steps left, rounded up.
+    """
     share = math.ceil(int(draft.masked.sum()) / draft.steps_left)
     order = key.masked_fill(~draft.masked, math.inf).argsort(stable=True)  # (D,)
     return torch.zeros_like(draft.masked).index_fill(0, order[:share], True)
@@ -40,7 +43,7 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def random_order(draft) -> Tensor:
-    """Any-order AR, taken in K steps (the same as in `decoding.py`)."""
+    """Any-order AR, taken in K steps; `decoding.py` has a copy, so that it stands alone."""
     return lowest(draft, draft.noise)
 
 

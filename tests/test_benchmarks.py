@@ -24,7 +24,7 @@ from minittt.evaluation.likelihood import estimator
 from minittt.evaluation.scores import Score
 from minittt.objective import draw_noise, predict, preset
 from minittt.training.loader import Loader
-from minittt.training.trainer import Trainer, TrainingSettings, rate_share
+from minittt.training.trainer import Trainer, TrainingSettings
 from minittt.unmasking import confidence_released, entropy_bound, entropy_order, left_to_right, random_order
 from tests.app.test_cli import SAMPLES
 from tests.small_networks import Oracle, propagate
@@ -53,11 +53,12 @@ def test_the_average_weighs_late_steps_more_by_a_known_law(values):
 
 
 def test_an_anytime_schedule_does_not_know_the_end():
-    short, long = (TrainingSettings(schedule="anytime", steps=n) for n in (10, 10_000))
-    rates = [rate_share(step, short) for step in range(3000)]
-    assert rates == [rate_share(step, long) for step in range(3000)]
-    assert rates[0] < 0.02 and rates[99] == rates[399] == 1.0
-    assert rates[1599] == pytest.approx(0.5) and rates == rates[:400] + sorted(rates[400:], reverse=True)
+    short, long = (TrainingSettings(steps=n) for n in (10, 10_000))
+    rates = [timed_training.anytime_rate(step, short) for step in range(4000)]
+    assert rates == [timed_training.anytime_rate(step, long) for step in range(4000)]
+    assert [rates[step] for step in (0, 49, 99, 399)] == pytest.approx([0.01, 0.5, 1.0, 1.0], rel=1e-12)
+    assert [rates[step] for step in (1599, 3599)] == pytest.approx([0.5, 1 / 3], rel=1e-12)
+    assert rates == rates[:400] + sorted(rates[400:], reverse=True)
 
 
 class SteppedClock:
@@ -76,7 +77,7 @@ class SteppedClock:
 
 def moments(folder, clock, seconds, points, records):
     """(seconds, steps, equal_data, last) of every moment at which training stopped, and the log's seconds."""
-    trainer, log = Trainer(toy_corpus(0), folder, replace(SETTINGS, schedule="anytime", samples=0)), []
+    trainer, log = Trainer(toy_corpus(0), folder, replace(SETTINGS, samples=0)), []
     found = list(timed_training.train_for(trainer, seconds, points, records, log, clock))
     assert len(log) == found[-1].steps == trainer.step
     assert all(p.records == p.steps * SETTINGS.records for p in found)

@@ -2,6 +2,8 @@
 
 The policies beyond random order have their own file, test_unmasking.py."""
 
+import bdb
+import inspect
 import itertools
 import math
 from collections import Counter
@@ -13,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minittt import unmasking
+from minittt import decoding, unmasking
 from minittt.decoding import (
     BlockClosed,
     DenoisingStep,
@@ -535,3 +537,43 @@ def test_bad_classes_policies_and_logits_are_named():
             collect(generate(Constant(), [[OPEN]], [[0]], c, settings, generators([0])))
     with pytest.raises(ValueError, match="nan"):
         collect(generate(Constant(OPEN=math.nan), [[0]], [[0]], c, Settings(), generators([0])))
+
+
+# ---------------------------------------------------------------- the loop, seen from outside
+
+
+class Stops(bdb.Bdb):
+    """A debugger with one breakpoint; it notes where the row was at each stop: its step in a block, or None in text."""
+
+    def __init__(self, function, line: str) -> None:
+        super().__init__()
+        self.seen = []
+        source, first = inspect.getsourcelines(function)
+        [at] = [first + i for i, text in enumerate(source) if line in text]
+        self.set_break(inspect.getsourcefile(function), at)
+
+    def user_line(self, frame) -> None:
+        row = frame.f_locals.get("row")
+        if row is not None:
+            self.seen.append(None if row.block is None else row.step)
+        self.set_continue()
+
+
+def test_a_breakpoint_in_the_loop_stops_once_for_each_denoising_step_and_each_text_token():
+    events = []
+
+    def decode() -> None:
+        context = GroupContext(GroupNetwork(V, 3), 1, PAD, MASK, cached=True)
+        how = Settings(block_size=3, steps=3, max_text=12, max_span=9, max_spans=2)
+        events.extend(generate(context, [[0, OPEN]], [[0, 1]], classes(), how, generators([4])))
+
+    debugger = Stops(decoding._decode, "yield from row.advance(")
+    debugger.runcall(decode)
+    expected = []
+    for event in events:
+        if isinstance(event, DenoisingStep):
+            expected.append(event.step)
+        elif isinstance(event, TextToken):
+            expected.append(None)
+    assert debugger.seen == expected
+    assert len(expected) > 3 and {0, None} <= set(expected)

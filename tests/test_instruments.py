@@ -94,3 +94,16 @@ def test_decoding_waits_once_a_forward_for_all_rows():
     for rows in (1, 3):
         for counts in device_counts.decoding(corpus, rows).values():
             assert counts.waits == 1
+
+
+def test_types_count_unless_they_are_left_out(tmp_path):
+    """The same function with and without types: equal without them, and the place is that in the file."""
+    typed = "import math\n\n\ndef f(x: int, y: float = 1.0) -> float:\n    z: float = x * y\n    return z\n"
+    plain = "def f(x, y=1.0):\n    z = x * y\n    return z\n"
+    typed_file = write(tmp_path, "typed.py", typed)
+    plain_file = write(tmp_path, "plain.py", plain)
+    [bare] = density.functions_of(typed_file, bare=True)
+    [reference] = density.functions_of(plain_file)
+    [counted] = density.functions_of(typed_file)
+    assert bare.density == reference.density < counted.density
+    assert bare.line == counted.line == 4

@@ -55,3 +55,13 @@ def test_every_file_the_readme_names_exists():
         assert (ROOT / name).exists(), name
     for module in re.findall(r"`(\w+\.py)`", README):
         assert list((ROOT / "minittt").rglob(module)), module
+
+
+def test_the_example_of_own_codes_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    """The page's code, as it stands: codes of no codec become a corpus, a talker, and come out of it again."""
+    page = (ROOT / "tutorials" / "own_codes.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "own_codes.md", "exec"), {})
+    [expected] = re.findall(r"# (three .*)", code)
+    assert expected in capsys.readouterr().out.splitlines()

@@ -114,4 +114,4 @@ def test_fields_without_an_option_are_few():
     silent = {entry.name for entry in fields(TrainingSettings)} - {
         e.name for e in options_of(TrainingSettings)
     }
-    assert silent == {"schedule", "betas", "model"}
+    assert silent == {"betas", "model"}

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,28 +26,26 @@ from minittt.settings import (
     samples_folder,
     settings_from,
 )
-from minittt.talker import Reply, Talker
-from minittt.unmasking import Sampling, policy_named
+from minittt.talker import Reply, Talker, decoding_settings
+from minittt.unmasking import policy_named
 
 SAMPLES = samples_folder()
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
-MAX_TEXT = 64  # text tokens of a reply
-MAX_SPAN = 192  # audio slots of a span: 7.7 s at 25 tokens a second
 
 
-def _decoding(args, **more) -> Settings:
-    """The decoder's settings: what was asked for, with `more` above it."""
+def _decoding(args, talker: Talker, steps: int | None = None, first_block: int | None = None) -> Settings:
+    """The decoder's settings: the options of the command line, and the way this talker was trained to speak."""
     options = settings_from(args, DecodingOptions)
-    values = {
-        "block_size": options.block,
-        "steps": options.steps,
-        "policy": policy_named(options.policy),
-        "text_sampling": Sampling(0.0),
-        "audio_sampling": Sampling(options.temperature),
-        "max_text": MAX_TEXT,
-        "max_span": MAX_SPAN,
-    }
-    return Settings(**(values | more))
+    if steps is None:
+        steps = options.steps
+    return decoding_settings(
+        options.block,
+        steps,
+        options.temperature,
+        full_span=not preset(talker.info["training"]["preset"]).two_streams,
+        policy=policy_named(options.policy),
+        first_block=first_block,
+    )
 
 
 def _seed(args) -> int:
@@ -54,7 +53,9 @@ def _seed(args) -> int:
 
 
 def _load(args) -> tuple[Talker, Codec]:
-    talker, codec = Talker.load(args.talker), Codec.load(args.codec)
+    """The talker and its codec, as the options name them."""
+    talker = Talker.load(args.talker)
+    codec = Codec.load(args.codec)
     talker.check_codec(codec)
     if preset(talker.info["training"]["preset"]).denoise_text:
         if getattr(args, "stream", False):
@@ -75,6 +76,20 @@ def _is_audio(question: str) -> bool:
         return False
 
 
+def _read_question(question: str, codec: Codec) -> np.ndarray | None:
+    """The waveform (samples,) of a question that is a recording; None for one that is typed."""
+    if _is_audio(question):
+        return read_audio(question, codec.config.sample_rate)
+    return None
+
+
+def _heard(talker: Talker, codec: Codec, question: str, wave: np.ndarray | None) -> str | list[int]:
+    """A question as a message part: its codes, or its text where it is typed."""
+    if wave is None:
+        return question
+    return talker.listen(codec, wave)
+
+
 def talk(args) -> None:
     """Answer each question in text and speech; write WAVs and, if asked, a page."""
     if args.compare and not args.page:
@@ -82,12 +97,12 @@ def talk(args) -> None:
     if args.stream:
         return _talk_along(args)
     talker, codec = _load(args)
-    heard = [read_audio(q, codec.config.sample_rate) if _is_audio(q) else None for q in args.questions]
+    waves = [_read_question(question, codec) for question in args.questions]
     entries = []
-    for question, wave in zip(args.questions, heard, strict=True):
-        part = question if wave is None else talker.listen(codec, wave)
+    for question, wave in zip(args.questions, waves, strict=True):
+        part = _heard(talker, codec, question, wave)
         for steps in args.compare or [settings_from(args, DecodingOptions).steps]:
-            settings = _decoding(args, steps=steps, full_span=_full_span(talker))
+            settings = _decoding(args, talker, steps)
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, _seed(args))
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
@@ -103,24 +118,26 @@ def _talk_along(args) -> None:
 
     if len(args.questions) > 1 or args.page:
         raise MinitttError("--stream answers one question, and makes no page")
-    (talker, codec), [question] = _load(args), args.questions
-    wave = read_audio(question, codec.config.sample_rate) if _is_audio(question) else None
-    asked = [["system", "answer"], ["user", question if wave is None else talker.listen(codec, wave)]]
-    settings = _decoding(args, first_block=args.first_block, full_span=_full_span(talker))
+    talker, codec = _load(args)
+    [question] = args.questions
+    wave = _read_question(question, codec)
+    asked = [["system", "answer"], ["user", _heard(talker, codec, question, wave)]]
+    settings = _decoding(args, talker, first_block=args.first_block)
     reply, pace = answer_aloud(talker, codec, asked, settings, _seed(args), args.output)
-    print(f"{question}: {reply}\n{pace}", file=sys.stderr if args.output == Path("-") else None)
-
-
-def _full_span(talker: Talker) -> bool:
-    return not preset(talker.info["training"]["preset"]).two_streams
+    is_piped = args.output == Path("-")  # then standard output belongs to the samples
+    print(f"{question}: {reply}\n{pace}", file=sys.stderr if is_piped else sys.stdout)
 
 
 def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:
+    """The sound of all spans of a reply, (samples,)."""
     waves = [talker.sound(codec, span) for span in reply.spans]
-    return np.concatenate(waves) if waves else np.zeros(0, np.float32)
+    if not waves:
+        return np.zeros(0, np.float32)
+    return np.concatenate(waves)
 
 
 def _write_answers(args, codec: Codec, entries: list) -> None:
+    """Write the sound of each answer: one to the file that -o names, several into the folder that it names."""
     if args.output is None:
         return
     single = len(entries) == 1 and args.output.suffix.lower() == ".wav"
@@ -146,37 +163,44 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
 
 
 def _title(question: str) -> str:
+    """What a question is called on the page: the name of its file, or its text."""
     return Path(question).name if _is_audio(question) else question
 
 
 def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
     from minittt.app.page import Entry, PageSettings, write_page
 
-    settings = PageSettings(
-        talker=args.talker.name, seed=_seed(args), command=shlex.join(["minittt", *args.arguments])
-    )
-    coherence = _coherence()
-    made = [
-        Entry(
-            title=_title(question)
-            if len(args.compare or []) < 2
-            else f"{_title(question)}, {steps} steps per block",
+    """Write the page of all replies."""
+    command = shlex.join(["minittt", *args.arguments])
+    settings = PageSettings(talker=args.talker.name, seed=_seed(args), command=command)
+    measure_coherence = _coherence()
+    compares_steps = len(args.compare or []) > 1
+    shown = []
+    for question, wave, reply, answer, steps in entries:
+        title = _title(question)
+        if compares_steps:
+            title += f", {steps} steps per block"
+        coherence = None
+        if measure_coherence is not None and len(answer):
+            coherence = measure_coherence(answer)
+        entry = Entry(
+            title=title,
             question_wave=wave,
-            question_text=None if wave is not None else question,
+            question_text=question if wave is None else None,
             reply=reply,
             reply_wave=answer,
             sample_rate=codec.config.sample_rate,
-            coherence=coherence(answer) if coherence and len(answer) else None,
+            coherence=coherence,
             steps=steps,
         )
-        for question, wave, reply, answer, steps in entries
-    ]
+        shown.append(entry)
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(args.page, made, talker, settings)
+    write_page(args.page, shown, talker, settings)
     print(f"wrote {args.page}")
 
 
 def _coherence():
+    """The referee's measure of voice coherence, or None where there is no referee."""
     path = SAMPLES / "referee.safetensors"
     if not path.is_file():
         return None
@@ -189,7 +213,7 @@ def _listen_and_write(args, instruction: str) -> None:
     talker, codec = _load(args)
     waves = [read_audio(path, codec.config.sample_rate) for path in args.files]
     conversations = [[["system", instruction], ["user", talker.listen(codec, wave)]] for wave in waves]
-    settings = Settings(text_sampling=Sampling(0.0), max_text=64, max_span=16, max_spans=0, block_size=8)
+    settings = replace(decoding_settings(), max_spans=0)  # text alone
     for path, reply in zip(args.files, talker.converse(conversations, settings), strict=True):
         print(f"{path}: {reply.text}")
 
@@ -207,7 +231,7 @@ def caption(args) -> None:
 def speak(args) -> None:
     """Write a text as speech."""
     talker, codec = _load(args)
-    settings = _decoding(args, full_span=_full_span(talker))
+    settings = _decoding(args, talker)
     [reply] = talker.converse([[["system", "speak"], ["user", args.text]]], settings, _seed(args))
     if not any(reply.spans):
         raise MinitttError("the talker said nothing to this text: it knows number words, plus, minus, equals")
@@ -264,7 +288,7 @@ def evaluate(args) -> None:
 
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
-    settings = _decoding(args, full_span=_full_span(talker))
+    settings = _decoding(args, talker)
     referee = Referee.load(args.referee)
     options = settings_from(args, EvaluationOptions)
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, _seed(args))
@@ -295,7 +319,7 @@ def data(args) -> None:
 
 
 def codec(args) -> None:
-    """Train a codec, or hear what it keeps of a recording."""
+    """Train a codec, or pass a recording through one."""
     log = args.output.with_suffix(".jsonl")
     if args.action == "train":
         from minittt.training.codec_training import draw_corpus, read_corpus, train_codec
@@ -318,7 +342,7 @@ def _roundtrip(args) -> None:
         raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
     codec = Codec.load(args.codec)
     wave = read_audio(args.input, codec.config.sample_rate)
-    codes = codec.encode(torch.from_numpy(wave)[None])  # (1, K, T)
+    codes = codec.encode(torch.from_numpy(wave)[None])  # (1, n_q, T)
     write_audio(args.output, codec.decode(codes)[0], codec.config.sample_rate)
     print(f"{codes.numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s")
 

@@ -1,10 +1,10 @@
-"""Sound while the reply is still being made: codes in, block by block, and samples out that will not change any more.
+"""Sound while the reply is still being made: codes go in block by block, samples that are final come out.
 
-EnCodec's decoder is a convolution, an LSTM, and convolutions that turn one frame into `hop` samples. How far one frame is
-heard is found by sending NaN through: it reaches all that depends on it, and no more. A sample is final once every frame
-that it hears is there; the LSTM goes forwards only and carries its state. So the pieces add up to what decoding all codes
-at once gives, up to rounding (measured: 7e-7 of the peak), and lag by the reach alone:
-3.7 frames (0.15 s of speech) there, nothing with a causal codec such as EnCodec's own at 24 kHz.
+With every block the span is decoded again from its beginning, and only samples that no later code can change are sent.
+Which those are is found by sending NaN through the decoder: it reaches every sample that depends on a frame, and no other.
+A sample is final once every frame that it depends on is there. So the pieces add up to what decoding all codes at once
+gives, up to rounding. They lag by the decoder's lookahead: 3.7 frames (0.15 s of speech) with the shipped codec, nothing
+with a causal one such as EnCodec's own at 24 kHz.
 """
 
 import sys
@@ -25,81 +25,61 @@ from minittt.decoding import BlockClosed, Event, Settings, SpanClosed
 from minittt.errors import MinitttError
 from minittt.talker import Reply, Talker, whole_frames
 
+PROBED = 16  # frames from the beginning of a span; those after them behave as the last of them
+
 
 class StreamingDecoder:
     """Decodes one span as it grows: `push` codes, `finish` at the end; both return the samples that became final."""
 
     def __init__(self, codec: Codec) -> None:
-        layers, lstms = codec.decoder.model, int(codec.config.lstm_layers > 0)
-        self.codec, self.first, self.rest = codec, layers[0], layers[1 + lstms :]
-        self.lstm = layers[1] if lstms else None
-        self.memory = None  # of the LSTM
-        device = next(codec.parameters()).device
-        self.first_reach, self.rest_reach, channels = _reaches(codec)  # frames, samples
-        self.latents = torch.zeros(1, codec.config.dimension, 0, device=device)  # (1, dimension, frames)
-        self.states = torch.zeros(1, channels, 0, device=device)  # (1, channels, frames)
+        self.codec = codec
+        self.codes = torch.zeros(codec.config.n_codebooks, 0, dtype=torch.long)  # (n_q, frames) so far
         self.sent = 0  # samples
 
     def push(self, codes: Tensor) -> Tensor:
-        """codes (K, frames) that follow those before -> wave (samples,), perhaps empty."""
-        if codes.shape[1]:
-            quantised = self.codec.quantizer.vq.decode(codes[:, None].to(self.latents.device))
-            self.latents = torch.cat([self.latents, quantised], dim=2)
-        return self._advance(final=False)
+        """codes (n_q, frames) that follow those before -> wave (samples,), perhaps empty."""
+        self.codes = torch.cat([self.codes, codes], dim=1)
+        return self._send(final_samples(self.codec, self.codes.shape[1]))
 
     def finish(self) -> Tensor:
-        """The rest of the wave, (samples,): hop times all frames have been returned then."""
-        return self._advance(final=True)
+        """The rest of the wave, (samples,): with it, hop samples have been returned for every frame."""
+        return self._send(self.codes.shape[1] * self.codec.hop)
 
-    @torch.no_grad()
-    def _advance(self, final: bool) -> Tensor:
-        frames, done, (before, after) = self.latents.shape[2], self.states.shape[2], self.first_reach
-        ready = frames if final else frames - before
-        if done == 0 and not final and frames <= before + after:
-            ready = 0  # where the beginning is padded by reflection, it hears a little more
-        if ready > done:
-            start = max(0, done - before - after - 1)
-            new = self.first(self.latents[:, :, start:])[
-                :, :, done - start : ready - start
-            ]  # (1, channels, new)
-            self.states = torch.cat([self.states, self._remember(new)], dim=2)
-        before, after = self.rest_reach
-        hop, frames = self.codec.hop, self.states.shape[2]
-        ready = frames * hop - (0 if final else before)
-        if ready <= self.sent:
-            return self.latents.new_zeros(0)
-        start = max(
-            0, (self.sent - before - after) // hop - 1
-        )  # frames heard by what comes next, and one to spare
-        wave = self.rest(self.states[:, :, start:])[0, 0, self.sent - start * hop : ready - start * hop]
-        self.sent = ready
-        return wave
+    def _send(self, final: int) -> Tensor:
+        """The samples from the last one sent to number `final`."""
+        if final <= self.sent:
+            return torch.zeros(0)
+        wave = self.codec.decode(self.codes[None])[0]  # (samples,)
+        new = wave[self.sent : final]
+        self.sent = final
+        return new
 
-    def _remember(self, x: Tensor) -> Tensor:
-        """The LSTM, from where it stopped: (1, channels, new frames) -> the same shape."""
-        if self.lstm is None:
-            return x
-        y, self.memory = self.lstm.lstm(x.permute(2, 0, 1), self.memory)
-        y = y.permute(1, 2, 0)
-        return y + x if self.lstm.skip else y
+
+def final_samples(codec: Codec, frames: int) -> int:
+    """How many samples of a span no longer change once so many of its frames are there."""
+    heard = _first_heard(codec)
+    if frames < PROBED:
+        return min(heard[frames:])
+    lookahead = (PROBED - 1) * codec.hop - heard[-1]  # samples
+    return frames * codec.hop - lookahead
 
 
 @lru_cache(maxsize=1)
-def _reaches(codec: Codec) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Of the first convolution, in frames; of all after the LSTM, in samples; and the channels between."""
-    first, rest = codec.decoder.model[0], codec.decoder.model[1 + (codec.config.lstm_layers > 0) :]
-    channels = first.conv.conv.out_channels
-    return reach(first, codec.config.dimension, 1), reach(rest, channels, codec.hop), channels
+def _first_heard(codec: Codec) -> list[int]:
+    return first_heard(codec.decoder, codec.config.dimension)
 
 
 @torch.no_grad()
-def reach(layers: nn.Module, channels: int, hop: int) -> tuple[int, int]:
-    """How many samples before and after its own `hop` samples one frame (1, channels, 1) is heard through `layers`."""
-    device, middle = next(layers.parameters()).device, 16
-    x = torch.zeros(1, channels, 2 * middle + 1, device=device)
-    x[:, :, middle] = torch.nan
-    heard = layers(x)[0].isnan().any(0).nonzero()[:, 0]
-    return max(0, middle * hop - int(heard[0])), max(0, int(heard[-1]) + 1 - (middle + 1) * hop)
+def first_heard(decoder: nn.Module, dimension: int) -> list[int]:
+    """For each of the first PROBED frames that go into a decoder: the number of the first sample that depends on it."""
+    device = next(decoder.parameters()).device
+    # 1. Row j has NaN in frame j, and zeros before and after.
+    latents = torch.zeros(PROBED, dimension, 2 * PROBED, device=device)  # (PROBED, dimension, frames)
+    for j in range(PROBED):
+        latents[j, :, j] = torch.nan
+    # 2. Where NaN comes out, that frame is heard.
+    is_heard = decoder(latents).isnan().any(1)  # (PROBED, samples)
+    return [int(row.nonzero()[0]) for row in is_heard]
 
 
 def sound_along(talker: Talker, codec: Codec, events: Iterable[Event]) -> Iterator[tuple[Event, np.ndarray]]:
@@ -107,24 +87,32 @@ def sound_along(talker: Talker, codec: Codec, events: Iterable[Event]) -> Iterat
 
     Joined, the pieces of a row are what `Talker.sound` makes of its spans, one after the other.
     """
-    n_codebooks, size, eoa = codec.config.n_codebooks, codec.config.codebook_size, talker.vocabulary.eoa
-    spans: dict[
-        int, tuple[StreamingDecoder, list[int]]
-    ] = {}  # by row; codes are those of an unfinished frame
+    n_codebooks = codec.config.n_codebooks
+    size = codec.config.codebook_size
+    vocabulary = talker.vocabulary
+    decoders: dict[int, StreamingDecoder] = {}  # of the open span of each row
+    waiting: dict[int, list[int]] = {}  # codes of each row's last frame, while that is unfinished
     for event in events:
         new = torch.zeros(0)
         if isinstance(event, BlockClosed):
-            if event.row not in spans:
-                spans[event.row] = StreamingDecoder(codec), []
-            decoder, codes = spans[event.row]
-            codes += [token - talker.vocabulary.first_code for token in event.ids if token != eoa]
+            if event.row not in decoders:
+                decoders[event.row] = StreamingDecoder(codec)
+                waiting[event.row] = []
+            # 1. Whole frames go on, the rest waits for the next block.
+            codes = waiting[event.row]
+            codes += [token - vocabulary.first_code for token in event.ids if token != vocabulary.eoa]
             whole = len(codes) // n_codebooks * n_codebooks
             kept = whole_frames(codes[:whole], n_codebooks, size)
-            del codes[:whole]
-            new = decoder.push(unflatten(torch.tensor(kept, dtype=torch.long), n_codebooks, size))
+            waiting[event.row] = codes[whole:]
+            # 2. They may make samples final.
+            frames = unflatten(torch.tensor(kept, dtype=torch.long), n_codebooks, size)  # (n_q, T)
+            new = decoders[event.row].push(frames)
         elif isinstance(event, SpanClosed):
-            decoder, _ = spans.pop(event.row)
-            new = decoder.finish() if decoder.latents.shape[2] else torch.zeros(codec.hop)
+            decoder = decoders.pop(event.row)
+            if decoder.codes.shape[1]:
+                new = decoder.finish()
+            else:
+                new = torch.zeros(codec.hop)  # a span without a frame is a moment of silence
         yield event, new.cpu().numpy()
 
 
@@ -147,10 +135,13 @@ def answer_aloud(
     talker: Talker, codec: Codec, messages: list, settings: Settings, seed: int, path: Path | None
 ) -> tuple[Reply, Pace]:
     """Reply to one conversation, writing every piece of sound to `path` (see `growing_sound`) as soon as it is final."""
-    _reaches(codec)  # found once, before the clock runs
-    begin, pace, reply = time.perf_counter(), Pace(), Reply()
+    _first_heard(codec)  # found once, before the clock runs
+    pace = Pace()
+    reply = Reply()
+    begin = time.perf_counter()
     with growing_sound(path, codec.config.sample_rate) as hear:
-        for event, samples in sound_along(talker, codec, talker.stream([messages], settings, seed, [reply])):
+        events = talker.stream([messages], settings, seed, [reply])
+        for event, samples in sound_along(talker, codec, events):
             reply.events.append(event)
             if len(samples):
                 hear(samples)
@@ -167,7 +158,8 @@ def growing_sound(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.
     The path "-" means raw samples on standard output, for a player behind a pipe; None, nowhere. The file begins with the
     first sound. Raises MinitttError where it cannot be written.
     """
-    file, sound = None, None
+    file = None
+    sound = None
 
     def hear(samples: np.ndarray) -> None:
         nonlocal file, sound

@@ -37,7 +37,10 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
     first = first_block or block_size
     if length <= first:
         return first - length
-    return -(length - first) % block_size
+    in_last_block = (length - first) % block_size
+    if in_last_block == 0:
+        return 0
+    return block_size - in_last_block
 
 
 def render(
@@ -65,9 +68,10 @@ def render(
             if isinstance(part, str):
                 sequence.add(corpus.tokeniser.encode(part), TEXT, target)
                 continue
-            codes = part  # of a recording that is in no corpus
-            if not isinstance(part, list):
-                codes = corpus.audio(part)
+            if isinstance(part, list):
+                codes = part  # the codes themselves, counted from 0
+            else:
+                codes = corpus.audio(part)  # the number of an utterance
             add_span(sequence, vocabulary, codes, target, block_size, first_block)
         if target:
             sequence.add([vocabulary.end], TEXT, True)

@@ -107,6 +107,18 @@ def _read_lines(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
+def codec_info(codec: Codec) -> dict:
+    """What a corpus must say of the codec that made its codes; who has no `Codec` fills in the five fields by hand."""
+    config = codec.config
+    return {
+        "codec": codec.fingerprint(),
+        "sample_rate": config.sample_rate,
+        "frame_rate": codec.frame_rate,
+        "codebook_size": config.codebook_size,
+        "n_codebooks": config.n_codebooks,
+    }
+
+
 def save_corpus(
     folder: Path,
     info: dict,
@@ -119,11 +131,13 @@ def save_corpus(
 ) -> None:
     """Write everything but the tokeniser, which must be there. corpus.json is written last.
 
-    info: what `spoken_world.codec_info` returns. codes: one (n,) array an utterance. licence: an SPDX identifier.
-    front_end: the name of what was done to each waveform before the codec encoded it.
+    info: the fields of `codec_info`. codes: one (n,) array an utterance. licence: an SPDX identifier.
+    front_end: the name of what was done to each waveform before the codec encoded it. tutorials/own_codes.md has an
+    example that needs no codec.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    offsets = np.concatenate([[0], np.cumsum([len(c) for c in codes])]).astype(np.int64)
+    lengths = [len(utterance) for utterance in codes]
+    offsets = np.cumsum([0, *lengths]).astype(np.int64)
     arrays = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
     if codebooks is not None:
         arrays["codebooks"] = codebooks.astype(np.float16)

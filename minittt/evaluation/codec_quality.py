@@ -62,7 +62,7 @@ def codec_scores(codec: Codec, referee: Referee, pairs: list[tuple[np.ndarray, s
     ratios = []
     for original in originals:
         # one at a time, so that no other recording in a batch can change a code by rounding
-        codes = codec.encode(torch.from_numpy(original)[None])  # (1, K, T)
+        codes = codec.encode(torch.from_numpy(original)[None])  # (1, n_q, T)
         wave = codec.decode(codes)[0, : len(original)]  # (samples,)
         decoded.append(wave.numpy())
         mel_distances.append(mel_distance(wave, torch.from_numpy(original), rate))

@@ -21,15 +21,14 @@ from tqdm import tqdm
 from minittt.codec import Codec
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus
-from minittt.decoding import DenoisingStep, Settings, random_order
+from minittt.decoding import DenoisingStep, Settings
 from minittt.evaluation.codec_quality import codec_scores
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import Score, character_errors, ratio, same_text, word_errors, words_right
 from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
-from minittt.talker import Reply, Talker
-from minittt.unmasking import Sampling
+from minittt.talker import Reply, Talker, decoding_settings
 
 
 @dataclass
@@ -85,23 +84,6 @@ def family(corpus: Corpus, split: str, name: str, limit: int | None = None) -> l
 def true_spans(record: dict) -> list[int]:
     """Utterance numbers of the last reply's audio."""
     return [part for part in record["messages"][-1][1:] if isinstance(part, int)]
-
-
-def decoding_settings(
-    block: int = 16, steps: int = 16, temperature: float = 1.0, full_span: bool = False, policy=random_order
-) -> Settings:
-    """Greedy text; audio drawn at `temperature` with `steps` per block of `block` slots."""
-    return Settings(
-        block_size=block,
-        steps=steps,
-        policy=policy,
-        full_span=full_span,
-        text_sampling=Sampling(0.0),
-        audio_sampling=Sampling(temperature),
-        max_text=64,
-        max_span=160,
-        max_spans=8,
-    )
 
 
 def trained_with(talker: Talker) -> Preset:
@@ -175,9 +157,11 @@ class Evaluation:
                 totals.append(total)
             self.add(f"ASR {name} error rate", errors, totals)
         for name in ("caption", "chat"):
-            self.add(f"{name} right", self._right(self._ask(name, limit)))
+            answers = self._ask(name, limit)
+            self.add(f"{name} right", self._right(answers))
 
     def _right(self, answers: Answers) -> list[bool]:
+        """Whether each text is that of the record, word for word."""
         return [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
 
     def questions(self, limit: int | None = None) -> None:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minittt.codec import Codec, write_tensors
 from minittt.data import headers
+from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
 from minittt.world.lexicon import REPLY, WORDS
 
@@ -40,37 +41,28 @@ class RefereeConfig:
     voice_width: int = 96
 
 
-def mel_filters(bands: int, n_fft: int, sample_rate: int) -> Tensor:
-    """Triangles evenly spaced in mel, 2595 log10(1 + f / 700): (n_fft // 2 + 1, bands), columns sum to 1."""
-    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)  # (bands + 2,) Hz
-    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[:, None]  # (F, 1) Hz
-    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    # a triangle narrower than a bin would be empty: widen it to one bin on either side
-    bin_width = sample_rate / n_fft
-    rise = (bins - np.minimum(low, middle - bin_width)) / np.maximum(middle - low, bin_width)
-    fall = (np.maximum(high, middle + bin_width) - bins) / np.maximum(high - middle, bin_width)
-    triangles = np.clip(np.minimum(rise, fall), 0, None)
-    return torch.tensor(triangles / triangles.sum(0), dtype=torch.float32)
-
-
 class MelPower(nn.Module):
     """Waveforms (B, n) to powers in mel bands (B, 1 + n // hop, bands)."""
 
     def __init__(self, bands: int, n_fft: int, hop: int, sample_rate: int) -> None:
         super().__init__()
-        self.n_fft, self.hop = n_fft, hop
-        self.register_buffer("filters", mel_filters(bands, n_fft, sample_rate), persistent=False)
+        self.n_fft = n_fft
+        self.hop = hop
+        triangles = mel_filters(bands, n_fft, sample_rate)  # (bands, F)
+        filters = triangles / triangles.sum(1, keepdim=True)  # each band is a mean over its bins
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)  # (F, bands)
         self.register_buffer("hann", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waves: Tensor) -> Tensor:
         """waves (B, samples) -> powers (B, T, bands)."""
-        # zeros at both ends, as the batch's padding is, so that a wave alone and a wave in a batch agree
-        padded = nn.functional.pad(waves, (self.n_fft // 2, self.n_fft // 2))
+        # Zeros at both ends, as the batch's padding is, so that a wave alone and a wave in a batch agree.
+        margin = self.n_fft // 2
+        padded = nn.functional.pad(waves, (margin, margin))
         spectrum = torch.stft(
             padded, self.n_fft, self.hop, window=self.hann, center=False, return_complex=True
-        )
-        power = spectrum.abs().square().mT / self.hann.square().sum()  # (B, T, F)
+        )  # (B, F, T)
+        power = spectrum.abs().square().mT  # (B, T, F)
+        power = power / self.hann.square().sum()  # white noise at level one has power one
         return power @ self.filters  # (B, T, bands)
 
 
@@ -81,13 +73,21 @@ def log_power(power: Tensor) -> Tensor:
 
 def collapse(classes: list[int]) -> list[int]:
     """CTC's rule: merge equal neighbours, then drop blanks. collapse([0, 3, 3, 0, 3]) is [3, 3]."""
-    return [c for before, c in zip([BLANK, *classes], classes, strict=False) if c != before and c != BLANK]
+    words = []
+    before = BLANK
+    for current in classes:
+        if current != before and current != BLANK:
+            words.append(current)
+        before = current
+    return words
 
 
-def turn(rows: Tensor, lengths: Tensor) -> Tensor:
+def reverse(rows: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the first `lengths` (B,) steps of each row (B, T, C); the padding after them stays in place."""
-    step = torch.arange(rows.shape[1])
-    index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)  # (B, T)
+    step = torch.arange(rows.shape[1])  # (T,)
+    from_the_end = lengths[:, None] - 1 - step  # (B, T)
+    is_padding = step >= lengths[:, None]  # (B, T)
+    index = torch.where(is_padding, step, from_the_end)  # (B, T)
     return rows.gather(1, index[..., None].expand_as(rows))
 
 
@@ -96,13 +96,16 @@ class TwoWayGRU(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.ahead, self.back = (nn.GRU(inputs, width, batch_first=True) for _ in range(2))
+        self.ahead = nn.GRU(inputs, width, batch_first=True)
+        self.back = nn.GRU(inputs, width, batch_first=True)
 
     def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
         """rows (B, T, inputs) of the given lengths (B,) -> (B, T, 2 * width)."""
-        # turned, so that padding comes after the sound in both directions
-        back = self.back(turn(rows, lengths))[0]
-        return torch.cat((self.ahead(rows)[0], turn(back, lengths)), -1)
+        ahead, _ = self.ahead(rows)  # (B, T, width)
+        # Reversed, so that padding comes after the sound in this direction too.
+        back, _ = self.back(reverse(rows, lengths))
+        back = reverse(back, lengths)
+        return torch.cat((ahead, back), -1)
 
 
 class Recogniser(nn.Module):
@@ -112,10 +115,15 @@ class Recogniser(nn.Module):
         super().__init__()
         width = config.width
         self.mel = MelPower(config.bands, n_fft=256, hop=80, sample_rate=config.sample_rate)
-        shapes = ((config.bands, 2), (width, 2), (width, 1))  # input channels, stride
-        self.convolutions = nn.ModuleList(nn.Conv1d(c, width, 5, stride, padding=2) for c, stride in shapes)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in shapes)
-        self.recurrent = nn.ModuleList(TwoWayGRU(inputs, width) for inputs in (width, 2 * width))
+        self.convolutions = nn.ModuleList(
+            [
+                nn.Conv1d(config.bands, width, kernel_size=5, stride=2, padding=2),
+                nn.Conv1d(width, width, kernel_size=5, stride=2, padding=2),
+                nn.Conv1d(width, width, kernel_size=5, stride=1, padding=2),
+            ]
+        )
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.convolutions])
+        self.recurrent = nn.ModuleList([TwoWayGRU(width, width), TwoWayGRU(2 * width, width)])
         self.head = nn.Linear(2 * width, 1 + len(config.words))
 
     def frames(self, samples: Tensor) -> Tensor:
@@ -124,14 +132,18 @@ class Recogniser(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
+        # 1. Convolutions: four times fewer frames. Padding is zeroed before each, as silence would be.
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            features = features * (torch.arange(features.shape[1]) < frames[:, None])[..., None]  # (B, T, C)
-            features = nn.functional.gelu(norm(convolution(features.mT).mT))  # (B, T / stride, width)
+            is_sound = torch.arange(features.shape[1]) < frames[:, None]  # (B, T)
+            features = features * is_sound[..., None]  # (B, T, C)
+            features = convolution(features.mT).mT  # (B, T / stride, width)
+            features = nn.functional.gelu(norm(features))
             frames = torch.div(frames - 1, convolution.stride[0], rounding_mode="floor") + 1
+        # 2. What comes before and after, in both directions.
         for recurrent in self.recurrent:
-            features = recurrent(
-                nn.functional.dropout(features, 0.1, self.training), frames
-            )  # (B, T / 4, 2 width)
+            features = nn.functional.dropout(features, 0.1, self.training)
+            features = recurrent(features, frames)  # (B, T / 4, 2 width)
+        # 3. A class for each frame.
         return self.head(features), frames
 
 
@@ -140,31 +152,41 @@ class VoiceJudge(nn.Module):
 
     def __init__(self, config: RefereeConfig) -> None:
         super().__init__()
-        bands, width = config.voice_bands, config.voice_width
+        bands = config.voice_bands
+        width = config.voice_width
         self.mel = MelPower(bands, n_fft=512, hop=160, sample_rate=config.sample_rate)
         self.layers = nn.Sequential(
-            *(nn.Conv1d(bands, width, 3, padding=1), nn.GELU(), nn.Dropout(0.1)),
-            *(nn.Conv1d(width, width, 3, padding=1), nn.GELU(), nn.Dropout(0.1)),
+            nn.Conv1d(bands, width, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Conv1d(width, width, kernel_size=3, padding=1),
+            nn.GELU(),
+            nn.Dropout(0.1),
         )
         self.head = nn.Linear(2 * width, len(config.voices))
 
     def forward(self, power: Tensor) -> Tensor:
         """power (N, T, bands) of windows -> logits (N, voices)."""
         hidden = self.layers(log_power(power).mT)  # (N, width, T)
-        return self.head(torch.cat((hidden.mean(-1), hidden.amax(-1)), -1))  # (N, voices)
+        pooled = torch.cat((hidden.mean(-1), hidden.amax(-1)), -1)  # (N, 2 width)
+        return self.head(pooled)  # (N, voices)
 
 
 def level_one(waves: Tensor) -> Tensor:
     """Scale each wave (..., n) to a root mean square of one: gain does not matter; silence stays silence."""
-    return waves / waves.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-5)
+    level = waves.square().mean(-1, keepdim=True).sqrt()
+    return waves / level.clamp(min=1e-5)
 
 
 def loud_windows(wave: np.ndarray, window: int, hop: int) -> Tensor:
     """The windows of a wave (n,) that can be judged: loud enough beside the loudest. Returns (N, window)."""
-    padded = nn.functional.pad(torch.as_tensor(wave, dtype=torch.float32), (0, max(0, window - len(wave))))
+    samples = torch.as_tensor(wave, dtype=torch.float32)
+    missing = max(0, window - len(wave))
+    padded = nn.functional.pad(samples, (0, missing))
     windows = padded.unfold(0, window, hop)  # (N, window)
     level = windows.square().mean(-1).sqrt()  # (N,)
-    return windows[(level >= _LOUD * level.max()) & (level > 1e-4)]
+    is_loud = (level >= _LOUD * level.max()) & (level > 1e-4)
+    return windows[is_loud]
 
 
 class Referee:
@@ -179,26 +201,33 @@ class Referee:
     @torch.no_grad()
     def transcribe(self, waves: list[np.ndarray], batch: int = 32) -> list[str]:
         """The words heard in each wave (n,), by the most likely class of each frame; '' in a silent one."""
+        # 1. Leave out what is silent; equal lengths together, for little padding.
+        audible = []
         for i, wave in enumerate(waves):
             if np.ndim(wave) != 1 or not np.isfinite(wave).all():
                 raise MinitttError(
                     f"wave {i} is not one channel of finite samples: shape {np.shape(wave)}, wanted (n,)"
                 )
+            if len(wave) and np.abs(wave).max() > 1e-4:
+                audible.append(i)
+        audible.sort(key=lambda i: len(waves[i]))
+        # 2. The most likely class of each frame, batch by batch, then CTC's rule.
         texts = [""] * len(waves)
-        audible = [i for i, wave in enumerate(waves) if len(wave) and np.abs(wave).max() > 1e-4]
-        audible.sort(key=lambda i: len(waves[i]))  # equal lengths together: little padding
         for start in range(0, len(audible), batch):
             rows = audible[start : start + batch]
             logits, frames = self._logits([waves[i] for i in rows])
-            for i, classes, count in zip(rows, logits.argmax(-1).tolist(), frames.tolist(), strict=True):
-                texts[i] = " ".join(self.config.words[c - 1] for c in collapse(classes[:count]))
+            classes = logits.argmax(-1).tolist()  # (B, T / 4)
+            for i, row, count in zip(rows, classes, frames.tolist(), strict=True):
+                words = [self.config.words[c - 1] for c in collapse(row[:count])]
+                texts[i] = " ".join(words)
         return texts
 
     def _logits(self, waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         samples = torch.tensor([len(wave) for wave in waves])
         dtype = self.recogniser.head.weight.dtype
         rows = [level_one(torch.as_tensor(wave, dtype=dtype)) for wave in waves]
-        features = log_power(self.recogniser.mel(pad_sequence(rows, batch_first=True)))  # (B, T, bands)
+        power = self.recogniser.mel(pad_sequence(rows, batch_first=True))  # (B, T, bands)
+        features = log_power(power)
         return self.recogniser(features, self.recogniser.frames(samples))
 
     @torch.no_grad()
@@ -207,20 +236,25 @@ class Referee:
 
         window, hop: in samples; the judge was trained on windows of five codec tokens, 1600 samples.
         """
-        windows = loud_windows(wave, window, hop)
+        windows = loud_windows(wave, window, hop)  # (N, window)
         if not len(windows):
             return np.zeros(0, dtype=np.int64)
-        return self.judge(self.judge.mel(level_one(windows))).argmax(-1).numpy()
+        power = self.judge.mel(level_one(windows))  # (N, T, bands)
+        return self.judge(power).argmax(-1).numpy()
 
     def voice_of(self, wave: np.ndarray) -> int:
         """The voice most windows are heard in, an index into `config.voices`; -1 for silence."""
         voices = self.window_voices(wave)
-        return int(np.bincount(voices).argmax()) if len(voices) else -1
+        if not len(voices):
+            return -1
+        return int(np.bincount(voices).argmax())
 
     def voice_coherence(self, wave: np.ndarray) -> float:
         """Share of the judged windows that agree with `voice_of`; 0 for silence, where nothing agrees."""
         voices = self.window_voices(wave)
-        return float(np.bincount(voices).max() / len(voices)) if len(voices) else 0.0
+        if not len(voices):
+            return 0.0
+        return float(np.bincount(voices).max() / len(voices))
 
     def check_codec(self, codec: Codec) -> None:
         """Raise MinitttError if the codec's waveforms have another sample rate than this referee hears."""
@@ -232,11 +266,14 @@ class Referee:
 
     def save(self, path: str | Path) -> None:
         """Write both networks, halved in precision, with the configuration in the header."""
-        parts = {"recogniser": self.recogniser, "judge": self.judge}
-        tensors = {
-            f"{p}.{n}": t.half().contiguous() for p, m in parts.items() for n, t in m.state_dict().items()
-        }
+        tensors = {}
+        for name, tensor in self._networks().state_dict().items():
+            tensors[name] = tensor.half().contiguous()
         write_tensors(path, tensors, self.header())
+
+    def _networks(self) -> nn.ModuleDict:
+        """Both networks as one module, named as in the file."""
+        return nn.ModuleDict({"recogniser": self.recogniser, "judge": self.judge})
 
     def header(self) -> dict[str, str]:
         """What a referee's file says of it, beside what `write_tensors` adds."""
@@ -250,14 +287,14 @@ class Referee:
             raise MinitttError(f"there is no referee at {path}; train one with: minittt referee train")
         header, tensors = headers.read_file(path, FORMAT)
         config = headers.read_config(path, header, "config", RefereeConfig)
-        info = (
-            headers.read_object(path, header, "info") if "info" in header else {}
-        )  # the first files had none
+        info = {}
+        if "info" in header:  # the first files had none
+            info = headers.read_object(path, header, "info")
         info = headers.complete(path, info, headers.REFEREE)
         try:
             referee = cls(config, info)
-            networks = nn.ModuleDict({"recogniser": referee.recogniser, "judge": referee.judge})
-            networks.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            weights = {name: tensor.float() for name, tensor in tensors.items()}
+            referee._networks().load_state_dict(weights)
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise MinitttError(
                 f"{path}: its weights do not fit its header's field 'config' ({error})"

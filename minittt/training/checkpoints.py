@@ -18,7 +18,8 @@ from minittt.training.optimiser import CombinedOptimiser
 from minittt.training.parallel import full_tensor, shard_like
 
 FORMAT = "minittt training state 1"
-FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")  # may change when a run is resumed
+# What may change when a run is resumed. `accumulate` only together with the number of processes: their product may not.
+FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")
 
 
 def states(folder: Path) -> list[Path]:
@@ -29,8 +30,9 @@ def states(folder: Path) -> list[Path]:
 def tensors_of(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
     """All that training changes, whole and on the CPU. All processes must call it."""
     tensors = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{name}": tensor for name, tensor in state.items()}
+    for i, moments in optimiser.state_dict()["state"].items():
+        for name, tensor in moments.items():
+            tensors[f"optimiser.{i}.{name}"] = tensor
     return {name: full_tensor(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -55,38 +57,57 @@ def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
 
 
 def check(folder: Path, found: dict, given: dict) -> None:
-    """Raise MinitttError if a run was started in another way than it is to be resumed. Both: headers of a state."""
+    """Raise MinitttError if a run is to be resumed with other settings than it was started with.
+
+    found, given: headers of a state, the one that is there and the one that would be written now.
+    """
     given = json.loads(json.dumps(given))  # tuples to lists, as in the header
-    old, new = found.get("settings", {}), given["settings"]
-    pairs = {n: (old[n], new[n]) for n in old if n in new and n not in FREE}
-    pairs |= {n: (found[n], given[n]) for n in given if n in found and n != "settings"}
-    wrong = [f"{n} {was!r}, not {now!r}" for n, (was, now) in pairs.items() if was != now]
+    was = _what_must_stay(found)
+    now = _what_must_stay(given)
+    wrong = []
+    for name in was:
+        if name in now and was[name] != now[name]:
+            wrong.append(f"{name} {was[name]!r}, not {now[name]!r}")
     if wrong:
         raise MinitttError(
             f"the run in {folder} was started with {'; '.join(wrong)}: resume it in the same way"
         )
 
 
+def _what_must_stay(header: dict) -> dict:
+    """Settings and all else in the header of a state, without what may change when a run is resumed."""
+    everything = {**header.get("settings", {}), **header}
+    return {name: value for name, value in everything.items() if name not in (*FREE, "settings")}
+
+
 @torch.no_grad()
 def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, Tensor]) -> None:
     """Put back what `tensors_of` took, sharded as the model is. Raises MinitttError for another model's state."""
+    # 1. The weights.
     parameters = dict(model.named_parameters())
-    found = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    if {n: t.shape for n, t in found.items()} != {n: p.shape for n, p in parameters.items()}:
+    weights = {}
+    moments = {}
+    for name, tensor in tensors.items():
+        if name.startswith("model."):
+            weights[name.removeprefix("model.")] = tensor
+        else:
+            moments[name] = tensor
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise MinitttError(
             "the state is that of a model of another shape: resume with the sizes it began with"
         )
     for name, parameter in parameters.items():
-        parameter.copy_(shard_like(found[name], parameter))
+        parameter.copy_(shard_like(weights[name], parameter))
+    # 2. The optimiser's moments, in one order in all processes, or their transfers would cross.
     order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict] = {}
-    for name, moment in sorted(
-        tensors.items()
-    ):  # in one order in all processes, or their transfers would cross
-        if name.startswith("model."):
-            continue
-        _, i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = shard_like(moment, order[int(i)]) if moment.dim() else moment
+    for name, moment in sorted(moments.items()):
+        _, number, key = name.split(".")
+        i = int(number)
+        if moment.dim() > 0:
+            moment = shard_like(moment, order[i])
+        state.setdefault(i, {})[key] = moment
     optimiser.load_state_dict({"state": state})
 
 
@@ -95,7 +116,12 @@ def tidy(folder: Path, step: int) -> None:
     for unfinished in [*folder.glob(".*-state-*.safetensors"), *folder.glob(".*-log.jsonl")]:
         unfinished.unlink()
     log = folder / "log.jsonl"
-    if log.is_file():
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        with whole_file(log) as unfinished:
-            unfinished.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+    if not log.is_file():
+        return
+    kept = []
+    for line in log.read_text().splitlines(keepends=True):
+        is_whole = line.endswith("\n")
+        if is_whole and json.loads(line)["step"] <= step:
+            kept.append(line)
+    with whole_file(log) as unfinished:
+        unfinished.write_text("".join(kept))

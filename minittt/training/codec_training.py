@@ -1,7 +1,6 @@
-"""Training a tiny codec: spectral distances, codebooks laid by k-means, dead entries brought back to life.
+"""Training a tiny codec: a spectral loss, codebooks initialised by k-means, unused entries moved to where latents are.
 
-No discriminator: a codec that knows spectral distances alone is intelligible, not pretty, and is learnt in
-minutes.
+There is no discriminator: with a spectral loss alone a codec becomes intelligible, not pretty, and trains in minutes.
 """
 
 import json
@@ -17,20 +16,24 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minittt.codec import Codec, CodecConfig, read_audio
+from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
 from minittt.settings import CodecTrainingSettings
 from minittt.world import lexicon, synthesis
 
-Pairs = list[tuple[np.ndarray, np.ndarray]]  # waves (samples,) of one length: what is heard, what is meant
-_LOG_EVERY, _REVIVE_EVERY, _SAVE_EVERY = 200, 100, 60.0  # steps, steps, seconds
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # input and target, two waves (samples,) of one length
+_WARM_UP = 50  # steps
+_LOG_EVERY = 200  # steps
+_REVIVE_EVERY = 100  # steps
+_SAVE_EVERY = 60.0  # seconds
 
 
 def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> Pairs:
-    """n pairs (heard, meant) of waves (samples,) to train a codec on: nine in ten spoken, the rest sounds.
+    """n pairs (input, target) of waves (samples,) to train a codec on: nine in ten are speech, the rest other sounds.
 
-    Half of the users' voices are disguised, and half of those are noisy in what is heard but not in what is meant: the
-    codec learns to leave noise out of its tokens. speakers: voices to draw from evenly; None: those of training, the
-    reply voices, never disguised, 35 % of the time.
+    Half of the users' utterances are perturbed in voice, and half have noise in the input but not in the target, so
+    the codec learns to leave noise out of its tokens. speakers: voices to draw from evenly; None draws from the voices
+    of training: 35 % from the reply voices, never perturbed, and the rest from the users'.
     """
     pairs = []
     for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
@@ -40,18 +43,28 @@ def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) 
             wave = synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng)
             pairs.append((wave, wave))
             continue
-        reply = speakers is None and rng.random() < 0.35
-        among = speakers or (lexicon.REPLY if reply else lexicon.USER)
-        rate, pitch = int(rng.integers(120, 231)), int(rng.integers(30, 76))
-        wave = synthesis.say(lexicon.draw_sentence(rng), str(rng.choice(among)), rate, pitch)
-        if not reply and rng.random() < 0.5:
-            wave = synthesis.disguise(wave, rng)
-        pairs.append((synthesis.vary(wave, rng) if not reply and rng.random() < 0.5 else wave, wave))
+        is_reply = speakers is None and rng.random() < 0.35
+        if is_reply:
+            among = lexicon.REPLY
+        else:
+            among = speakers or lexicon.USER
+        rate = int(rng.integers(120, 231))  # words per minute
+        pitch = int(rng.integers(30, 76))
+        text = lexicon.draw_sentence(rng)
+        wave = synthesis.say(text, str(rng.choice(among)), rate, pitch)
+        heard = wave
+        if not is_reply:
+            if rng.random() < 0.5:
+                wave = synthesis.disguise(wave, rng)
+                heard = wave
+            if rng.random() < 0.5:
+                heard = synthesis.vary(wave, rng)
+        pairs.append((heard, wave))
     return pairs
 
 
 def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
-    """Every WAV and FLAC file under `folder` as a pair of twice the same (samples,) at sample_rate Hz.
+    """Every WAV and FLAC file under `folder`, at sample_rate Hz: input and target are the same wave (samples,).
 
     Raises MinitttError if there is none.
     """
@@ -60,21 +73,6 @@ def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
         raise MinitttError(f"{folder}: no recordings there; give a folder with WAV or FLAC files")
     waves = [read_audio(path, sample_rate) for path in tqdm(paths, "recordings", leave=False)]
     return [(wave, wave) for wave in waves]
-
-
-def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
-    """Triangles evenly spaced in mel from 30 Hz to half the sample rate: (n_mels, n_fft // 2 + 1)."""
-    low = 2595 * math.log10(1 + 30 / 700)  # mel
-    high = 2595 * math.log10(1 + sample_rate / 2 / 700)
-    mel = torch.linspace(low, high, n_mels + 2)
-    corners = 700 * (10 ** (mel / 2595) - 1)  # (n_mels + 2,) Hz
-    left = corners[:-2, None]  # (n_mels, 1)
-    centre = corners[1:-1, None]
-    right = corners[2:, None]
-    f = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)  # (F,) Hz
-    rising = (f - left) / (centre - left)  # (n_mels, F)
-    falling = (right - f) / (right - centre)
-    return torch.minimum(rising, falling).clamp(min=0)
 
 
 class SpectralDistance(nn.Module):
@@ -88,23 +86,26 @@ class SpectralDistance(nn.Module):
         super().__init__()
         longest = 512 if sample_rate <= 8000 else 1024
         self.resolutions = [longest, longest // 2, longest // 4]
-        for n_fft, n_mels in zip(self.resolutions, (48, 32, 16), strict=True):
-            self.register_buffer(f"mel_{n_fft}", mel_filters(n_mels, n_fft, sample_rate))
+        for n_fft, bands in zip(self.resolutions, (48, 32, 16), strict=True):
+            filters = mel_filters(bands, n_fft, sample_rate, lowest=30.0)  # (bands, F)
+            self.register_buffer(f"mel_{n_fft}", filters)
             self.register_buffer(f"window_{n_fft}", torch.hann_window(n_fft))
 
     def spectrum(self, wave: Tensor, n_fft: int) -> Tensor:
-        """Magnitudes (B, bins, frames) of wave (B, samples)."""
+        """Magnitudes (B, F, frames) of wave (B, samples)."""
         window = getattr(self, f"window_{n_fft}")
         spectrum = torch.stft(wave, n_fft, n_fft // 4, window=window, return_complex=True)
-        return torch.view_as_real(spectrum).pow(2).sum(-1).add(1e-7).sqrt()  # (B, bins, frames)
+        return torch.view_as_real(spectrum).pow(2).sum(-1).add(1e-7).sqrt()  # (B, F, frames)
 
     def forward(self, wave: Tensor, target: Tensor) -> Tensor:
         """wave, target (B, samples) -> scalar, 0 for equal waves."""
         total = wave.new_zeros(())
         for n_fft in self.resolutions:
-            plain, plain_target = self.spectrum(wave, n_fft), self.spectrum(target, n_fft)
+            plain = self.spectrum(wave, n_fft)  # (B, F, frames)
+            plain_target = self.spectrum(target, n_fft)
             filters = getattr(self, f"mel_{n_fft}")
-            mel, mel_target = filters @ plain, filters @ plain_target  # (B, mels, frames)
+            mel = filters @ plain  # (B, bands, frames)
+            mel_target = filters @ plain_target
             total = total + F.l1_loss((mel + 0.05).log(), (mel_target + 0.05).log())
             total = total + 0.5 * F.l1_loss(mel, mel_target)
             total = total + 0.3 * F.l1_loss((plain + 0.03).log(), (plain_target + 0.03).log())
@@ -113,7 +114,10 @@ class SpectralDistance(nn.Module):
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
     """Centres (k, d) and sizes (k,) of k clusters of points (n, d), by n * k floats (encodec: n * k * d)."""
-    first = torch.randint(len(points), (k,)) if len(points) < k else torch.randperm(len(points))[:k]
+    if len(points) < k:
+        first = torch.randint(len(points), (k,))
+    else:
+        first = torch.randperm(len(points))[:k]
     centres = points[first]
     for _ in range(rounds):
         nearest = torch.cdist(points, centres).argmin(1)  # (n,)
@@ -131,7 +135,7 @@ def _place(codebook: nn.Module, chosen: Tensor, entries: Tensor, sizes: Tensor) 
 
 
 def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
-    """For each codebook in turn: it, and the vectors (B * T, dimension) that it is asked to name."""
+    """Each codebook in turn, with the vectors (B * T, dimension) that it has to quantise."""
     residual = torch.cat([codec.latents(part) for part in wave.split(16)])  # (B, dimension, T)
     for layer in codec.quantizer.vq.layers:
         yield layer._codebook, residual.transpose(1, 2).flatten(0, 1)
@@ -140,7 +144,7 @@ def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[nn.Module, Tensor]]
 
 @torch.no_grad()
 def start_codebooks(codec: Codec, wave: Tensor) -> None:
-    """Lay each codebook over the latents of wave (B, samples), less what the codebooks before it name."""
+    """Start each codebook at k-means centres of the latents of wave (B, samples), minus what earlier codebooks encode."""
     for codebook, vectors in _residuals(codec, wave):
         centres, sizes = k_means(vectors, codec.config.codebook_size)
         sizes = sizes.clamp(min=1)
@@ -149,9 +153,9 @@ def start_codebooks(codec: Codec, wave: Tensor) -> None:
 
 @torch.no_grad()
 def revive(codec: Codec, wave: Tensor, usage: Tensor) -> int:
-    """Move entries used fewer than twice, usage (K, codebook_size), onto random latents of wave; how many.
+    """Move entries used fewer than twice onto random latents of wave; returns how many. usage: (n_q, codebook_size).
 
-    encodec's own expiry writes the entry alone, and its next moving average restores the old one.
+    encodec's own expiry replaces the entry but not its moving average, which restores the old entry at the next step.
     """
     moved = 0
     for (codebook, vectors), used in zip(_residuals(codec, wave), usage, strict=True):
@@ -163,26 +167,27 @@ def revive(codec: Codec, wave: Tensor, usage: Tensor) -> int:
 
 
 def perplexity(usage: Tensor) -> float:
-    """Effective number of entries in use: exp of the entropy of usage (K, codebook_size), mean over K."""
-    total = usage.sum(-1, keepdim=True).clamp(min=1)  # (K, 1)
-    share = usage.double() / total  # (K, codebook_size)
-    entropy = torch.special.entr(share).sum(-1)  # (K,)
+    """Effective number of entries in use: exp of the entropy of usage (n_q, codebook_size), averaged over codebooks."""
+    total = usage.sum(-1, keepdim=True).clamp(min=1)  # (n_q, 1)
+    share = usage.double() / total  # (n_q, codebook_size)
+    entropy = torch.special.entr(share).sum(-1)  # (n_q,)
     return entropy.exp().mean().item()
 
 
 def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tensor:
-    """n random crops, heard and meant at the same place and gain, (2, n, samples); a shorter wave lies in silence."""
+    """n random crops (2, n, samples): input and target of a crop share place and gain; a short wave is padded."""
     batch = np.zeros((2, n, samples), np.float32)
     for i in range(n):
         pair = pairs[rng.integers(len(pairs))]
         length = len(pair[0])
-        start = rng.integers(abs(length - samples) + 1)
+        start = rng.integers(abs(length - samples) + 1)  # in the wave if that is longer, else in the crop
         for row, wave in zip(batch[:, i], pair, strict=True):
             if length > samples:
                 row[:] = wave[start : start + samples]
             else:
                 row[start : start + length] = wave
-    return torch.from_numpy(batch * rng.uniform(0.7, 1.3, (n, 1)).astype(np.float32))
+    gain = rng.uniform(0.7, 1.3, (n, 1)).astype(np.float32)
+    return torch.from_numpy(batch * gain)
 
 
 class _Trainer:
@@ -192,7 +197,9 @@ class _Trainer:
         if not pairs:
             raise MinitttError("a codec cannot learn from nothing: give at least one recording")
         torch.manual_seed(settings.seed)
-        self.pairs, self.settings, self.rng = pairs, settings, np.random.default_rng(settings.seed)
+        self.pairs = pairs
+        self.settings = settings
+        self.rng = np.random.default_rng(settings.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.config = settings.config or CodecConfig()
         self.codec = Codec(self.config).train().to(self.device)
@@ -200,43 +207,64 @@ class _Trainer:
         self.optimiser = torch.optim.AdamW(self.codec.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
         self.frames = max(1, round(settings.crop * self.codec.frame_rate))  # of a crop
         self.usage = torch.zeros(self.config.n_codebooks, self.config.codebook_size)
-        self.step = self.revived = 0
-        self.perplexity, self.distances = 0.0, []
+        self.step = 0
+        self.revived = 0
+        self.perplexity = 0.0
+        self.distances = []
 
     def crops(self, n: int) -> Tensor:
-        """(2, n, samples): heard and meant."""
+        """n pairs of input and target: (2, n, samples)."""
         return crops(self.pairs, n, self.frames * self.codec.hop, self.rng).to(self.device)
+
+    def learning_rate(self, progress: float) -> float:
+        """A short linear warm-up, then half a cosine down to 0."""
+        warm_up = min(1.0, (self.step + 1) / _WARM_UP)
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.settings.learning_rate * warm_up * cosine
 
     def learn(self, progress: float) -> None:
         """One step at `progress` in [0, 1) of the training."""
-        settings, (wave, meant) = self.settings, self.crops(self.settings.batch_size)  # (B, samples) each
-        rate = (
-            settings.learning_rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
-        )
-        self.optimiser.param_groups[0]["lr"] = rate
+        settings = self.settings
+        wave, target = self.crops(settings.batch_size)  # (B, samples) each
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate(progress)
+        # 1. Once the latents have taken shape, place the codebooks among them.
         if self.step == settings.unquantised_steps:
             enough = math.ceil(8 * self.config.codebook_size / self.frames)
-            start_codebooks(self.codec, self.crops(enough)[0])
+            inputs, _ = self.crops(enough)
+            start_codebooks(self.codec, inputs)
+        # 2. Reconstruct: without quantisation at first, later through the codes.
         if self.step < settings.unquantised_steps:
-            reconstruction, commitment = self.codec.decoder(self.codec.latents(wave))[:, 0], 0.0
+            latents = self.codec.latents(wave)  # (B, dimension, T)
+            reconstruction = self.codec.decoder(latents)[:, 0]  # (B, samples)
+            commitment = 0.0
         else:
             reconstruction, codes, commitment = self.codec(wave)
-            for counts, code in zip(self.usage, codes.cpu().transpose(0, 1), strict=True):
-                counts += torch.bincount(code.flatten(), minlength=len(counts))
-        distance = self.distance(reconstruction, meant)
+            self.count(codes)
+        # 3. Compare with the target and take one step downhill.
+        distance = self.distance(reconstruction, target)
+        loss = distance + settings.commitment * commitment
         self.optimiser.zero_grad()
-        (distance + settings.commitment * commitment).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), settings.gradient_norm)
         self.optimiser.step()
         self.distances.append(distance.item())
         self.step += 1
 
+    def count(self, codes: Tensor) -> None:
+        """Add codes (B, n_q, T) to the usage of their entries."""
+        by_codebook = codes.cpu().transpose(0, 1)  # (n_q, B, T)
+        for counts, code in zip(self.usage, by_codebook, strict=True):
+            counts += torch.bincount(code.flatten(), minlength=len(counts))
+
     def tend(self, progress: float) -> None:
-        """Every hundred steps, give unused entries new places, and count anew."""
-        if self.step % _REVIVE_EVERY or self.step <= self.settings.unquantised_steps:
+        """Every hundred steps, move unused entries, and start counting again."""
+        if self.step % _REVIVE_EVERY != 0:
+            return
+        if self.step <= self.settings.unquantised_steps:
             return
         if progress < self.settings.revive_until:
-            self.revived += revive(self.codec, self.crops(self.settings.batch_size)[0], self.usage)
+            inputs, _ = self.crops(self.settings.batch_size)
+            self.revived += revive(self.codec, inputs, self.usage)
         self.perplexity = perplexity(self.usage)
         self.usage.zero_()
 
@@ -260,18 +288,19 @@ def train_codec(
     log: str | Path | None = None,
     licence: str = "unknown",
 ) -> Codec:
-    """Train a codec on pairs (heard, meant) of waves (samples_i,); return it as written to `out`.
+    """Train a codec on pairs (input, target) of waves (samples_i,); return it as written to `out`.
 
-    It hears the first and learns to say the second, both at the codec's sample rate (8 kHz for the shipped shape).
+    Both are at the codec's sample rate (8 kHz for the shipped codec).
 
     out: written in half precision every minute and at the end. log: JSON lines, one per 200 steps: step,
     seconds, loss (spectral distance), perplexity of the codes, entries revived so far. licence: of the codec, as an
     SPDX identifier, for the file's header.
     """
-    torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU crawl
+    torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU very slow
     trainer = _Trainer(pairs, settings)
     trainer.codec.licence = licence
-    begin = saved = time.monotonic()
+    begin = time.monotonic()
+    saved = begin
     if log:
         Path(log).write_text("")
     with tqdm(total=1.0, desc="codec", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:

@@ -13,11 +13,10 @@ from minittt.attention import TARGET
 from minittt.data.batches import Batch
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus
-from minittt.decoding import Settings
 from minittt.objective import Noise, Preset, draw_noise, targets
-from minittt.talker import Talker
+from minittt.settings import MAX_SPAN, MAX_SPANS, MAX_TEXT
+from minittt.talker import Talker, decoding_settings
 from minittt.training.parallel import Worker
-from minittt.unmasking import Sampling
 
 LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
 
@@ -104,19 +103,17 @@ def questions(records: list[dict], most: int) -> list[dict]:
 def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Preset) -> str:
     """What was asked, and the greedy reply with its spans' lengths, a line for each record."""
     sizes = [size for size in p.block_sizes if size is not None]
-    settings = Settings(
-        8 if 8 in sizes or not sizes else max(sizes),
-        full_span=not p.two_streams,
-        steps=4,
-        text_sampling=Sampling(0.0),
-        max_text=24,
-        max_span=128,
-        max_spans=4,
-    )
+    if 8 in sizes or not sizes:
+        block = 8
+    else:
+        block = max(sizes)
+    settings = decoding_settings(block, steps=4, full_span=not p.two_streams)
+    room = (
+        MAX_TEXT + MAX_SPANS * MAX_SPAN
+    )  # the most a reply can take, so that no early model runs out of context
     lines = []
     for record in records:
         *told, _ = record["messages"]
-        room = 64 + 24 + 4 * 128  # the most a reply can take, so that no early model runs out of context
         longest = len(render(record, corpus, reply=False).ids) + room
         said = [[corpus.audio(x).tolist() if isinstance(x, int) else x for x in m] for m in told]
         [reply] = talker.converse([said], settings, max_length=longest)

@@ -16,12 +16,17 @@ def orthogonalise(matrix: Tensor, steps: int, coefficients: tuple[float, float, 
     Newton-Schulz: each step maps every singular value s to a s + b s^3 + c s^5, which pulls those in (0, 1] towards 1.
     """
     a, b, c = coefficients
-    wide = matrix.T if len(matrix) > matrix.shape[1] else matrix  # (n, m), n <= m: the smaller products
-    x = wide / wide.norm().clamp(min=eps)
+    is_tall = len(matrix) > matrix.shape[1]
+    if is_tall:
+        matrix = matrix.T  # the products below are smaller on the short side
+    x = matrix / matrix.norm().clamp(min=eps)  # (n, m), n <= m
     for _ in range(steps):
         gram = x @ x.T  # (n, n)
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if len(matrix) > matrix.shape[1] else x
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)  # b gram + c gram^2
+        x = torch.addmm(x, polynomial, x, beta=a)  # a x + polynomial x
+    if is_tall:
+        return x.T
+    return x
 
 
 class Muon(TorchMuon):
@@ -32,7 +37,8 @@ class Muon(TorchMuon):
     def step(self, closure=None) -> None:
         """One step of decoupled weight decay and an orthogonal update, as large as AdamW's would be."""
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
+            lr = group["lr"]
+            momentum = group["momentum"]
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -101,9 +107,11 @@ class CombinedOptimiser:
 
     def state_dict(self) -> dict:
         """{'state': {number of the parameter: its moments}}."""
-        state, first = {}, 0
+        state = {}
+        first = 0  # number of the part's first parameter
         for part, size in zip(self.parts, self._sizes(), strict=True):
-            state |= {first + i: moments for i, moments in part.state_dict()["state"].items()}
+            for i, moments in part.state_dict()["state"].items():
+                state[first + i] = moments
             first += size
         return {"state": state}
 
@@ -111,6 +119,10 @@ class CombinedOptimiser:
         """Take back what `state_dict` gave."""
         first = 0
         for part, size in zip(self.parts, self._sizes(), strict=True):
-            mine = {i - first: moments for i, moments in saved["state"].items() if first <= i < first + size}
-            part.load_state_dict({"state": mine, "param_groups": part.state_dict()["param_groups"]})
+            mine = {}
+            for i, moments in saved["state"].items():
+                if first <= i < first + size:
+                    mine[i - first] = moments
+            groups = part.state_dict()["param_groups"]  # as they are: rates are set anew in each step
+            part.load_state_dict({"state": mine, "param_groups": groups})
             first += size

@@ -1,7 +1,8 @@
 """Training a talker: records in, one Transformer out, with everything random a function of (seed, step, part).
 
-Nothing but the step number has to be remembered to draw the same batch and the same noise again: a checkpoint holds
-weights, optimiser and step, and a resumed run is the uninterrupted one, number for number.
+Of all that is random, only the step number has to be remembered to draw the same batch and the same noise again: a
+checkpoint holds weights, optimiser and step, and a resumed run is the uninterrupted one, number for number (its clock
+alone starts again at 0).
 
     torchrun --nproc-per-node 2 -m minittt train -o runs/two
 
@@ -31,6 +32,8 @@ from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
 from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
 
+HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
+
 
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
@@ -41,13 +44,8 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def rate_share(step: int, s: TrainingSettings) -> float:
-    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %.
-
-    "anytime": no end is known, so the rate stays for four warm-ups and then falls as one over the root of the steps.
-    """
+    """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / max(1, s.warmup))
-    if s.schedule == "anytime":
-        return warm * min(1.0, math.sqrt(4 * max(1, s.warmup) / (step + 1)))
     cosine = 0.5 * (1 + math.cos(math.pi * step / s.steps))
     return warm * (0.02 + 0.98 * cosine)
 
@@ -65,6 +63,7 @@ class Trainer:
         self.p = preset(s.preset)
         self.world = join_processes()
         self.parts = self.world.size * s.accumulate
+        self.rate = rate_share  # another schedule may be put in its place
         self.step = 0
         if self.parts > s.records:
             raise MinitttError(f"{s.records} records a step cannot be divided into {self.parts} parts")
@@ -89,9 +88,9 @@ class Trainer:
         )
 
     def _unseen(self) -> tuple[list[Batch], list[dict]]:
-        """Batches of unseen renditions at fixed block sizes, so that curves can be compared, and questions to ask."""
+        """Batches of held-out renditions, the same in every run, so that curves can be compared, and questions to ask."""
         try:
-            loader = self._loader("renditions", 12345)
+            loader = self._loader("renditions", HELD_OUT_SEED)
         except MinitttError as error:
             tqdm.write(f"nothing is held out: {error}")
             return [], []
@@ -172,7 +171,7 @@ class Trainer:
         """One optimiser step. Returns its line of the log, and how many tokens it saw."""
         self.model.train()
         # 1. The learning rates of this step.
-        share = rate_share(self.step, self.s)
+        share = self.rate(self.step, self.s)
         self.optimiser.set_rate(share)
         # 2. The gradient, over all parts and all processes.
         self.optimiser.zero_grad()
@@ -190,7 +189,7 @@ class Trainer:
         if wrong:
             what = " and ".join(wrong).replace("_", " ")
             raise MinitttError(
-                f"{what} not finite at step {self.step}: lower the learning rate, now "
+                f"{what} not finite at step {self.step + 1}: lower the learning rate, now "
                 f"{self.s.learning_rate * share:.2g}; the newest checkpoint is from before"
             )
         # 5. Move the weights.

@@ -69,7 +69,10 @@ def count_request(a: int, b: int) -> str:
 def count_reply(a: int, b: int, chunk: int = 3) -> list[str]:
     """['three four five', 'six seven eight', 'nine']: chunks of `chunk` words, each to be spoken after it is written."""
     words = NUMBERS[a : b + 1]
-    return [" ".join(words[i : i + chunk]) for i in range(0, len(words), chunk)]
+    chunks = []
+    for start in range(0, len(words), chunk):
+        chunks.append(" ".join(words[start : start + chunk]))
+    return chunks
 
 
 def draw_sentence(rng: np.random.Generator) -> str:

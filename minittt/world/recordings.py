@@ -12,11 +12,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minittt.codec import Codec, CodecError, flatten, read_audio
-from minittt.data.corpus import save_corpus
+from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.headers import UNKNOWN
 from minittt.data.vocabulary import train_tokeniser
 from minittt.errors import MinitttError
-from minittt.world.spoken_world import codec_info
 
 INSTRUCTIONS = ("transcribe", "speak", "answer")
 TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence")

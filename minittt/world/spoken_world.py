@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minittt.codec import flatten, write_audio
-from minittt.data.corpus import save_corpus
+from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.vocabulary import train_tokeniser
 from minittt.world import lexicon, synthesis
 
@@ -48,13 +48,12 @@ class World:
 
     def ask(self, text: str) -> int:
         """A user says `text`: any user voice, rate, pitch and microphone."""
-        how = {
-            "rate": self.rng.randint(150, 200),
-            "pitch": self.rng.randint(35, 65),
-            "vary": self.rng.random() < 0.7,
-            "disguise": self.rng.random() < self.disguised,
-        }
-        return self.utter(text, self.rng.choice(self.users), **how)
+        rate = self.rng.randint(150, 200)
+        pitch = self.rng.randint(35, 65)
+        is_varied = self.rng.random() < 0.7
+        is_disguised = self.rng.random() < self.disguised
+        voice = self.rng.choice(self.users)
+        return self.utter(text, voice, rate=rate, pitch=pitch, vary=is_varied, disguise=is_disguised)
 
     def answer(self, text: str, voice: str) -> int:
         """The assistant says `text`."""
@@ -169,7 +168,9 @@ class World:
 def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, set]:
     """Facts that training never sees: sums and countings."""
     rng = random.Random(seed)
-    return set(rng.sample(lexicon.SUMS, n_sums)), set(rng.sample(lexicon.COUNTS, n_counts))
+    sums = rng.sample(lexicon.SUMS, n_sums)
+    counts = rng.sample(lexicon.COUNTS, n_counts)
+    return set(sums), set(counts)
 
 
 def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
@@ -193,22 +194,28 @@ def draw_records(
     seed: int, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
 ) -> tuple[list[dict], dict]:
     """All records of all splits. Returns (utterances, {split: records})."""
+    # 1. The facts of training, and those held out.
     held_sums, held_counts = hold_out(seed)
-    seen = {
-        "sums": tuple(s for s in lexicon.SUMS if s not in held_sums),
-        "counts": tuple(c for c in lexicon.COUNTS if c not in held_counts),
-    }
+    seen_sums = tuple(fact for fact in lexicon.SUMS if fact not in held_sums)
+    seen_counts = tuple(fact for fact in lexicon.COUNTS if fact not in held_counts)
+    seen = {"sums": seen_sums, "counts": seen_counts}
     held = {"sums": tuple(sorted(held_sums)), "counts": tuple(sorted(held_counts))}
+    # 2. Who asks about what in each split, and how often.
+    questions_alone = {"qa": test_sizes["qa"]}
     settings = {
         "train": (lexicon.USER, seen, train_sizes),
         "renditions": (lexicon.USER, seen, test_sizes),
         "voices": (lexicon.UNSEEN, seen, test_sizes),
-        "facts": (lexicon.USER, held, {"qa": test_sizes["qa"]}),
+        "facts": (lexicon.USER, held, questions_alone),
     }
-    utterances, splits = [], {}
-    for number, (name, (users, facts, sizes)) in enumerate(settings.items()):
+    # 3. Draw: all splits share one list of utterances.
+    utterances = []
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        users, facts, sizes = settings[name]
+        rng = random.Random(1000 * seed + number)
         disguised = 0.5 if name == "train" else 0.0
-        world = World(random.Random(1000 * seed + number), users, disguised, **facts, utterances=utterances)
+        world = World(rng, users, disguised, **facts, utterances=utterances)
         splits[name] = world.records(sizes)
     return utterances, splits
 
@@ -225,6 +232,15 @@ def synthesise(utterance: dict, seed: int) -> np.ndarray:
     return synthesis.vary(wave, rng) if utterance.get("vary") else wave
 
 
+def _texts(utterances: list[dict], records: list[dict]) -> list[str]:
+    """All that is said or written, for the tokeniser: the utterances, then the records, roles among them."""
+    texts = [utterance["text"] for utterance in utterances]
+    for record in records:
+        for message in record["messages"]:
+            texts += [part for part in message if isinstance(part, str)]
+    return [text for text in texts if text]
+
+
 def build(
     out: str | Path, codec, seed: int = 0, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
 ) -> None:
@@ -234,26 +250,11 @@ def build(
     utterances, splits = draw_records(seed, train_sizes, test_sizes)
     waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
     codes = codec.encode_many(waves)
-    texts = [u["text"] for u in utterances] + [
-        p for r in splits["train"] for m in r["messages"] for p in m if isinstance(p, str)
-    ]
-    train_tokeniser([text for text in texts if text], out / "tokeniser.model")
+    train_tokeniser(_texts(utterances, splits["train"]), out / "tokeniser.model")
     splits["train"] += transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
     save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy(), licence="MIT")
-
-
-def codec_info(codec) -> dict:
-    """What a corpus must say of the codec that made its codes."""
-    config = codec.config
-    return {
-        "codec": codec.fingerprint(),
-        "sample_rate": config.sample_rate,
-        "frame_rate": codec.frame_rate,
-        "codebook_size": config.codebook_size,
-        "n_codebooks": config.n_codebooks,
-    }
 
 
 SAMPLES = (  # file, what is said (facts of training), a voice never heard in training, and the reply

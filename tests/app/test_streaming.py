@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from minittt.app import streaming
 from minittt.app.cli import SAMPLES, main
-from minittt.app.streaming import Pace, StreamingDecoder, answer_aloud, growing_sound, reach, sound_along
+from minittt.app.streaming import (
+    PROBED,
+    Pace,
+    StreamingDecoder,
+    answer_aloud,
+    final_samples,
+    first_heard,
+    growing_sound,
+    sound_along,
+)
 from minittt.codec import Codec, CodecConfig
 from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, Settings, SpanClosed
@@ -76,12 +85,12 @@ def test_a_frame_more_leaves_what_was_sent_and_sends_all_that_is_final(name):
     codec = codec_named(name)
     codes = torch.randint(0, 16, (codec.config.n_codebooks, 40), generator=torch.Generator().manual_seed(3))
     decoder, sent = StreamingDecoder(codec), 0
-    lag = decoder.first_reach[0] * codec.hop + decoder.rest_reach[0]
+    lag = 100 * codec.hop - final_samples(codec, 100)
     assert (lag == 0) == codec.config.causal
     for frame in range(40):
         piece = decoder.push(codes[:, frame : frame + 1])
         sent += len(piece)
-        if frame >= sum(decoder.first_reach):
+        if frame >= PROBED:
             assert sent == max(0, (frame + 1) * codec.hop - lag)
     assert sent + len(decoder.finish()) == 40 * codec.hop
     later = codes.clone()
@@ -93,14 +102,21 @@ def test_a_frame_more_leaves_what_was_sent_and_sends_all_that_is_final(name):
 
 
 @pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (7, 1), (16, 8), (4, 2)])
-def test_reach_is_the_kernel(kernel, stride):
+def test_a_frame_is_first_heard_half_a_kernel_early(kernel, stride):
     layer = (
         torch.nn.Conv1d(2, 3, kernel, padding=kernel // 2)
         if stride == 1
         else torch.nn.ConvTranspose1d(2, 3, kernel, stride, padding=(kernel - stride) // 2)
     )
-    expected = kernel // 2 if stride == 1 else (kernel - stride) // 2
-    assert reach(layer, 2, stride) == (expected, expected)
+    early = kernel // 2 if stride == 1 else (kernel - stride) // 2
+    assert first_heard(layer, 2) == [max(0, j * stride - early) for j in range(PROBED)]
+
+
+def test_a_causal_decoder_that_reflects_hears_a_little_ahead_at_the_beginning_alone():
+    """Its first samples are padded with what follows them, so they wait; later ones depend on the past alone."""
+    codec = codec_named("causal")
+    assert final_samples(codec, 1) == 0
+    assert [final_samples(codec, n) for n in (PROBED, 40)] == [PROBED * codec.hop, 40 * codec.hop]
 
 
 SETTINGS = Settings(
@@ -218,13 +234,13 @@ def test_frames_that_are_split_between_blocks_are_heard_whole(seed, sizes):
     A block may end inside a frame; the codes of that frame wait for the rest, those of another span or row never join it.
     Frames that are unfinished at the end, or out of order, are passed over in both ways."""
     codec = codec_named("causal")
-    K, size = codec.config.n_codebooks, codec.config.codebook_size
-    talker = Talker(None, Vocabulary(4, size, K), None, {"codec": codec.fingerprint()})
+    n_q, size = codec.config.n_codebooks, codec.config.codebook_size
+    talker = Talker(None, Vocabulary(4, size, n_q), None, {"codec": codec.fingerprint()})
     v, rng = talker.vocabulary, random.Random(seed)
     spans = {0: [], 1: []}
     events: list = []
     for row in (0, 1, 1, 0):
-        codes = [k * size + rng.randrange(size) for _ in range(rng.randint(0, 6)) for k in range(K)]
+        codes = [k * size + rng.randrange(size) for _ in range(rng.randint(0, 6)) for k in range(n_q)]
         if codes and rng.random() < 0.3:
             codes.pop()  # a last frame that is not finished
         if len(codes) > 2 and rng.random() < 0.3:

@@ -23,9 +23,9 @@ from minittt.data.corpus import load_corpus, save_corpus, words_taught
 from minittt.data.vocabulary import TextTokeniser, Vocabulary, train_tokeniser, words_of
 from minittt.errors import MinitttError
 from minittt.evaluation import referee
-from minittt.evaluation.evaluate import Evaluation, decoding_settings
+from minittt.evaluation.evaluate import Evaluation
 from minittt.evaluation.referee import Referee, RefereeConfig
-from minittt.talker import Talker
+from minittt.talker import Talker, decoding_settings
 from minittt.training import checkpoints
 from minittt.training.trainer import Trainer
 from tests.toy import toy_corpus, toy_model

@@ -18,7 +18,6 @@ from minittt.decoding import DenoisingStep
 from minittt.evaluation.evaluate import (
     Evaluation,
     ask,
-    decoding_settings,
     family,
     in_turn,
     redrawn,
@@ -27,7 +26,7 @@ from minittt.evaluation.evaluate import (
 )
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.referee import Referee
-from minittt.talker import Reply, Talker
+from minittt.talker import Reply, Talker, decoding_settings
 from tests.app.test_cli import SAMPLES
 
 

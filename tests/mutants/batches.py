@@ -1,4 +1,4 @@
-"""Ways to break `minittt/packing.py`, each of which the named law must notice."""
+"""Ways to break `minittt/data/batches.py`, each of which the named law must notice."""
 
 from tests.mutants.run import Mutant
 

@@ -17,8 +17,8 @@ MUTANTS = [
     Mutant(18, "self.lengths[row] += n_commit[row]", "self.lengths[row] += n_commit[row] + n_draft[row]"),
     Mutant(
         18,
-        "self.values[self.new.rows, :, self.new.slots] = v[0]",
-        "self.values[self.new.rows, :, self.new.slots] = k[0]",
+        "self.values[rows, :, slots] = v[0]",
+        "self.values[rows, :, slots] = k[0]",
     ),
     # which logits are read
     Mutant(

@@ -1,4 +1,4 @@
-"""Ways to break `minittt/conversation.py`, each of which the named law must notice."""
+"""Ways to break `minittt/data/conversation.py`, each of which the named law must notice."""
 
 from tests.mutants.run import Mutant
 
@@ -9,7 +9,7 @@ TARGETS = "what_is_said_is_target_and_what_is_told_is_not"
 
 MUTANTS = [
     # filler
-    Mutant(FILLER, "-(length - first) % block_size", "block_size - (length - first) % block_size"),
+    Mutant(FILLER, "    if in_last_block == 0:\n        return 0\n", ""),
     Mutant(FILLER, "first = first_block or block_size", "first = block_size"),
     Mutant(LAYOUT, "[vocabulary.eoa] * filler(len(ids)", "[vocabulary.eoa] * filler(len(ids) - 1"),
     Mutant(LAYOUT, "filler(len(ids), block_size, first_block)", "filler(len(ids), block_size)"),

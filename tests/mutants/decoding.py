@@ -19,8 +19,8 @@ MUTANTS = [
     Mutant(17, "max(1, settings.steps - self.step)", "max(1, settings.steps - 1 - self.step)"),
     Mutant(17, "        self.step = 0\n\n    def _close_block", "\n    def _close_block"),
     # groups that do not grow; tokens committed twice; logits of the wrong slots
-    Mutant(18, "first_slot = 1 + len(self._shown())", "first_slot = len(self._shown())"),
-    Mutant(18, "first_slot = 1 + len(self._shown())", "first_slot = 1"),
+    Mutant(18, "first_slot = 1 + len(self._uncommitted())", "first_slot = len(self._uncommitted())"),
+    Mutant(18, "first_slot = 1 + len(self._uncommitted())", "first_slot = 1"),
     Mutant(18, "group = self.groups[-1] + 1", "group = self.groups[-1]"),
     Mutant(18, "self.n_committed = len(self.ids)", "self.n_committed = len(self.ids) - 1"),
     # MASK, audio in text, no end, chance from elsewhere, filler forgotten, a forward wasted,

@@ -1,4 +1,4 @@
-"""Ways to break `minittt/likelihood.py`, each of which the named law must notice."""
+"""Ways to break `minittt/evaluation/likelihood.py`, each of which the named law must notice."""
 
 from tests.mutants.run import Mutant
 

@@ -15,7 +15,7 @@ MUTANTS = [
     Mutant(law=12, old="losses = losses * self.weight", new="losses = losses * 1"),
     Mutant(law=12, old="two_stream_mask(batch.groups, batch.noisy, ", new="group_mask(batch.groups, "),
     Mutant(law=12, old="logits.to(torch.promote_types(logits.dtype, torch.float32))", new="logits.float()"),
-    Mutant(law=12, old='"ar": Preset(True, (1,)),', new='"ar": Preset(False, (1,)),'),
+    Mutant(law=12, old='"ar": Preset(two_streams=True,', new='"ar": Preset(two_streams=False,'),
     Mutant(
         law=15, old="return slots & is_text, slots & ~is_text", new="return slots & ~is_text, slots & is_text"
     ),
@@ -26,8 +26,8 @@ MUTANTS = [
         new="text = _from_the_token_before(model, hidden, batch, in_text, text_choices)",
     ),
     # released normalisation, noise and softmax; what mends them
-    Mutant(law=13, old='restrict_classes=False, normalise="sample"', new='normalise="sample"'),
-    Mutant(law=13, old='restrict_classes=False, normalise="sample"', new="restrict_classes=False"),
+    Mutant(law=13, old="        restrict_classes=False,\n", new=""),
+    Mutant(law=13, old='        normalise="sample",\n', new=""),
     Mutant(law=13, old="(size.clamp(min=1).double() * len(found))", new="size.clamp(min=1).double()"),
     Mutant(law=13, old="counted[real].long()", new="real[real].long()"),
     Mutant(

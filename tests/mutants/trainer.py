@@ -17,7 +17,6 @@ MUTANTS = [
     Mutant(RATE, "(step + 1) / max(1, s.warmup))", "step / max(1, s.warmup))"),
     Mutant(RATE, "math.pi * step / s.steps", "math.pi * step / (s.steps + s.warmup)"),
     Mutant(RATE, "warm * (0.02 + 0.98 * cosine)", "warm * cosine"),
-    Mutant(RATE, "math.sqrt(4 * max(1, s.warmup)", "math.sqrt(max(1, s.warmup)"),
     # one step
     Mutant(STEP, "        self.optimiser.set_rate(share)\n", ""),
     Mutant(STEP, "        self.optimiser.zero_grad()\n", ""),

@@ -1,4 +1,4 @@
-"""Ways to break `minittt/vocabulary.py`, each of which the named law must notice."""
+"""Ways to break `minittt/data/vocabulary.py`, each of which the named law must notice."""
 
 from tests.mutants.run import Mutant
 

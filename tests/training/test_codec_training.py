@@ -19,7 +19,6 @@ from minittt.training.codec_training import (
     crops,
     draw_corpus,
     k_means,
-    mel_filters,
     perplexity,
     read_corpus,
     revive,
@@ -203,20 +202,6 @@ def test_the_distance_is_zero_for_equal_waves_alone_and_grows_with_the_error(see
     steps = [distance(wave + gain * error, wave).item() for gain in (0.01, 0.1, 1.0)]
     assert 0 < steps[0] < steps[1] < steps[2]
     assert distance(-wave, wave) < 1e-5  # phase is not heard
-
-
-@pytest.mark.parametrize(("n_mels", "n_fft", "rate"), [(48, 512, 8000), (16, 128, 8000), (32, 1024, 24000)])
-def test_mel_filters_overlap_into_a_partition(n_mels, n_fft, rate):
-    filters = mel_filters(n_mels, n_fft, rate)
-    f = torch.linspace(0, rate / 2, n_fft // 2 + 1)
-    assert filters.shape == (n_mels, n_fft // 2 + 1)
-    assert filters.min() >= 0
-    centres = 700 * (
-        10 ** (torch.linspace(44.9, 2595 * np.log10(1 + rate / 1400), n_mels + 2)[1:-1] / 2595) - 1
-    )
-    inside = (f > centres[0] + 1) & (f < centres[-1] - 1)  # between the first and the last peak
-    assert torch.allclose(filters.sum(0)[inside], torch.ones(()), atol=1e-3)
-    assert filters[:, f < 29].abs().max() == 0
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.integers(1, 40), SEEDS)

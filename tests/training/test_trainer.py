@@ -137,7 +137,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_with_its_step(tmp_path):
     trainer = Trainer(toy_corpus(1), tmp_path, SETTINGS)
     with torch.no_grad():
         trainer.model.embed_tokens.weight.fill_(float("nan"))
-    with pytest.raises(MinitttError, match="not finite at step 0"):
+    with pytest.raises(MinitttError, match="not finite at step 1:"):
         trainer.train()
 
 
@@ -254,10 +254,6 @@ def test_the_rate_rises_from_the_first_step_and_falls_to_two_per_cent():
         assert rate_share(step, s) == pytest.approx(cosine(step), rel=1e-12)
     assert rate_share(1000, s) == pytest.approx(0.02, rel=1e-12)
     assert rate_share(0, replace(s, warmup=0)) == 1.0
-    anytime = replace(s, schedule="anytime", steps=1)
-    assert [rate_share(step, anytime) for step in (0, 49, 99, 399)] == pytest.approx([0.01, 0.5, 1.0, 1.0])
-    assert rate_share(1599, anytime) == pytest.approx(0.5, rel=1e-12)
-    assert rate_share(3599, anytime) == pytest.approx(1 / 3, rel=1e-12)
 
 
 def test_a_step_uses_its_own_rate_and_its_own_clipped_gradient(tmp_path):

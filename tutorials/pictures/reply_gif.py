@@ -18,9 +18,8 @@ from PIL import Image
 from minittt.app.plotting import COLOURS, FLOOR, SPECTRUM, STYLE, spectrogram
 from minittt.attention import TARGET, TEXT
 from minittt.codec import Codec
-from minittt.decoding import BlockClosed, DenoisingStep, Settings, TextToken
-from minittt.talker import Reply, Talker
-from minittt.unmasking import Sampling
+from minittt.decoding import BlockClosed, DenoisingStep, TextToken
+from minittt.talker import Reply, Talker, decoding_settings
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent.parent / "data_samples"
@@ -178,8 +177,8 @@ def common_palette(frame: Image.Image) -> Image.Image:
 def main(path: Path) -> None:
     """Let the talker reply, draw every forward, and write the GIF with one palette for all frames."""
     talker, codec = Talker.load(SAMPLES / "talker.safetensors"), Codec.load(SAMPLES / "codec.safetensors")
-    how = Settings(8, steps=8, text_sampling=Sampling(0.0), audio_sampling=Sampling(0.5), max_text=64)
-    [reply] = talker.converse([[["system", "answer"], ["user", QUESTION]]], how)
+    settings = decoding_settings(8, 8, 0.5)
+    [reply] = talker.converse([[["system", "answer"], ["user", QUESTION]]], settings)
     shots = pictures(reply, talker.vocabulary.eoa)
     with matplotlib.rc_context(STYLE):
         painter = Painter(talker, codec, reply, shots[-1])
