@@ -34,10 +34,9 @@ LABELS = {
     "mask": "MASK",
     "control": "control token",
 }
-EARLIER = (
-    0.45  # strength of the colour of keys in earlier groups; keys of the query's own group have all of it
-)
-SPECTRUM, FLOOR = "magma", -70.0  # colour map of spectrograms; dB below the loudest that count as nothing
+EARLIER = 0.45  # strength of a key's colour in an earlier group; in the query's own group it is 1
+SPECTRUM = "magma"  # the colour map of spectrograms
+FLOOR = -70.0  # dB below the loudest point that count as nothing
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same pictures on every machine
     "font.size": 9,
@@ -114,19 +113,27 @@ def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None
 
 
 def _tick_groups(ax: Axes, groups: np.ndarray, labels: Sequence[str] | None) -> None:
+    """Name every token, or number the groups where they begin."""
     if labels is not None:
-        at, texts = list(range(len(groups))), list(labels)
+        at = list(range(len(groups)))
+        texts = list(labels)
+        rotation = 90
+        by_group = ""
     else:
-        starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
-        apart, at = max(1, len(groups) // 18), []
-        for start in starts:  # numbers that would touch are left out
-            at += [start] if not at or start - at[-1] >= apart else []
+        apart = max(1, len(groups) // 18)  # numbers closer than this would touch, and are left out
+        at = []
+        for i in range(len(groups)):
+            begins = i == 0 or groups[i] != groups[i - 1]
+            if begins and (not at or i - at[-1] >= apart):
+                at.append(i)
         texts = [str(int(groups[i])) for i in at]
-    ax.set_xticks(at, texts, rotation=90 if labels is not None else 0, fontsize=7)
+        rotation = 0
+        by_group = ", by group"
+    ax.set_xticks(at, texts, rotation=rotation, fontsize=7)
     ax.set_yticks(at, texts, fontsize=7)
     ax.tick_params(length=0)
-    ax.set_xlabel("key" if labels is not None else "key, by group", fontsize=8)
-    ax.set_ylabel("query" if labels is not None else "query, by group", fontsize=8)
+    ax.set_xlabel(f"key{by_group}", fontsize=8)
+    ax.set_ylabel(f"query{by_group}", fontsize=8)
 
 
 # ---- sound
@@ -144,9 +151,11 @@ def spectrogram(wave, sample_rate: int) -> np.ndarray:
     hop = max(1, size // 4)
     padded = np.pad(wave, (size // 2, size // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]  # (T, size)
-    power = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1).T) ** 2  # (F, T)
+    spectrum = np.fft.rfft(frames * np.hanning(size), axis=1).T  # (F, T)
+    power = np.abs(spectrum) ** 2
     loudest = max(power.max(), 1e-12)
-    return 10 * np.log10(np.maximum(power / loudest, 10 ** (FLOOR / 10)))
+    lowest = 10 ** (FLOOR / 10)
+    return 10 * np.log10(np.maximum(power / loudest, lowest))
 
 
 def draw_spectrogram(ax: Axes, wave, sample_rate: int) -> None:
@@ -164,7 +173,11 @@ def draw_spectrogram(ax: Axes, wave, sample_rate: int) -> None:
 
 def token_look(name: str, kind: int) -> str:
     """The key in `COLOURS` for a token of this name and kind."""
-    return "mask" if name == "MASK" else "control" if kind == TEXT and name in CONTROL else KIND_NAMES[kind]
+    if name == "MASK":
+        return "mask"
+    if kind == TEXT and name in CONTROL:
+        return "control"
+    return KIND_NAMES[kind]
 
 
 def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], width: float = 48.0) -> None:
@@ -172,20 +185,32 @@ def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], wid
 
     ids, kinds, groups (L,); names: id -> its name; width: of a line, where a code is 1 wide. EOA is hollow.
     """
-    x, y, left, before = 0.0, 0.0, 0.0, None
-    tokens = [(names(int(i)), int(kind), int(g)) for i, kind, g in zip(ids, kinds, groups, strict=True)]
+    x = 0.0  # where the next box begins
+    y = 0.0  # of its line
+    left = 0.0  # where the group begins
+    before = None  # the group of the box before, in the same line
+    tokens = []
+    for token, kind, group in zip(ids, kinds, groups, strict=True):
+        tokens.append((names(int(token)), int(kind), int(group)))
     for i, (name, kind, group) in enumerate(tokens):
-        wide = 1.0 if kind in (SOURCE, TARGET) else 1.0 + 0.72 * len(name.strip())
-        x += 0.35 if before not in (None, group) else 0.0
+        # 1. The box: on this line, or on the next if it does not fit any more.
+        is_code = kind in (SOURCE, TARGET)
+        wide = 1.0 if is_code else 1.0 + 0.72 * len(name.strip())
+        if before is not None and before != group:
+            x += 0.35
         if x > 0 and x + wide > width:
-            x, y, before = 0.0, y + 1.72, None
-        left = x if before != group else left
+            x = 0.0
+            y += 1.72
+            before = None
+        if before != group:
+            left = x
         _box(ax, x, y, wide, name, token_look(name, kind))
-        x, before = x + wide, group
+        x += wide
+        before = group
+        # 2. The number of the group, below its middle.
         if i + 1 == len(tokens) or tokens[i + 1][2] != group:
-            ax.text(
-                (left + x) / 2, y + 1.34, f"{group}", ha="center", va="center", fontsize=6, color="#555555"
-            )
+            middle = (left + x) / 2
+            ax.text(middle, y + 1.34, f"{group}", ha="center", va="center", fontsize=6, color="#555555")
     ax.set(xlim=(-0.3, width + 0.3), ylim=(y + 1.7, -0.3))
     ax.set_axis_off()
 
@@ -208,30 +233,39 @@ def draw_unmasking(
     """How a block, or a span of several, was filled in: a row per step, a column per slot.
 
     steps: the `decoding.DenoisingStep`s of one span, in order. A masked slot is the darker the higher its
-    entropy was in this step; what the step revealed has a frame; end_audio is pale. Codes are printed, less
+    entropy was in this step; what the step revealed has a frame; end_audio is pale. Codes are printed, minus
     `first_code`, if there are at most 20 slots. Raises: ValueError if there is no step, or there are steps
     of several spans.
     """
-    if len(spans := {step.span for step in steps}) != 1:
+    spans = {step.span for step in steps}
+    if len(spans) != 1:
         raise ValueError(f"draw_unmasking needs the steps of one span, not of {len(spans)}")
     states, entropies, revealed = _unroll(steps, mask_id)
-    n_slots, highest = len(states[-1]), max(1e-9, *(e for row in entropies for e in row if e is not None))
+    n_slots = len(states[-1])
+    known = [entropy for row in entropies for entropy in row if entropy is not None]
+    highest = max(1e-9, *known)
     for y, x in product(range(len(states)), range(n_slots)):
-        token, entropy, new = states[y][x], entropies[y][x], x in revealed[y]
+        token = states[y][x]
+        entropy = entropies[y][x]
+        # 1. The slot: coloured if revealed, grey by its entropy if masked.
+        look = {"linewidth": 0}
         if token != mask_id:
-            look = {"facecolor": COLOURS["target"], "alpha": 0.35 if token == end_audio else 1.0}
+            look["facecolor"] = COLOURS["target"]
+            look["alpha"] = 0.35 if token == end_audio else 1.0
         elif entropy is not None:
-            look = {"facecolor": f"{0.9 - 0.55 * entropy / highest:.3f}"}
+            look["facecolor"] = f"{0.9 - 0.55 * entropy / highest:.3f}"
         else:
             continue  # of a block not begun yet
-        ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, linewidth=0, **look))
-        if new:
+        ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, **look))
+        # 2. A frame around what this step revealed.
+        if x in revealed[y]:
             ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, fill=False, edgecolor="black"))
+        # 3. The code.
         if token != mask_id and n_slots <= 20:
-            said = "EOA" if token == end_audio else f"{token - first_code}"
-            ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6)
+            label = "EOA" if token == end_audio else f"{token - first_code}"
+            ax.text(x + 0.5, y + 0.5, label, ha="center", va="center", fontsize=6)
     ax.set(xlim=(0, n_slots), ylim=(len(states), 0), xlabel="slot", ylabel="step", xticks=[])
-    rows = range(0, len(states), max(1, len(states) // 16))
+    rows = range(0, len(states), max(1, len(states) // 16))  # those that are numbered
     ax.set_yticks([y + 0.5 for y in rows], [f"{y + 1}" for y in rows], fontsize=7)
     ax.tick_params(length=0)
 
@@ -240,17 +274,27 @@ def _unroll(
     steps: Sequence, mask_id: int
 ) -> tuple[list[list[int]], list[list[float | None]], list[set[int]]]:
     """Per step: every slot of the span; entropies, None outside the step's block; the slots revealed."""
+    # 1. Where each block begins.
     sizes = {step.block: len(step.ids) for step in steps}
-    starts = {block: sum(size for other, size in sizes.items() if other < block) for block in sizes}
-    state, states, entropies, revealed = [mask_id] * sum(sizes.values()), [], [], []
+    starts = {}
+    n_slots = 0
+    for block in sorted(sizes):
+        starts[block] = n_slots
+        n_slots += sizes[block]
+    # 2. The whole span after each step.
+    state = [mask_id] * n_slots
+    states = []
+    entropies = []
+    revealed = []
     for step in steps:
-        where = slice(starts[step.block], starts[step.block] + len(step.ids))
+        start = starts[step.block]
+        where = slice(start, start + len(step.ids))
         state[where] = step.ids
-        entropy = [None] * len(state)
+        entropy = [None] * n_slots
         entropy[where] = step.entropies
         states.append(list(state))
         entropies.append(entropy)
-        revealed.append({starts[step.block] + slot for slot in step.revealed})
+        revealed.append({start + slot for slot in step.revealed})
     return states, entropies, revealed
 
 
@@ -258,7 +302,7 @@ def _unroll(
 
 
 def draw_curves(log_lines: Sequence[dict]) -> Figure:
-    """Training curves from the lines of log.jsonl (see `training.py`): losses, gradient norm, speed."""
+    """Training curves from the lines of log.jsonl (see `trainer.py`): losses, gradient norm, speed."""
     if not log_lines:
         raise ValueError("there is nothing to draw: the log has no lines")
     with house_style():
@@ -266,7 +310,8 @@ def draw_curves(log_lines: Sequence[dict]) -> Figure:
         axes = figure.subplots(2, 2)
         for ax, name, colour in ((axes[0, 0], "text", "text"), (axes[0, 1], "audio", "target")):
             _draw_loss(ax, log_lines, name, COLOURS[colour])
-        norms, speeds = _series(log_lines, "gradient_norm"), _series(log_lines, "tokens_per_s")
+        norms = _series(log_lines, "gradient_norm")
+        speeds = _series(log_lines, "tokens_per_s")
         axes[1, 0].plot(*norms, color=COLOURS["control"], linewidth=0.7)
         axes[1, 0].set(title="gradient norm, before clipping", yscale="log")
         axes[1, 1].plot(*speeds, color=COLOURS["source"])
@@ -279,21 +324,17 @@ def draw_curves(log_lines: Sequence[dict]) -> Figure:
 
 
 def _draw_loss(ax: Axes, lines: Sequence[dict], name: str, colour: str) -> None:
+    """The loss of each step, its running mean, and the held-out loss."""
     steps, losses = _series(lines, name)
     ax.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.7)
     window = max(1, len(losses) // 40)
-    means = np.convolve(losses, np.ones(window) / window, "valid") if len(losses) else losses
-    ax.plot(
-        steps[window // 2 :][: len(means)], means, color=colour, label="training"
-    )  # each mean at its middle
-    ax.plot(
-        *_series(lines, f"held_out_{name}"),
-        color="black",
-        linestyle="--",
-        marker="o",
-        markersize=3,
-        label="held out",
-    )
+    means = losses
+    if len(losses):
+        means = np.convolve(losses, np.ones(window) / window, "valid")
+    middles = steps[window // 2 :][: len(means)]
+    ax.plot(middles, means, color=colour, label="training")
+    held_out = _series(lines, f"held_out_{name}")
+    ax.plot(*held_out, color="black", linestyle="--", marker="o", markersize=3, label="held out")
     ax.set(title=f"{name} loss, nats per token")
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=8)

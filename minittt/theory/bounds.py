@@ -184,8 +184,9 @@ def k_step_bound(table: Tensor, steps: int) -> Tensor:
     NELBO(K) = sum over rounds of (n_j / r_j) m_{r_j}; NELBO(n) is the any-order bound. table (2^n, n) -> nats
     ().
     """
-    m = mean_by_count(table)
-    left, bound = table.shape[1], table.new_zeros(())
+    m = mean_by_count(table)  # (n + 1,)
+    left = table.shape[1]
+    bound = table.new_zeros(())
     for size in round_sizes(left, steps):
         bound = bound + size / left * m[left]
         left -= size
@@ -201,11 +202,13 @@ def forced_path_nll(
     predictions but not at sampled candidates. x0 (L,) long -> nats (). ValueError when it names a revealed
     position, or none.
     """
-    x_t, nll = torch.full_like(x0, mask_id), 0.0
+    x_t = torch.full_like(x0, mask_id)  # (L,)
+    nll = 0.0
     while (x_t == mask_id).any():
         log_p = predict(x_t.unsqueeze(0))[0]  # (L, V)
         positions = torch.as_tensor(choose(x_t, log_p), dtype=torch.long).reshape(-1)
-        if len(positions.unique()) != max(len(positions), 1) or (x_t[positions] != mask_id).any():
+        names_some_once = len(positions) > 0 and len(positions.unique()) == len(positions)
+        if not names_some_once or (x_t[positions] != mask_id).any():
             raise ValueError(
                 f"choose named {positions.tolist()} in {x_t.tolist()}; it must name masked positions"
             )
@@ -216,10 +219,12 @@ def forced_path_nll(
 
 def k_subset_moments(table: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of (n/k) CE(S), k uniform on 1..n, S a uniform k-subset. table (2^n, n) -> two ()."""
-    n, ce = table.shape[1], table.sum(1)
-    k = torch.arange(1, n + 1, dtype=table.dtype)
+    n = table.shape[1]
+    ce = table.sum(1)  # (2^n,)
+    k = torch.arange(1, n + 1, dtype=table.dtype)  # (n,)
     mean = k_subset_form(table)
-    return mean, (n / k**2 * _mean_square_by_count(ce)[1:]).sum() - mean**2
+    mean_square = (n / k**2 * _mean_square_by_count(ce)[1:]).sum()
+    return mean, mean_square - mean**2
 
 
 def inverse_p_moments(table: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -230,16 +235,25 @@ def inverse_p_moments(table: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """
     n = table.shape[1]
     square = _mean_square_by_count(table.sum(1))  # (n + 1,)
-    p, weight = _gauss_legendre(n, eps, 1.0)  # (J,)
+    p, weight = _gauss_legendre(n, eps, 1.0)  # (J,), (J,)
+    # 1. Sets of two tokens or more: E CE(S)^2 / p^2 has no pole, so the quadrature is exact.
     k = torch.arange(2, n + 1).unsqueeze(1)  # (n - 1, 1)
-    many = (_choose(n, k) * p ** (k - 2) * (1 - p) ** (n - k) * square[2:].unsqueeze(1)).sum(0)  # (J,)
-    j = torch.arange(n - 1).unsqueeze(
-        1
-    )  # (1-p)^(n-1)/p = 1/p - sum over j < n-1 of (1-p)^j, the sum a polynomial
-    single = (weight * -((1 - p) ** j).sum(0)).sum() - (math.log(eps) if eps > 0 else -math.inf)
-    single = n * square[1] * single if square[1] > 0 else 0.0
+    chance_over_p2 = _choose(n, k) * p ** (k - 2) * (1 - p) ** (n - k)  # (n - 1, J)
+    many = (chance_over_p2 * square[2:].unsqueeze(1)).sum(0)  # (J,)
+    integral = (weight * many).sum()
+    # 2. Sets of one token: n square_1 times the integral of (1-p)^(n-1)/p, which is 1/p minus the polynomial
+    #    sum over j < n-1 of (1-p)^j.
+    if square[1] > 0:
+        j = torch.arange(n - 1).unsqueeze(1)  # (n - 1, 1)
+        polynomial = ((1 - p) ** j).sum(0)  # (J,)
+        integral_of_inverse = math.inf
+        if eps > 0:
+            integral_of_inverse = -math.log(eps)
+        single = integral_of_inverse - (weight * polynomial).sum()
+        integral = integral + n * square[1] * single
     mean = lambda_integral(table, eps, 1.0) / (1 - eps)
-    return mean, (single + (weight * many).sum()) / (1 - eps) - mean**2
+    mean_square = integral / (1 - eps)
+    return mean, mean_square - mean**2
 
 
 def inverse_p_bias(table: Tensor, eps: float) -> Tensor:
@@ -255,28 +269,40 @@ def _ce_over_p(table: Tensor, p: Tensor) -> Tensor:
     """E CE(S)/p, each token in S with probability p: sum of p^(|S|-1) (1-p)^(n-|S|) CE(S). (J,) -> (J,)."""
     n = table.shape[1]
     k = torch.arange(1, n + 1).unsqueeze(1)  # (n, 1)
-    return (_choose(n, k) * p ** (k - 1) * (1 - p) ** (n - k) * mean_by_count(table)[1:].unsqueeze(1)).sum(0)
+    chance_over_p = _choose(n, k) * p ** (k - 1) * (1 - p) ** (n - k)  # (n, J): of k masked tokens
+    ce = mean_by_count(table)[1:].unsqueeze(1)  # (n, 1)
+    return (chance_over_p * ce).sum(0)
 
 
 def _mean_square_by_count(ce: Tensor) -> Tensor:
     """Mean of CE(S)^2 over k-subsets, k = 0..n. (2^n,) -> (n + 1,)."""
     n = int(math.log2(len(ce)))
-    return mean_by_count(torch.cat([ce.unsqueeze(1) ** 2, ce.new_zeros(len(ce), n - 1)], 1))
+    square = ce.unsqueeze(1) ** 2  # (2^n, 1)
+    nothing = ce.new_zeros(len(ce), n - 1)  # `mean_by_count` adds up n columns
+    return mean_by_count(torch.cat([square, nothing], 1))
 
 
 def _choose(n: int, k: Tensor) -> Tensor:
-    return torch.tensor([math.comb(n, int(i)) for i in k.flatten()], dtype=torch.float64).view_as(k)
+    """Binomial coefficients n over k, of the shape of k."""
+    coefficients = [math.comb(n, int(i)) for i in k.flatten()]
+    return torch.tensor(coefficients, dtype=torch.float64).view_as(k)
 
 
 def _gauss_legendre(nodes: int, lower: float, upper: float) -> tuple[Tensor, Tensor]:
     """Nodes and weights (J,) on (lower, upper): eigenvalues of the Jacobi matrix (Golub and Welsch, 1969)."""
+    # 1. On (-1, 1).
     j = torch.arange(1, nodes, dtype=torch.float64)
-    off_diagonal = j / (4 * j**2 - 1).sqrt()
-    x, vectors = torch.linalg.eigh(torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1))
-    return (lower + upper) / 2 + (upper - lower) / 2 * x, (upper - lower) * vectors[0] ** 2
+    off_diagonal = j / (4 * j**2 - 1).sqrt()  # (J - 1,)
+    jacobi = torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)  # (J, J)
+    x, vectors = torch.linalg.eigh(jacobi)
+    # 2. Moved to (lower, upper).
+    middle = (lower + upper) / 2
+    length = upper - lower
+    return middle + length / 2 * x, length * vectors[0] ** 2
 
 
 def _check_normalised(log_p: Tensor) -> None:
+    """Raise ValueError unless log_p (..., V) are the logarithms of probabilities."""
     total = log_p.exp().sum(-1)
     if not torch.allclose(total, torch.ones_like(total), atol=1e-4):
         raise ValueError("predict returned no log-probabilities (they must sum to 1); wrap logits in `subs`")

@@ -1,4 +1,4 @@
-"""What the released TtT code does otherwise: kept for parity and comparison, used nowhere else.
+"""What the released TtT code does differently: kept for parity and comparison, used nowhere else.
 
 Four things differ from this project's own way; each is written here once, plainly, with nothing cached:
 
@@ -173,9 +173,11 @@ def released_ar_loss(logits: Tensor, labels: Tensor, first_audio: int) -> Tensor
     short reply weighs as much as a long one.
     """
     target = labels[:, 1:]  # (B, L - 1)
-    text = (target >= 0) & (target < first_audio)
-    losses = F.cross_entropy(logits[:, :-1].transpose(1, 2), target.where(text, -100), reduction="none")
-    return (losses.sum(1) / text.sum(1).clamp(min=1)).mean()
+    text = (target >= 0) & (target < first_audio)  # (B, L - 1)
+    by_class = logits[:, :-1].transpose(1, 2)  # (B, V, L - 1)
+    losses = F.cross_entropy(by_class, target.where(text, -100), reduction="none")  # (B, L - 1)
+    by_row = losses.sum(1) / text.sum(1).clamp(min=1)  # (B,)
+    return by_row.mean()
 
 
 def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: ReleasedNoise) -> Tensor:
@@ -184,8 +186,11 @@ def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: ReleasedNoise
     logits (B, L, V), labels (B, L) -> a scalar in nats, the mean of all B rows, added to the text loss; a
     batch left clean (BANOM) goes without. A masked question has label -100 and costs nothing.
     """
-    losses = F.cross_entropy(logits.transpose(1, 2), labels.where(noise.masked, -100), reduction="none")
-    return (losses.sum(1) / noise.p_mask / noise.answer_lengths).mean()
+    by_class = logits.transpose(1, 2)  # (B, V, L)
+    targets = labels.where(noise.masked, -100)  # (B, L)
+    losses = F.cross_entropy(by_class, targets, reduction="none")  # (B, L)
+    by_row = losses.sum(1) / noise.p_mask / noise.answer_lengths  # (B,)
+    return by_row.mean()
 
 
 # ---- greedy generation
@@ -231,8 +236,12 @@ def generate_released(
     Neither text nor audio is restricted to its class. One difference: the original never leaves a span that
     does not end; here the block that reaches `max_new` is the last.
     """
-    ids, forwards, limit, owed = list(prompt), [], len(prompt) + settings.max_new, 0
+    ids = list(prompt)
+    forwards = []
+    limit = len(prompt) + settings.max_new
+    owed = 0  # text tokens that must still follow the last span
     while len(ids) < limit:
+        # 1. One text token, the most likely.
         row = torch.tensor([ids], device=model.embed_tokens.weight.device)  # (1, L)
         logits = _look(model, row, layout, forwards, diffusion=False)[0, -1]  # (V,)
         if owed > 0:
@@ -241,6 +250,7 @@ def generate_released(
         owed -= 1
         if ids[-1] == layout.end_of_turn:
             break
+        # 2. After an opener, blocks until one holds an ender.
         if ids[-1] in layout.openers:
             while ids[-1] not in layout.enders and len(ids) < limit:
                 ids += _fill_block(model, ids, layout, settings, forwards)
@@ -251,26 +261,43 @@ def generate_released(
 def _look(model: Transformer, ids: Tensor, layout: ReleasedIds, forwards: list, diffusion: bool) -> Tensor:
     """One recorded forward: ids (R, L) -> logits (R, L, V), under the mask that follows from the ids."""
     forwards.append(Forward(diffusion, ids))
-    return model(ids, released_mask(ids, torch.ones_like(ids, dtype=torch.bool), layout.first_audio))
+    everything_is_real = torch.ones_like(ids, dtype=torch.bool)  # (R, L)
+    mask = released_mask(ids, everything_is_real, layout.first_audio)  # (R, L, L)
+    return model(ids, mask)
 
 
 def _fill_block(
     model: Transformer, past: list[int], layout: ReleasedIds, settings: ReleasedSettings, forwards: list
 ) -> list[int]:
     """The next block of a span, up to and with its first ender if it has one."""
-    n, steps, s, start = settings.block_size, settings.steps, settings.guidance, len(past)
+    n = settings.block_size
+    s = settings.guidance
+    start = len(past)
     ids = torch.tensor(past + [layout.mask] * n, device=model.embed_tokens.weight.device)  # (L,)
-    for step in range(steps):
+    for step in range(settings.steps):
+        # 1. What the network says of the block, with guidance against a second row that has forgotten the past:
+        #    MASK is audio, so that row is a single span.
         rows = ids.repeat(2 if s else 1, 1)  # (1 or 2, L)
-        rows[1:, :start] = layout.mask  # the past is forgotten: MASK is audio, so this row is a single span
-        cond, *un = _look(model, rows, layout, forwards, diffusion=True)[:, start:]  # each (n, V)
-        logits = un[0] + (1 + s) * (cond - un[0]) if un else cond
+        rows[1:, :start] = layout.mask
+        found = _look(model, rows, layout, forwards, diffusion=True)[:, start:]  # (1 or 2, n, V)
+        logits = found[0]  # (n, V)
+        if s:
+            cond, un = found
+            logits = un + (1 + s) * (cond - un)
         logits[:, layout.end_of_turn] = -torch.inf
-        confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,): greedy draws the most likely
-        # a candidate may be MASK itself: it is drawn again, or stays for ever
+        # 2. Greedy: the most likely token of each slot. It may be MASK itself: then it is drawn again, or stays.
+        confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,)
         confidence = confidence.masked_fill(ids[start:] != layout.mask, -torch.inf)
-        # sure slots tie at 1.0, and which of them topk takes depends on the length of its input: a whole row
-        best = F.pad(confidence, (start, 0), value=-torch.inf).topk(n // steps + (step < n % steps)).indices
+        # 3. The surest slots are revealed, an even share of them; the first steps take what remains. Sure slots tie
+        #    at 1.0, and which of them topk takes depends on the length of its input: a row as long as the original's.
+        share = n // settings.steps
+        if step < n % settings.steps:
+            share += 1
+        whole_row = F.pad(confidence, (start, 0), value=-torch.inf)  # (L,)
+        best = whole_row.topk(share).indices
         ids[best] = candidates[best - start]
     block = ids[start:].tolist()
-    return block[: 1 + next((i for i, token in enumerate(block) if token in layout.enders), n)]
+    for i, token in enumerate(block):
+        if token in layout.enders:
+            return block[: i + 1]
+    return block

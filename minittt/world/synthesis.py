@@ -112,7 +112,11 @@ def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> np
     Silence at both ends is cut to a few hundredths of a second, the peak is 0.7. Equal arguments give equal samples.
     """
     wave, sample_rate = _speak(text, voice, rate, pitch)
-    wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
+    return trim(soxr.resample(wave, sample_rate, SAMPLE_RATE))
+
+
+def trim(wave: np.ndarray) -> np.ndarray:
+    """(samples,) at 8 kHz without the silence at both ends but a few hundredths of a second, its peak .7."""
     loud = np.flatnonzero(np.abs(wave) > _SILENCE)
     if len(loud):
         wave = wave[max(0, loud[0] - SAMPLE_RATE // 50) : loud[-1] + SAMPLE_RATE // 25]

