@@ -19,6 +19,7 @@ from minittt.context import CachedContext
 from minittt.data import headers
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus
+from minittt.data.front_end import front_end_named
 from minittt.data.vocabulary import TextTokeniser, Vocabulary
 from minittt.decoding import (
     BlockClosed,
@@ -184,8 +185,13 @@ class Talker:
             reply.kinds += [TARGET if v.first_code <= token <= v.eoa else TEXT for token in event.ids]
 
     def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
-        """A waveform (samples,) at the codec's rate -> flattened codes, as a message part."""
+        """A waveform (samples,) at the codec's rate -> flattened codes, as a message part.
+
+        It passes the front end that this talker was trained behind (`front_end.py`; `info` names it).
+        """
         self.check_codec(codec)
+        front_end = front_end_named(self.info.get("front_end"))
+        wave = front_end(wave, codec.config.sample_rate)  # (samples',)
         codes = codec.encode(torch.from_numpy(wave)[None])[0]  # (n_q, T)
         return flatten(codes, codec.config.codebook_size).tolist()
 

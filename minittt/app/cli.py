@@ -231,6 +231,19 @@ def _codec(command) -> None:
         help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)",
     )
     codec.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    codec.add_argument(
+        "--recorded", type=Path, help="train: also voices of other makes (minittt.world.makes)"
+    )
+    codec.add_argument("--people", type=Path, help="train: also people, a folder of single words")
+    codec.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="SPEAKER",
+        help="train: speakers of these not to be heard",
+    )
+    codec.add_argument("--start", type=Path, help="train: a codec of the same shape to start from")
+    codec.add_argument("--resume", action="store_true", help="train: go on where this output file was left")
     _codec_option(codec)
     add_options(codec, CodecTrainingSettings, only=("minutes", "seed"))
 

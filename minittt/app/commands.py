@@ -322,16 +322,29 @@ def codec(args) -> None:
     """Train a codec, or pass a recording through one."""
     log = args.output.with_suffix(".jsonl")
     if args.action == "train":
-        from minittt.training.codec_training import draw_corpus, read_corpus, train_codec
+        from minittt.training.codec_training import (
+            draw_corpus,
+            draw_listening_corpus,
+            read_corpus,
+            train_codec,
+        )
+        from minittt.world.users import Users
 
         settings = settings_from(args, CodecTrainingSettings, config=CodecConfig())
-        if args.input is None:
+        start = None
+        if args.start is not None:
+            start = Codec.load(args.start)
+        if args.recorded is not None or args.people is not None:
+            users = Users(args.recorded, args.people, tuple(args.leave_out))
+            pairs = draw_listening_corpus(12_000, users, settings.seed)
+            licence = "unknown"
+        elif args.input is None:
             pairs = draw_corpus(6000, settings.seed)
             licence = "MIT"
         else:
             pairs = read_corpus(args.input, settings.config.sample_rate)
             licence = "unknown"
-        train_codec(pairs, settings, args.output, log, licence=licence)
+        train_codec(pairs, settings, args.output, log, licence, args.resume, start)
     else:
         _roundtrip(args)
     print(f"wrote {args.output}")

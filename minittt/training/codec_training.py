@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minittt.codec import Codec, CodecConfig, read_audio
+from minittt.codec import Codec, CodecConfig, read_audio, write_tensors
+from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
 from minittt.settings import CodecTrainingSettings
 from minittt.world import lexicon, synthesis
+from minittt.world.users import Users, listened, perturbed
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]  # input and target, two waves (samples,) of one length
+STATE_FORMAT = "minittt codec state 1"
 _WARM_UP = 50  # steps
 _LOG_EVERY = 200  # steps
 _REVIVE_EVERY = 100  # steps
 _SAVE_EVERY = 60.0  # seconds
+
+
+def draw_listening_corpus(n: int, users: Users, seed: int = 0) -> Pairs:
+    """n pairs (input, target) of waves (samples,) for a codec that has to hear people.
+
+    A quarter are reply voices as they are, a twentieth other sounds. The rest are users of all kinds, half of them perturbed
+    in voice, recorded somewhere and through the front end: the input as the microphone gives it, the target clean.
+    """
+    pairs = []
+    for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
+        rng = np.random.default_rng([seed, i])
+        kind = rng.random()
+        if kind < 0.25:
+            text = lexicon.draw_sentence(rng)
+            voice = str(rng.choice(lexicon.REPLY))
+            wave = synthesis.say(text, voice, int(rng.integers(160, 191)), int(rng.integers(45, 56)))
+            pairs.append((wave, wave))
+            continue
+        if kind < 0.3:
+            wave = synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng)
+        else:
+            wave = users.draw(rng).wave
+            if rng.random() < 0.5:
+                wave = perturbed(wave, rng)
+        pairs.append(listened(wave, rng))
+    return pairs
 
 
 def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> Pairs:
@@ -190,10 +220,20 @@ def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tenso
     return torch.from_numpy(batch * gain)
 
 
+def state_path(out: str | Path) -> Path:
+    """Where the state of a training lies that writes `out`; it is removed when the training is over."""
+    return Path(out).with_suffix(".state")
+
+
+def _comparable(settings: CodecTrainingSettings) -> dict:
+    """The settings as JSON gives them back, for comparison."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
 class _Trainer:
     """A codec in training: its optimiser, its corpus, and how often each of its codes is used."""
 
-    def __init__(self, pairs: Pairs, settings: CodecTrainingSettings) -> None:
+    def __init__(self, pairs: Pairs, settings: CodecTrainingSettings, start: Codec | None = None) -> None:
         if not pairs:
             raise MinitttError("a codec cannot learn from nothing: give at least one recording")
         torch.manual_seed(settings.seed)
@@ -203,6 +243,10 @@ class _Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.config = settings.config or CodecConfig()
         self.codec = Codec(self.config).train().to(self.device)
+        self.unquantised_steps = settings.unquantised_steps
+        if start is not None:
+            self.codec.load_state_dict(start.state_dict())
+            self.unquantised_steps = -1  # its codebooks stay where they are
         self.distance = SpectralDistance(self.config.sample_rate).to(self.device)
         self.optimiser = torch.optim.AdamW(self.codec.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
         self.frames = max(1, round(settings.crop * self.codec.frame_rate))  # of a crop
@@ -228,12 +272,12 @@ class _Trainer:
         wave, target = self.crops(settings.batch_size)  # (B, samples) each
         self.optimiser.param_groups[0]["lr"] = self.learning_rate(progress)
         # 1. Once the latents have taken shape, place the codebooks among them.
-        if self.step == settings.unquantised_steps:
+        if self.step == self.unquantised_steps:
             enough = math.ceil(8 * self.config.codebook_size / self.frames)
             inputs, _ = self.crops(enough)
             start_codebooks(self.codec, inputs)
         # 2. Reconstruct: without quantisation at first, later through the codes.
-        if self.step < settings.unquantised_steps:
+        if self.step < self.unquantised_steps:
             latents = self.codec.latents(wave)  # (B, dimension, T)
             reconstruction = self.codec.decoder(latents)[:, 0]  # (B, samples)
             commitment = 0.0
@@ -260,13 +304,64 @@ class _Trainer:
         """Every hundred steps, move unused entries, and start counting again."""
         if self.step % _REVIVE_EVERY != 0:
             return
-        if self.step <= self.settings.unquantised_steps:
+        if self.step <= self.unquantised_steps:
             return
         if progress < self.settings.revive_until:
             inputs, _ = self.crops(self.settings.batch_size)
             self.revived += revive(self.codec, inputs, self.usage)
         self.perplexity = perplexity(self.usage)
         self.usage.zero_()
+
+    def save(self, path: Path, seconds: float) -> None:
+        """Write everything that the rest of the training depends on: the whole file, or none."""
+        tensors = {f"codec.{name}": value for name, value in self.codec.state_dict().items()}
+        for i, moments in self.optimiser.state_dict()["state"].items():
+            for name, value in moments.items():
+                tensors[f"optimiser.{i}.{name}"] = value
+        tensors["torch_generator"] = torch.get_rng_state()
+        tensors["usage"] = self.usage
+        run = {
+            "step": self.step,
+            "seconds": seconds,
+            "revived": self.revived,
+            "settings": _comparable(self.settings),
+            "generator": self.rng.bit_generator.state,
+        }
+        whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        write_tensors(path, whole, {"format": STATE_FORMAT, "run": json.dumps(run)})
+
+    def load(self, path: Path) -> float:
+        """Take back what `save` wrote; returns the seconds of training until then.
+
+        Raises MinitttError if there is no such file, or if the run was started with other settings.
+        """
+        if not path.is_file():
+            raise MinitttError(f"{path}: there is no state to resume from")
+        header, tensors = headers.read_file(path, STATE_FORMAT)
+        run = headers.read_object(path, header, "run")
+        for name, was in run["settings"].items():
+            now = _comparable(self.settings)[name]
+            if was != now:
+                raise MinitttError(
+                    f"{path}: was started with {name} {was!r}, not {now!r}: resume it in the same way"
+                )
+        weights = {}
+        state: dict[int, dict] = {}
+        for name, value in tensors.items():
+            if name.startswith("codec."):
+                weights[name.removeprefix("codec.")] = value
+            elif name.startswith("optimiser."):
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+        self.codec.load_state_dict(weights)
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["torch_generator"])
+        self.usage = tensors["usage"]
+        self.rng.bit_generator.state = run["generator"]
+        self.step = run["step"]
+        self.revived = run["revived"]
+        return run["seconds"]
 
     def report(self, seconds: float) -> dict[str, float]:
         """A line of the log; the loss is the mean since the last one."""
@@ -287,22 +382,29 @@ def train_codec(
     out: str | Path,
     log: str | Path | None = None,
     licence: str = "unknown",
+    resume: bool = False,
+    start: Codec | None = None,
 ) -> Codec:
     """Train a codec on pairs (input, target) of waves (samples_i,); return it as written to `out`.
 
     Both are at the codec's sample rate (8 kHz for the shipped codec).
 
-    out: written in half precision every minute and at the end. log: JSON lines, one per 200 steps: step,
-    seconds, loss (spectral distance), perplexity of the codes, entries revived so far. licence: of the codec, as an
-    SPDX identifier, for the file's header.
+    out: written in half precision every minute and at the end; the state of the training lies beside it
+    (`state_path`), and `resume` goes on from there. log: JSON lines, one per 200 steps: step, seconds, loss (spectral
+    distance), perplexity of the codes, entries revived so far. licence: of the codec, as an SPDX identifier, for the
+    file's header. start: a codec of the same shape whose weights to start from.
     """
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU very slow
-    trainer = _Trainer(pairs, settings)
+    trainer = _Trainer(pairs, settings, start)
     trainer.codec.licence = licence
-    begin = time.monotonic()
-    saved = begin
-    if log:
+    state = state_path(out)
+    before = 0.0  # seconds of training, of the run that is resumed
+    if resume:
+        before = trainer.load(state)
+    if log and not resume:
         Path(log).write_text("")
+    begin = time.monotonic() - before
+    saved = time.monotonic()
     with tqdm(total=1.0, desc="codec", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
         while (progress := settings.progress(trainer.step, time.monotonic() - begin)) < 1:
             bar.update(progress - bar.n)
@@ -317,6 +419,8 @@ def train_codec(
             if time.monotonic() - saved > _SAVE_EVERY:
                 saved = time.monotonic()
                 trainer.codec.save(out, torch.float16)
+                trainer.save(state, saved - begin)
         bar.update(1 - bar.n)
     trainer.codec.save(out, torch.float16)
+    state.unlink(missing_ok=True)
     return Codec.load(out)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minittt.codec import Codec, CodecError, flatten, read_audio
+from minittt.data import front_end
 from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.headers import UNKNOWN
 from minittt.data.vocabulary import train_tokeniser
@@ -98,12 +99,14 @@ def import_recordings(
     if not folder.is_dir():
         raise MinitttError(f"there is no folder {folder}")
     rows = read_metadata(folder)
+    rate = codec.config.sample_rate
     waves = []
     for number, row in enumerate(tqdm(rows, desc="reading"), start=2):
         try:
-            waves.append(read_audio(row["file"], codec.config.sample_rate))
+            wave = read_audio(row["file"], rate)
         except CodecError as error:
             raise MinitttError(f"{folder / 'metadata.csv'}, line {number}: {error}") from error
+        waves.append(front_end.listen(wave, rate))
     codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(waves)]
     splits = split_rows(rows, seed)
     spoken = {rows[i]["text"]: i for i in splits["train"]}
@@ -112,4 +115,7 @@ def import_recordings(
     train_tokeniser([*texts, *INSTRUCTIONS], out / "tokeniser.model")
     utterances = [{"text": row["text"], "voice": row["voice"]} for row in rows]
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
-    save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy(), licence)
+    codebooks = codec.codebooks().numpy()
+    save_corpus(
+        out, codec_info(codec), codes, utterances, records, codebooks, licence, front_end=front_end.NAME
+    )

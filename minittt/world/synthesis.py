@@ -144,6 +144,11 @@ def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     factor = rng.uniform(0.9, 1.1)
     # resampled, and then played at the old rate: all frequencies are divided by the factor
     wave = soxr.resample(wave, SAMPLE_RATE, SAMPLE_RATE * factor)
+    return tilted(wave, rng)
+
+
+def tilted(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(samples,) with another spectrum: its gain moves by up to 8 dB either way between five frequencies; peak .7."""
     knots = rng.uniform(-8, 8, 5)  # dB, evenly spaced from 0 Hz to half the sample rate
     spectrum = np.fft.rfft(wave)
     gain = np.interp(np.linspace(0, 4, len(spectrum)), np.arange(5), knots)  # dB

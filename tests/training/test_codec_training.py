@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.codec import Codec, CodecConfig, CodecError
+from minittt.data import front_end
 from minittt.errors import MinitttError
 from minittt.training import codec_training
 from minittt.training.codec_training import (
@@ -18,6 +19,7 @@ from minittt.training.codec_training import (
     SpectralDistance,
     crops,
     draw_corpus,
+    draw_listening_corpus,
     k_means,
     perplexity,
     read_corpus,
@@ -26,6 +28,7 @@ from minittt.training.codec_training import (
     train_codec,
 )
 from minittt.world import lexicon, synthesis
+from minittt.world.users import Users
 
 SEEDS = st.integers(0, 2**31 - 1)
 TINY = CodecConfig(ratios=(8, 5), n_filters=4, dimension=8, lstm_layers=0, n_codebooks=2, codebook_size=16)
@@ -285,3 +288,70 @@ def test_noise_that_is_not_meant_is_left_out(tmp_path):
     untaught = train_codec(twice(heard), settings(max_steps=400), tmp_path / "other.safetensors")
     copied = untaught.decode(untaught.encode(torch.from_numpy(np.stack(heard))))
     assert distance(said, meant) < distance(copied, meant)
+
+
+def weights(codec: Codec) -> list[torch.Tensor]:
+    return [value for _, value in sorted(codec.state_dict().items())]
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
+    """Killed after 25 of 50 steps, at a state: the rest draws the same crops, moves the same entries, ends the same."""
+    plan = settings(max_steps=50, unquantised_steps=10)
+    whole = train_codec(twice(tones()), plan, tmp_path / "whole.safetensors")
+
+    class Killed(Exception):
+        pass
+
+    class Interrupted(codec_training._Trainer):
+        def learn(self, progress):
+            if self.step == 25:
+                self.save(codec_training.state_path(out), 1.0)
+                raise Killed
+            super().learn(progress)
+
+    out = tmp_path / "parts.safetensors"
+    with patch.object(codec_training, "_Trainer", Interrupted), pytest.raises(Killed):
+        train_codec(twice(tones()), plan, out)
+    torch.manual_seed(123)  # whatever happens in between
+    resumed = train_codec(twice(tones()), plan, out, resume=True)
+    for ours, theirs in zip(weights(resumed), weights(whole), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not codec_training.state_path(out).exists()
+
+
+def test_a_state_of_other_settings_or_none_is_not_resumed(tmp_path):
+    out = tmp_path / "codec.safetensors"
+    with pytest.raises(MinitttError, match="no state to resume from"):
+        train_codec(twice(tones()), settings(), out, resume=True)
+    codec_training._Trainer(twice(tones()), settings(seed=1)).save(codec_training.state_path(out), 0.0)
+    with pytest.raises(MinitttError, match="started with seed 1, not 2"):
+        train_codec(twice(tones()), settings(seed=2), out, resume=True)
+
+
+def test_a_training_can_start_from_another_codec(tmp_path):
+    """Its codebooks stay where they are: no k-means, no unquantised steps."""
+    first = train_codec(twice(tones()), settings(max_steps=120), tmp_path / "first.safetensors")
+    trainer = codec_training._Trainer(twice(tones()), settings(), start=first)
+    for ours, theirs in zip(weights(trainer.codec), weights(first), strict=True):
+        assert torch.equal(ours, theirs)
+    with patch.object(codec_training, "start_codebooks") as placed:
+        second = train_codec(
+            twice(tones()), settings(max_steps=60), tmp_path / "second.safetensors", start=first
+        )
+    assert not placed.called
+    assert second.fingerprint() != first.fingerprint()
+
+
+def test_a_codec_that_listens_hears_rooms_and_aims_at_clean_voices():
+    """A quarter are reply voices as they are; all others come through a room, at the front end's level."""
+    pairs = draw_listening_corpus(40, Users(), seed=5)
+    assert len(pairs) == 40
+    same = [np.array_equal(heard, target) for heard, target in pairs]
+    assert 4 <= sum(same) <= 18
+    for (heard, target), is_reply in zip(pairs, same, strict=True):
+        assert len(heard) == len(target)
+        if not is_reply:
+            level = front_end.loudest(front_end.decibels(heard, 8000))
+            assert level == pytest.approx(20 * np.log10(front_end.LEVEL), abs=0.5)
+    again = draw_listening_corpus(40, Users(), seed=5)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(pairs, again, strict=True))

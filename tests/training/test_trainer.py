@@ -54,6 +54,17 @@ def test_law_01_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     assert len(losses(tmp_path / "whole")) == 6
 
 
+def test_law_01_what_was_logged_after_the_last_state_is_logged_again(tmp_path):
+    """A run killed between two states has logged steps that its newest state does not hold, the last line half."""
+    corpus = toy_corpus(1)
+    Trainer(corpus, tmp_path / "whole", SETTINGS).train()
+    Trainer(corpus, tmp_path / "parts", SETTINGS).train(until=3)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "text": 9.0, "audio": 9.0}\n{"step": 5, "te')
+    Trainer(corpus, tmp_path / "parts", SETTINGS, resume=True).train()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
 KILLED = """
 import sys
 from pathlib import Path
