@@ -4,7 +4,7 @@
 # After this notebook you can
 # - give every token of an interleaved sequence its generation group, and read the attention mask off it;
 # - train one small Transformer to write text left to right and to fill in audio in parallel, with an exact loss;
-# - say, and show, why a block filled in at one stroke mixes voices, and why a few more steps heal it.
+# - say, and show, why a block filled in with a single step mixes voices, and why a few more steps repair it.
 #
 # Time: between one and two minutes on one CPU core; on a GPU not measured. It needs torch and matplotlib, and
 # nothing of this package: you can upload this one file anywhere. The maths is in the chapter
@@ -29,7 +29,7 @@ plt.rcParams.update({"figure.dpi": 80, "font.size": 9})
 FAST = os.environ.get("MINITTT_FAST") == "1"
 
 # %% [markdown]
-# ## 1. A world in which somebody speaks
+# ## 1. A toy world of speech
 #
 # The question is two digits. The answer says them, in writing and aloud, and then says them the other way round:
 #
@@ -68,13 +68,13 @@ def record(a, b, voice):
 
 
 # %% [markdown]
-# (`-len % BLOCK or BLOCK`: a span that would fill its last block exactly gets one block of EOA more, for without any
-# EOA nobody would know that it has ended.)
+# (`-len % BLOCK or BLOCK`: a span that would fill its last block exactly gets one more block of EOA, since without any
+# EOA there would be no sign that it has ended.)
 #
 # ## 2. One number per token: its generation group
 #
-# Text is made token by token, so each text token is a group of its own. A block of speech is made together, so it is one
-# group. Groups count upwards. That is the whole structure: everything else is read off these numbers.
+# Text is generated token by token, so each text token is a group of its own. A block of speech is generated together, so it is one
+# group. Groups count upwards. That is the whole structure: everything else follows from these numbers.
 
 
 # %% tags=["needed"]
@@ -143,8 +143,8 @@ plt.show()
 # A query token may see a key token when `group[key] <= group[query]`. Text sees what came before. The slots of a block
 # see what came before and *each other*, in both directions.
 #
-# Training needs a little more. We want text to learn behind *finished* speech (that is how it will be decoded), and
-# speech to learn from *masked* blocks. So the sequence is laid out twice: a **clean** stream with all tokens, and a
+# Training needs a little more. We want text to learn after *finished* speech (that is how it will be decoded), and
+# speech to learn from *masked* blocks. So the sequence holds its speech twice: a **clean** stream with all tokens, and a
 # **noisy** one, a second copy of the speech with some slots masked, at the same positions.
 #
 # | query | sees clean keys | sees noisy keys |
@@ -254,12 +254,12 @@ print("clean stream = a clean pass; each noisy block = a decoder's view of it")
 # ## 5. The loss
 #
 # **Text.** Cross-entropy of the next token, read from the clean stream (also at the last slot of a span: the next token
-# is then the text behind it).
+# is then the text after it).
 #
-# **Audio.** In each block of n slots, draw a number k of masks, 1 to n alike; mask k slots at random; take the
+# **Audio.** In each block of n slots, draw a number k of masks, uniform from 1 to n; mask k slots at random; take the
 # cross-entropy at the masked slots, *at their own position*, times n / k. Its mean over all draws is an upper bound on
 # -log p(block | what came before); the chapter derives it in half a page. Every state in which a decoder can find a
-# block, from all masked to one slot left, is one that this draw shows.
+# block, from all masked to one slot left, can be drawn here.
 #
 # Text may only write text, a slot may only hold a code or EOA: each softmax runs over the tokens of its class.
 
@@ -342,8 +342,8 @@ n_parameters = sum(p.numel() for p in net.parameters())
 print(f"{n_steps} steps in {time.process_time() - start:.0f} CPU seconds; {n_parameters:,} parameters")
 
 # %% [markdown]
-# How low can the audio loss go? What is said is settled by the text. Only the voice is open: one of four, once per
-# answer, which costs $\ln 4$ nats, spread over the slots of the answer. A network that knows its trade ends on that
+# How low can the audio loss go? What is said is determined by the text. Only the voice is open: one of four, once per
+# answer, which costs $\ln 4$ nats, spread over the slots of the answer. A well-trained network ends on that
 # line, and none can end below it (single batches scatter around it: which masks they drew is chance).
 
 # %%
@@ -363,8 +363,8 @@ print(f"floor {floor:.4f}; audio loss, mean of the last steps {smooth[-1, 1]:.4f
 # ## 7. Decoding
 #
 # Text: look, draw the next token, append. After "speech begins", put down a block of MASKs and fill it in **K steps**:
-# in each, draw a candidate for *every* masked slot, keep a fair share of them, chosen at random, and leave the others
-# masked for the next look. When no MASK is left the block is closed: its group never changes again (so its keys and
+# in each, draw a candidate for *every* masked slot, keep an even share of them, chosen at random, and leave the others
+# masked for the next step. When no MASK is left the block is closed: its group never changes again (so its keys and
 # values could be cached; here we simply look at everything anew). The first EOA ends the span.
 
 
@@ -490,12 +490,12 @@ ax.legend(fontsize=7, frameon=False, loc="center right")
 plt.show()
 
 # %% [markdown]
-# A recogniser would hardly notice anything: the sounds are as good as right at any K. Only a measure that looks at slots
-# *together* sees what the steps buy. (In real speech too: word error rate hides incoherence.)
+# A recogniser would hardly notice: the sounds are nearly always right at any K. Only a measure that looks at slots
+# *together* sees what the steps are good for. (In real speech too: word error rate hides incoherence.)
 #
 # ## 9. A strip of unmasking
 #
-# The first block of an answer, a row per look. Once a code stands, the next look knows the voice.
+# The first block of an answer, a row per step. Once a code is revealed, the next step knows the voice.
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained")
@@ -548,7 +548,7 @@ check_1()
 
 # %% [markdown]
 # **2, predict.** A perfect network fills a block of eight codes in K = 4 steps, in random order. With what probability is
-# the whole block in one voice? (Four voices, all alike; nothing before the block tells which.) Work it out before you
+# the whole block in one voice? (Four voices, equally likely; nothing before the block says which.) Work it out before you
 # run anything. (Section 8 counts neighbours of one voice: another, milder measure.)
 
 # %% tags=["exercise-2"]
@@ -581,7 +581,7 @@ check_2()
 # %% [markdown]
 # **3, extend.** `random_order` chooses slots blindly. Write another rule: the n masked slots where the network is
 # *surest*, that is, where the entropy $-\sum p \ln p$ of its prediction is lowest. Never choose a slot that is not masked.
-# (Then try `answer(net, 8, 5, 4, surest)` and compare `coherence` over 40 answers with section 8: does it heal voices
+# (Then try `answer(net, 8, 5, 4, surest)` and compare `coherence` over 40 answers with section 8: does it repair voices
 # faster than random order?)
 
 

@@ -2,9 +2,9 @@
 # # 01 Codec tokenisation: from a waveform to tokens and back
 #
 # After this notebook you can
-# - say what an audio token is: which stretch of sound it stands for, how it is found, and what it weighs in bits;
+# - say what an audio token is: which stretch of sound it stands for, how it is found, and how many bits it takes;
 # - build a residual quantiser by hand, and say why two small codebooks do the work of a huge one;
-# - lay the codes of several codebooks on one row of tokens, and hear what tokens keep and what they lose.
+# - write the codes of several codebooks as one row of tokens, and hear what tokens keep and what they lose.
 #
 # Time: about ten seconds on one CPU core; on a GPU not measured. It walks through `minittt/codec.py`; the maths, and the
 # questions people keep asking, are in the chapter
@@ -135,11 +135,11 @@ plt.show()
 print(f"frame {t} wiped out; the codes of frames {torch.nonzero(changed)[:, 0].tolist()} changed")
 
 # %% [markdown]
-# ## 4. What a code weighs
+# ## 4. How many bits a code takes
 #
-# A code that is one of `size` numbers can be written with log2(size) bits. With K codebooks there are K codes a frame:
+# A code that is one of `size` numbers can be written with log2(size) bits. With n_q codebooks there are n_q codes a frame:
 #
-# bitrate = frames per second * K * log2(size)
+# bitrate = frames per second * n_q * log2(size)
 
 
 # %% tags=["needed"]
@@ -160,9 +160,9 @@ print(f"the codec shipped here         {bitrate(codec.config):6.0f} bit/s")
 # Papers name EnCodec's settings by kbit/s ("1.5 kbps"), programs by codebooks ("2"). This formula turns one into the
 # other.
 #
-# Not all codes are equally frequent, so a code tells less than log2(size) bits. The **entropy** of their frequencies says
-# how much, on average; 2 to that power, the **perplexity**, is the number of equally frequent codes that would say as
-# much. If it were far below the size, most of the codebook would lie dead.
+# Not all codes are equally frequent, so a code carries less than log2(size) bits. The **entropy** of their frequencies says
+# how much, on average; 2 to that power, the **perplexity**, is the number of equally frequent codes that would carry as
+# much. If it were far below the size, most of the codebook would be unused.
 
 # %%
 corpus = np.load(root / "data_samples" / "corpus" / "audio.npz", allow_pickle=False)["codes"]
@@ -224,7 +224,7 @@ plt.show()
 # our ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
 # are. The fine horizontal lines (harmonics, which carry the pitch) are smeared, and so the voice sounds rough.
 #
-# The line "not quantised" tells who is to blame: it skips the codebook altogether. If it is hardly better, then the
+# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly better, then the
 # encoder and decoder are the bottleneck, and not the number of codes.
 #
 # A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord:
@@ -255,7 +255,7 @@ print(f"codes that come back after decoding and encoding again: {(again == codes
 #
 # ## 6. Residual codebooks
 #
-# How to be more precise? One codebook with twice as many entries buys one bit, and costs twice the table. A **residual**
+# How to be more precise? One codebook with twice as many entries adds one bit, and costs twice the table. A **residual**
 # quantiser (SoundStream, EnCodec) adds a second, small codebook for what the first got wrong, a third for what is
 # still wrong, and so on. We build one by hand, in two dimensions, where it can be seen.
 #
@@ -343,8 +343,8 @@ print("the same codes, the same sums")
 #
 # ## 7. Several codebooks, one row of tokens
 #
-# A Transformer reads one row. With K codebooks a frame has K codes, so we lay frame after frame, and give every
-# codebook its own range of numbers: code c of codebook k becomes k * size + c. A token alone then tells whose it is.
+# A Transformer reads one row. With n_q codebooks a frame has n_q codes, so we write frame after frame, and give every
+# codebook its own range of numbers: code c of codebook k becomes k * size + c. A token alone then says which codebook it belongs to.
 
 # %% tags=["needed"]
 demo = torch.tensor([[3, 0, 7, 5], [1, 1, 6, 2]])  # (K, T): two codebooks of 8, four frames
@@ -391,7 +391,7 @@ except CodecError as refusal:
     print(refusal)
 
 # %% [markdown]
-# In a talker's vocabulary these tokens stand behind the text's: `text | control | audio codes | EOA | MASK`
+# In a talker's vocabulary these tokens come after the text's: `text | control | audio codes | EOA | MASK`
 # (`minittt/data/vocabulary.py`). MASK lies outside the range of the codes, so no code can be mistaken for it.
 #
 # ## Exercises
@@ -443,7 +443,7 @@ check_1()
 
 # %% [markdown]
 # **2, predict.** You record 3.01 seconds of speech, and encode them with EnCodec's 24 kHz model at 6 kbit/s (hop 320,
-# codebooks of 1024 entries). How many tokens does `flatten` lay on the row? Work it out on paper.
+# codebooks of 1024 entries). How many tokens does `flatten` give? Work it out on paper.
 
 # %% tags=["exercise-2"]
 n_tokens = None
@@ -474,7 +474,7 @@ check_2()
 
 # %% [markdown]
 # **3, extend.** Frame by frame is not the only order. Another: *coarse first*. Cut the frames into chunks of `chunk`; in
-# each chunk lay all codes of codebook 0, then all of codebook 1, and so on (the last chunk may be short). Token numbers
+# each chunk write all codes of codebook 0, then all of codebook 1, and so on (the last chunk may be short). Token numbers
 # are as in `flatten`. With `chunk=1` this is `flatten` itself.
 
 

@@ -48,7 +48,7 @@ plt.rcParams.update({**plotting.STYLE, "figure.dpi": 80})
 # ## 1. One number per token
 #
 # Here is a small conversation. Somebody speaks (three audio tokens, only listened to), then an answer is written and
-# spoken in turns: two words, six audio tokens, a word, four audio tokens, the end. A real one is longer, no different.
+# spoken in turn: two words, six audio tokens, a word, four audio tokens, the end. A real one is longer, no different.
 
 # %% tags=["needed"]
 NAMES = ["hear", "", "", "", "two", "is", *[""] * 6, "or", *[""] * 4, "END"]
@@ -56,10 +56,10 @@ KINDS = torch.tensor([TEXT] + [SOURCE] * 3 + [TEXT] * 2 + [TARGET] * 6 + [TEXT] 
 L = len(KINDS)  # 18
 
 # %% [markdown]
-# In which order does this come into being? Text is written one token after the other. A stretch of spoken audio is
+# In which order is this generated? Text is written one token after the other. A stretch of spoken audio is
 # filled in as a **block**, all of its tokens at once (in a few passes; that is notebook 04). What is listened to is
 # simply there, all of it. So the order is not one of tokens but one of **groups**: number them in the order in which
-# they come into being.
+# they are generated.
 #
 # - a text token is a group of its own;
 # - a run of source audio is one group;
@@ -100,8 +100,8 @@ plt.show()
 #
 # > query `q` may see key `k` if `group[k] <= group[q]`
 #
-# That is the whole attention mask. Text is causal by it, for later tokens have higher numbers. A block is bidirectional
-# inside, for its tokens share a number. And nobody sees anything that comes into being later.
+# That is the whole attention mask. It makes text causal, since later tokens have higher numbers. A block is bidirectional
+# inside, since its tokens share a number. And no token sees anything that is generated later.
 
 
 # %%
@@ -130,7 +130,7 @@ plt.show()
 #
 # - **block size 1**: every spoken token is a group, and the mask (source apart) is causal attention;
 # - **block size None**: a span sees itself as a whole; this is the attention of the paper and of its released code;
-# - a larger block only ever **adds** sight, and only inside a span.
+# - a larger block only ever **adds** visible keys, and only inside a span.
 
 # %%
 spoken = KINDS[KINDS != SOURCE]  # without what is listened to
@@ -155,7 +155,7 @@ for query in (6, 9, 12):
 # %% [markdown]
 # ## 3. Padding and packing
 #
-# Rows of a batch are filled up with padding, and short conversations may share a row. Two more conditions, each a line:
+# Rows of a batch are padded to one length, and short conversations may share a row. Two more conditions, each a line:
 # padding (group -1) is never a key, and tokens of different **documents** are blind to each other. One exception, so
 # that no row of the softmax is empty: every query sees itself. (The picture leaves that out for
 # padding, which nobody reads.)
@@ -260,8 +260,8 @@ assert reaches[0][middle, 13:17].max() == 0 and reaches[1][middle, 13:17].max() 
 # at the row of "or" in the mask would have told you. (And the first span has learnt of the word "or", through the
 # second: that is the new pale column.)
 #
-# The group rule cannot leak so, at any depth, for `<=` is transitive: what you see has seen nothing that you may not see.
-# You can test that of any mask: two steps must lead nowhere that one step does not.
+# The group rule cannot leak like this, at any depth, because `<=` is transitive: what you see has seen nothing that you may not see.
+# You can test any mask for that: two hops must reach nothing that one hop does not.
 
 
 # %%
@@ -292,11 +292,11 @@ assert moved == mask[0, :, 9].nonzero().squeeze(1).tolist()
 # %% [markdown]
 # ## 5. Two streams
 #
-# Training masks some audio tokens (that is notebook 03). In *one* sequence this spoils everything behind them: the word
-# after a noised span is learnt from noise, while in decoding it is always written behind a finished span. The word
+# Training masks some audio tokens (that is notebook 03). In *one* sequence this corrupts the context of everything after them: the word
+# after a noised span is learnt from noise, while in decoding it is always written after a finished span. The word
 # cannot see the clean span, because there is none.
 #
-# So lay the audio down twice. A **clean stream** C holds all tokens; a **noisy stream** N holds the target audio again,
+# So the row holds the audio twice. A **clean stream** C holds all tokens; a **noisy stream** N holds the target audio again,
 # with MASKs, at the same positions and with the same group numbers.
 #
 #     C sees C:  group[k] <= group[q]          C never sees N
@@ -418,7 +418,7 @@ print(f"layer by layer, draft's keys are off by {last_step[:, 9:].amax(1).tolist
 # %% [markdown]
 # Read the picture from the top.
 #
-# 1. Keys of **closed groups** are exact in every layer, for all that they ever saw is closed too. They may be kept
+# 1. Keys of **closed groups** are exact in every layer, since everything they ever saw is closed too. They may be kept
 #    for good.
 # 2. Keys of a **denoising step** are not. In layer 0 only the place that was MASK is off; above it, all of its block,
 #    for the block has looked at that MASK. So a finished block is run through the network **once more, clean**, and
@@ -598,7 +598,7 @@ check_places_that_move()
 # %% [markdown]
 # ### 3. Extend: several noisy copies
 #
-# The noisy stream is the cheap one: the clean tokens, with the long prompt, are computed once. So let one pass carry
+# The noisy stream is the cheap one: the clean tokens, the long prompt among them, are computed once. So let one pass carry
 # **several** noisy copies of the audio, each with MASKs of its own. `copy` (L,) says which stream a token belongs to: 0
 # clean, 1, 2, ... noisy. Write the mask. Each copy must give the logits it would give if it were the only one.
 

@@ -164,7 +164,7 @@ plt.show()
 # sequence, arbitrary logits at each place. It is a bad network: its answers have nothing to do with each other. What is
 # true of it is true of any.
 #
-# One thing must be put right before logits are probabilities: a revealed token **is** what it is, and MASK is never a
+# One thing must be fixed before logits become probabilities: a revealed token **is** what it is, and MASK is never a
 # guess. (The literature calls that SUBS or *carry-over*; forget it and MASKs stay in what you generate.)
 
 
@@ -275,7 +275,7 @@ print(f"a walk of three steps: {literal:.6f} nats")
 #
 #     form 1:   integral over lambda in (0, 1) of  E CE(S) / lambda,     each token in S with probability lambda
 #
-# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but then it weighs much.
+# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but then it counts a lot.
 
 # %%
 CE = table.sum(1)  # (16,) cross-entropy of every set
@@ -323,8 +323,8 @@ for schedule in SCHEDULES.values():
 # **Form 2, closed.** The integral can be done on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
 # `(k-1)! (L-k)! / L!`.
 #
-# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together weigh
-# `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weigh it with `L/k`.
+# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together have the weight
+# `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it with `L/k`.
 #
 # **Form 4, any order.** Reveal the tokens one at a time in a random order; average `-log p` over all `L!` orders.
 
@@ -381,7 +381,7 @@ plt.show()
 # %% [markdown]
 # ## 5. Why the network needs no time
 #
-# Image diffusion tells its network how noisy the input is. Here nobody does. By Bayes' rule, of all clean sequences
+# In image diffusion the network is given the noise level. Here it is not. By Bayes' rule, of all clean sequences
 # that agree with the revealed tokens, each is noised into this `x_t` with the **same** probability: `lambda^k (1 -
 # lambda)^(L - k)`. It cancels.
 #
@@ -427,9 +427,9 @@ assert torch.allclose(absorbing[0], oracle(q)(torch.tensor([[2, V, 0, V]]))[0, 1
 # Training cannot sum over all sets. It draws one. Forms 1 and 3 say how, and both are right on average (1/p where eps is
 # 0):
 #
-# - **1/p**: draw `p` uniform in (eps, 1), mask each token with probability `p`, weigh with `1/p` (the released code:
+# - **1/p**: draw `p` uniform in (eps, 1), mask each token with probability `p`, weight with `1/p` (the released code:
 #   eps = 0.001);
-# - **k-subset**: draw `k` uniform in 1..n, mask a random `k`-subset, weigh with `n/k`.
+# - **k-subset**: draw `k` uniform in 1..n, mask a random `k`-subset, weight with `n/k`.
 
 
 # %%
@@ -475,7 +475,7 @@ plt.show()
 # %% [markdown]
 # The long tail of 1/p is one event: `p` was tiny and *still* a token was masked. Its probability is about `n p`, its
 # square is `1/p^2`, and the integral of `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows for
-# ever as eps falls. With eps larger it is milder, but then 1/p is **biased**. The k-subset has neither trouble.
+# ever as eps falls. With eps larger it is milder, but then 1/p is **biased**. The k-subset has neither problem.
 # `bounds.py` has all of it exactly.
 
 
@@ -566,7 +566,7 @@ assert torch.allclose(bounds.order_nlls(truth), -q[tuple(x0)].log())
 
 # %% [markdown]
 # So do not compare a diffusion model's bound with an autoregressive model's likelihood as if they were the same thing:
-# one is at least `-log p`, the other is it. A network is never quite consistent, but training pulls it there, and
+# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but training pulls it there, and
 # closes the gap.
 #
 # ## 8. Group by group
@@ -638,9 +638,9 @@ assert torch.isclose(bounds.k_step_bound(table, 1), CE[-1])  # all at once
 assert torch.isclose(bounds.k_step_bound(table, 4), form_1)  # one at a time
 
 # %% [markdown]
-# Now something like speech: six tokens in one of **two voices**. The voice is a coin nobody tells; given the voice,
+# Now something like speech: six tokens in one of **two voices**. The voice is an unknown coin flip; given the voice,
 # each token is 1 with probability .9 (or .1). Even the true conditionals, asked for all tokens at once, cannot agree on
-# a voice. The more steps, the sooner the first tokens tell the rest.
+# a voice. The more steps, the sooner the first tokens inform the rest.
 
 # %%
 n, bits = 6, torch.cartesian_prod(*[torch.arange(2)] * 6)  # (64, 6)
@@ -696,7 +696,7 @@ plt.show()
 #
 # Two things to notice. The second step brings most of the gain: once some tokens stand, the voice is nearly known. And
 # from 3 to 5 steps little happens, for the *first* round still reveals two tokens at once, when nothing is known yet:
-# what is drawn in the dark costs most. Notebook 04 decodes with this, and asks which tokens to reveal first.
+# what is drawn without any information costs most. Notebook 04 decodes with this, and asks which tokens to reveal first.
 #
 # ## Exercises
 #

@@ -17,7 +17,7 @@
 #
 # - write the decoder of Text-to-Talk yourself: text token by token, audio block by block, one forward at a time;
 # - say which orders of unmasking sample the true distribution, which do not, and compute by how much they are wrong;
-# - choose block size, steps and policy by what they cost and what they spoil.
+# - choose block size, steps and policy by what they cost and what they damage.
 #
 # **Time:** about one minute on a CPU core; GPU: not measured. **Module:** `minittt/decoding.py`, with its companions
 # `unmasking.py` and `guidance.py`. **Chapter:** [tutorials/04_block_decoding.md](../tutorials/04_block_decoding.md).
@@ -56,7 +56,7 @@ plt.rcParams["figure.dpi"] = 80
 #
 #     step(commit, commit_groups, draft) -> logits (B, 1 + D, V)
 #
-# *commit* is kept for good. *draft* is one new group that is only looked at. `logits[:, 0]` stands after the last
+# *commit* is kept for good. *draft* is one new group that is only looked at. `logits[:, 0]` belongs after the last
 # committed token, `logits[:, 1:]` at the draft's own places. That is all an interleaved reply needs.
 #
 # We start with a world so small that a perfect network can be written down. It says "ho" and "hum", and sings. A song
@@ -133,7 +133,7 @@ print(
 )
 
 # %% [markdown]
-# Let the shipped decoder talk to it, and listen in on every forward. Three things to see: text needs one forward per
+# Let the shipped decoder talk to it, and watch every forward. Three things to see: text needs one forward per
 # token; a block is drafted again and again while its MASKs are replaced; and the block is *committed* in the same
 # forward that drafts the next block or reads the next word. So closing a block costs nothing.
 
@@ -226,8 +226,8 @@ def denoise(row, n, steps):
 
 
 # %% [markdown]
-# Fourth: **close** the block. In one step of several slots an EOA and a code behind it can be drawn at once. The rule
-# is: the first EOA ends the span, all behind it becomes EOA. A span goes on until a block holds an EOA.
+# Fourth: **close** the block. In one step of several slots an EOA and a code after it can be drawn at once. The rule
+# is: the first EOA ends the span, everything after it becomes EOA. A span goes on until a block holds an EOA.
 
 
 # %%
@@ -260,7 +260,7 @@ for seed, (block, steps) in itertools.product(range(10), [(8, 4), (8, 8), (3, 2)
 print("50 replies: same ids, same groups, same number of forwards")
 
 # %% [markdown]
-# The same few lines drive a real talker, for it speaks the same protocol.
+# The same few lines drive a real talker, because it has the same method.
 
 # %%
 from minittt.codec import Codec
@@ -355,7 +355,7 @@ film.unlink()
 
 # %% [markdown]
 # The same as a still picture, for the real talker: a row per step, the darker a masked slot the less certain the network
-# was. Certainty grows with every slot revealed, far beyond the neighbours.
+# was. Certainty grows with every slot revealed, not only next to it.
 
 # %%
 answer = [["system", "answer"], ["user", "what is two plus three"]]
@@ -533,7 +533,7 @@ plt.show()
 
 # %% [markdown]
 # At four steps for four slots nothing is lost: the mean of the bound over $q$ *is* the entropy $H$, which is what the
-# training objective claims of a perfect network. At one step the loss is what the slots tell about one another.
+# training objective claims of a perfect network. At one step the loss is what the slots say about one another.
 #
 # Between the two, KL is *below* the bound: a random order is a mixture of many orders, and a mixture covers more than
 # its parts do on average. A fixed order does not get that discount, see section 10.
@@ -583,7 +583,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# One step a block: every slot picks a voice for itself, and codes are drawn behind an EOA (they are overwritten when the
+# One step a block: every slot picks a voice for itself, and codes are drawn after an EOA (they are overwritten when the
 # block is closed). One slot a step: as coherent as the truth. This is what iterative decoding buys, **and only because
 # the voice is open**. Were it known, one step would do.
 #
@@ -621,7 +621,7 @@ for K in (1, 16):
 # %% [markdown]
 # ## 7. How long is a span? The length leak
 #
-# Nobody tells the decoder how long a song will be. It lays out a block, and the song ends where an EOA is drawn. This
+# The decoder is not told how long a song will be. It opens a block, and the song ends where an EOA is drawn. This
 # works only if training never gave the length away. It is easy to give it away.
 #
 # Suppose training lays out each song as its codes plus one EOA, in full view of itself. Then the last slot is *always*
@@ -802,7 +802,7 @@ ax.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# How to read it: with one slot a step all policies reach zero but one, `confidence_released`, which stays wrong however
+# How to read it: with one slot a step all policies reach zero except one, `confidence_released`, which stays wrong however
 # many steps it takes. `confidence_threshold` and `entropy_bound` decide for themselves how many slots to take: one while
 # the voice is open, the rest together once it is known. That is why they do well in few steps.
 #
@@ -828,7 +828,7 @@ for name in ("random_order", "left_to_right", "entropy_order", "confidence_relea
 # ## Exercises
 #
 # **1. Fill in.** Complete `margin_order`: reveal an even share of the masked slots (as in `share` above: masked slots
-# over steps left, rounded up), those where p(most likely token) less p(second most likely) is largest. Ties go left.
+# over steps left, rounded up), those where p(most likely token) minus p(second most likely) is largest. Ties go left.
 # Look at `draft.p`, not at the candidates.
 
 

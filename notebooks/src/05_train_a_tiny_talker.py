@@ -20,7 +20,7 @@
 # - read its two loss curves: what each can reach, and what its plateaus mean.
 #
 # **Time:** about 14 minutes on two CPU cores, under two with `MINITTT_FAST=1` (which trains too briefly to answer);
-# GPU: used if there is one, not measured. **Module:** `minittt/objective.py`, and `training.py` around it. **Chapter:**
+# GPU: used if there is one, not measured. **Module:** `minittt/objective.py`, and `trainer.py` around it. **Chapter:**
 # [tutorials/05_train_a_tiny_talker.md](../tutorials/05_train_a_tiny_talker.md).
 
 # %% tags=["needed"]
@@ -110,7 +110,7 @@ display(Audio(shipped.sound(codec, corpus.audio(answer).tolist()), rate=8000))
 # %% [markdown]
 # ## 2. From a record to a row
 #
-# The preset `exact` lays the spoken audio down twice. The *clean* stream C holds every token; text is learned from it.
+# In the preset `exact` a row holds the spoken audio twice. The *clean* stream C holds every token; text is learned from it.
 # The *noisy* stream N is a second copy of the spoken audio, with MASKs; audio is learned from it. A noisy block sees the
 # clean tokens of earlier groups, and itself. Here is a toy record of two words and six codes, in blocks of four, and who
 # sees whom in its row.
@@ -140,7 +140,7 @@ plt.show()
 # ## 3. Noise
 #
 # Every block of the noisy stream draws how many of its `n` slots are masked, `k` uniform in 1..n, then which. The masked
-# ones weigh `n / k`. Eight draws for our toy row (slots of N only); the number is the weight.
+# ones have the weight `n / k`. Eight draws for our toy row (slots of N only); the number is the weight.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -160,7 +160,7 @@ plt.show()
 # %% [markdown]
 # ## 4. The unified loss, by hand
 #
-# One forward, two readings:
+# One forward, two kinds of prediction:
 #
 # - **text**: token $i$ is read one place earlier, at $i - 1$, from the clean stream: $-\log p(x_i \mid x_{<i})$, over the
 #   ids that text may be;
@@ -210,7 +210,7 @@ print(f"text {sum(text) / len(text):.4f}, audio {sum(audio) / slots:.4f} nats; u
 print(f"{theirs.text:.4f}, {theirs.audio:.4f}")
 
 # %% [markdown]
-# The gradients agree too, so that nothing is cut off that should not be.
+# The gradients agree too, so no path of the gradient is missing.
 
 # %%
 mine = torch.autograd.grad(total, list(small.parameters()))
@@ -220,7 +220,7 @@ assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(mine, shi
 # %% [markdown]
 # ### The released loss is the same code with other switches
 #
-# Preset `paper`: one stream, a span is one group, each token masked by itself with probability `p` and weighed `1 / p`,
+# Preset `paper`: one stream, a span is one group, each token masked independently with probability `p` and weighted `1 / p`,
 # softmax over all ids, a mean per record and then over records. By hand again:
 
 # %%
@@ -301,7 +301,7 @@ print(f"mean over all masks {mean:.6f}, the bound {bound:.6f} nats for four slot
 #
 # ## 6. What the strategies of the paper do
 #
-# One stream shows text behind half-masked audio, which no decoder ever does. BANOM, PPM and SST soften that. Left: ten
+# In one stream text follows half-masked audio, which never happens in decoding. BANOM, PPM and SST soften that. Left: ten
 # draws of one record with two spans under `paper`. Right: the same record under `exact`. Blue text, orange audio, grey
 # MASK; the lower half of a two-stream row is N.
 
@@ -341,7 +341,7 @@ plt.show()
 # %% [markdown]
 # In `paper` some rows carry no MASK at all (BANOM), some keep the first span whole while the second is noised (PPM), some
 # stop inside the second span (SST). In `exact` the clean stream is always whole and nothing has to be softened.
-# [What is masked, and why](../tutorials/strategies.md) tells it at length; law 14 checks the rates.
+# [What is masked, and why](../tutorials/strategies.md) explains it in full; law 14 checks the rates.
 #
 # ## 7. Train
 #

@@ -131,7 +131,7 @@ plt.show()
 # ## 2. From runs to a verdict, by hand
 #
 # Take one claim and one measure. For every seed there is one run of each row, so there are as many *differences* as
-# seeds. Whatever a seed does to both rows alike (an easy order of records, lucky first weights) drops out of the
+# seeds. Whatever a seed does to both rows equally (an easy order of records, lucky first weights) cancels in the
 # difference. Of the differences $d_1 \dots d_n$ one asks: could their true mean be zero?
 #
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (d_i - \bar d)^2$$
@@ -213,12 +213,12 @@ for claim_ in claims.CLAIMS:
     print(f"{f'{claim_.ours} less {claim_.theirs}':28}", *(f"{word:32}" for word in words))
 
 # %% [markdown]
-# No verdict was turned round; some that could not be told now can.
+# No verdict was reversed; some that could not be told now can.
 #
 # ## 4. Does the order last?
 #
 # The largest differences are those of speech, with `ar` ahead. One question can be put to `exact` and `ar` alike: how
-# likely is true audio *left to right*, in blocks of one? To `ar` it is all there is, to `exact` one of four block sizes.
+# likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of four block sizes.
 # Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes are short, some seeds of both
 # went on from the same bases for three times as long.
 
@@ -349,7 +349,7 @@ for r in plain:
 
 # %% [markdown]
 # A coherent voice is easily had: always be the same speaker. So beside coherence stands how evenly the four voices occur,
-# as the entropy of who is heard, 1 when all four are heard alike. Does this talker cheat when it is greedy? (It does not:
+# as the entropy of who is heard, 1 when all four are heard equally often. Does this talker cheat when it is greedy? (It does not:
 # whom the most likely codes belong to depends on what is said.)
 
 # %%
@@ -362,7 +362,7 @@ for r in sweep:
 # %% [markdown]
 # ## 7. The premise
 #
-# Text-to-Talk rests on this: text leans on the text before it, audio on what it is made from. A talker was trained to
+# Text-to-Talk rests on this: text depends on the text before it, audio on what it is made from. A talker was trained to
 # miss parts of its context (each in one record of ten), so that hiding one measures what it is worth, not how strange its
 # absence is. Nats per token lost where a part is hidden:
 
@@ -390,7 +390,7 @@ plt.show()
 # why one step a block is not enough, and why left to right is a hard rival for audio, too.
 #
 # The corpus decides this, not the method: here an answer is computed from the question, and four voices speak two dozen
-# words. On talk at large a text's own past would tell more of it.
+# words. In everyday speech a text's own past would say more about it.
 #
 # ## 8. The sampler alone
 #
@@ -412,7 +412,7 @@ ax.legend(fontsize=7)
 plt.show()
 
 # %% [markdown]
-# More steps heal every order that does not look at what was drawn, and one slot a step is exact. The released rule commits
+# More steps improve every order that does not look at what was drawn, and one slot a step is exact. The released rule commits
 # the *most likely draws* first; more steps give it more occasions to prefer them, and it gets worse.
 #
 # ## 9. Redo a run
@@ -476,7 +476,7 @@ assert math.isclose(*both[0], rel_tol=0.01)  # later steps part slowly where a p
 # ## Exercises
 #
 # **1. Fill in.** The interval of a difference: `ours` and `theirs` are lists with a figure for each seed, in the same order
-# of seeds; `t` is Student's quantile for their number. Return `(mean, low, high)` of ours less theirs.
+# of seeds; `t` is Student's quantile for their number. Return `(mean, low, high)` of ours minus theirs.
 
 
 # %% tags=["exercise-1"]
