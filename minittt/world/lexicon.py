@@ -75,6 +75,33 @@ def count_reply(a: int, b: int, chunk: int = 3) -> list[str]:
     return chunks
 
 
+def ways_to_ask(a: int, operator: str, b: int) -> tuple[str, ...]:
+    """A sum in the words of people: 'what is two plus three', 'two plus three', 'how much is two plus three'."""
+    bare = f"{NUMBERS[a]} {operator} {NUMBERS[b]}"
+    return question(a, operator, b), bare, f"how much is {bare}"
+
+
+Fact = tuple[int, str, int] | tuple[int, int]  # a sum, or where counting begins and ends
+
+
+def fact_of(text: str) -> Fact | None:
+    """The sum or the counting that a question is about, however it is asked; None if it is no such question."""
+    return _FACTS.get(text)
+
+
+def reply_to(text: str) -> list[str] | None:
+    """The reply to what a user says, chunk by chunk: sums, counting, echo; None if it is none of these."""
+    fact = fact_of(text)
+    if fact in _ALL_SUMS:
+        return [equation(*fact)]
+    if fact is not None:
+        return count_reply(*fact)
+    first, *rest = text.split()
+    if first == "say" and rest and all(word in NUMBERS for word in rest):
+        return [" ".join(rest)]
+    return None
+
+
 def draw_sentence(rng: np.random.Generator) -> str:
     """A sentence of the spoken world, or one to nine words in no order: grammar is not hearing."""
     kind = rng.random()
@@ -91,3 +118,8 @@ def draw_sentence(rng: np.random.Generator) -> str:
     words = NUMBERS if kind < 0.75 else WORDS
     longest = rng.integers(2, 11)
     return " ".join(rng.choice(words, rng.integers(1, longest)))
+
+
+_ALL_SUMS = frozenset(SUMS)
+_FACTS: dict[str, Fact] = {text: fact for fact in SUMS for text in ways_to_ask(*fact)}
+_FACTS |= {count_request(*fact): fact for fact in COUNTS}

@@ -232,7 +232,7 @@ def synthesise(utterance: dict, seed: int) -> np.ndarray:
     return synthesis.vary(wave, rng) if utterance.get("vary") else wave
 
 
-def _texts(utterances: list[dict], records: list[dict]) -> list[str]:
+def texts_of(utterances: list[dict], records: list[dict]) -> list[str]:
     """All that is said or written, for the tokeniser: the utterances, then the records, roles among them."""
     texts = [utterance["text"] for utterance in utterances]
     for record in records:
@@ -250,7 +250,7 @@ def build(
     utterances, splits = draw_records(seed, train_sizes, test_sizes)
     waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
     codes = codec.encode_many(waves)
-    train_tokeniser(_texts(utterances, splits["train"]), out / "tokeniser.model")
+    train_tokeniser(texts_of(utterances, splits["train"]), out / "tokeniser.model")
     splits["train"] += transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
     flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]

@@ -64,7 +64,7 @@ class Users:
             return self._say(rng)
         if kind == "makes":
             row = self.recorded[rng.integers(len(self.recorded))]
-            return Utterance(read_audio(row["file"], RATE), row["text"], row["voice"])
+            return Utterance(take_of(row["file"]), row["text"], row["voice"])
         return self.joined(str(rng.choice(self.speakers)), int(rng.integers(1, MOST_WORDS + 1)), rng)
 
     def _say(self, rng: np.random.Generator) -> Utterance:
@@ -75,17 +75,26 @@ class Users:
         return Utterance(synthesis.say(text, voice, rate, pitch), text, voice)
 
     def joined(self, speaker: str, n_words: int, rng: np.random.Generator) -> Utterance:
-        """A string of single words of one person, with pauses from none to a quarter of a second."""
+        """A string of single words of one person, drawn at random."""
         words = sorted(self.takes[speaker])
         chosen = [str(word) for word in rng.choice(words, n_words)]
+        return self.join(speaker, chosen, rng)
+
+    def join(self, speaker: str, words: list[str], rng: np.random.Generator) -> Utterance:
+        """These words in any takes of a person, with pauses from none to a quarter of a second."""
         parts = []
-        for word in chosen:
+        for word in words:
             takes = self.takes[speaker][word]
             parts.append(takes[rng.integers(len(takes))])
             pause = rng.uniform(0, 0.25) ** 2 * 4  # seconds, short ones more often
             parts.append(np.zeros(round(pause * RATE), np.float32))
         wave = np.concatenate(parts[:-1])
-        return Utterance(synthesis.trim(wave), " ".join(chosen), speaker)
+        return Utterance(synthesis.trim(wave), " ".join(words), speaker)
+
+
+def take_of(file: Path) -> np.ndarray:
+    """A recording (samples,) at RATE."""
+    return read_audio(file, RATE)
 
 
 def _rows(folder: Path | None, left_out: tuple[str, ...]) -> list[dict]:
@@ -102,7 +111,7 @@ def _takes(folder: Path | None, left_out: tuple[str, ...]) -> dict[str, dict[str
             raise MinitttError(
                 f"{row['file']}: {row['text']!r} is more than a word; people are asked for one a file"
             )
-        takes[row["voice"]][row["text"]].append(read_audio(row["file"], RATE))
+        takes[row["voice"]][row["text"]].append(take_of(row["file"]))
     return takes
 
 

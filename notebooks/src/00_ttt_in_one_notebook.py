@@ -73,7 +73,8 @@ def record(a, b, voice):
 #
 # ## 2. One number per token: its generation group
 #
-# Text is generated token by token, so each text token is a group of its own. A block of speech is generated together, so it is one
+# Text is generated token by token, so each text token is its own group. A block of speech is generated
+# together, so it is one
 # group. Groups count upwards. That is the whole structure: everything else follows from these numbers.
 
 

@@ -224,7 +224,8 @@ plt.show()
 # our ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
 # are. The fine horizontal lines (harmonics, which carry the pitch) are smeared, and so the voice sounds rough.
 #
-# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly better, then the
+# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly
+# better, then the
 # encoder and decoder are the bottleneck, and not the number of codes.
 #
 # A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord:
@@ -344,7 +345,8 @@ print("the same codes, the same sums")
 # ## 7. Several codebooks, one row of tokens
 #
 # A Transformer reads one row. With n_q codebooks a frame has n_q codes, so we write frame after frame, and give every
-# codebook its own range of numbers: code c of codebook k becomes k * size + c. A token alone then says which codebook it belongs to.
+# codebook its own range of numbers: code c of codebook k becomes k * size + c. A token alone then says which
+# codebook it belongs to.
 
 # %% tags=["needed"]
 demo = torch.tensor([[3, 0, 7, 5], [1, 1, 6, 2]])  # (K, T): two codebooks of 8, four frames

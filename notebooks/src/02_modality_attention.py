@@ -260,7 +260,8 @@ assert reaches[0][middle, 13:17].max() == 0 and reaches[1][middle, 13:17].max() 
 # at the row of "or" in the mask would have told you. (And the first span has learnt of the word "or", through the
 # second: that is the new pale column.)
 #
-# The group rule cannot leak like this, at any depth, because `<=` is transitive: what you see has seen nothing that you may not see.
+# The group rule cannot leak like this, at any depth, because `<=` is transitive: what you see has seen nothing
+# that you may not see.
 # You can test any mask for that: two hops must reach nothing that one hop does not.
 
 
@@ -292,7 +293,8 @@ assert moved == mask[0, :, 9].nonzero().squeeze(1).tolist()
 # %% [markdown]
 # ## 5. Two streams
 #
-# Training masks some audio tokens (that is notebook 03). In *one* sequence this corrupts the context of everything after them: the word
+# Training masks some audio tokens (that is notebook 03). In *one* sequence this corrupts the context of
+# everything after them: the word
 # after a noised span is learnt from noise, while in decoding it is always written after a finished span. The word
 # cannot see the clean span, because there is none.
 #

@@ -323,7 +323,8 @@ for schedule in SCHEDULES.values():
 # **Form 2, closed.** The integral can be done on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
 # `(k-1)! (L-k)! / L!`.
 #
-# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together have the weight
+# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together
+# have the weight
 # `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it with `L/k`.
 #
 # **Form 4, any order.** Reveal the tokens one at a time in a random order; average `-log p` over all `L!` orders.
@@ -566,7 +567,8 @@ assert torch.allclose(bounds.order_nlls(truth), -q[tuple(x0)].log())
 
 # %% [markdown]
 # So do not compare a diffusion model's bound with an autoregressive model's likelihood as if they were the same thing:
-# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but training pulls it there, and
+# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but
+# training pulls it there, and
 # closes the gap.
 #
 # ## 8. Group by group

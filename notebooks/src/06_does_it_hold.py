@@ -218,7 +218,8 @@ for claim_ in claims.CLAIMS:
 # ## 4. Does the order last?
 #
 # The largest differences are those of speech, with `ar` ahead. One question can be put to `exact` and `ar` alike: how
-# likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of four block sizes.
+# likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of
+# four block sizes.
 # Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes are short, some seeds of both
 # went on from the same bases for three times as long.
 
@@ -349,7 +350,8 @@ for r in plain:
 
 # %% [markdown]
 # A coherent voice is easily had: always be the same speaker. So beside coherence stands how evenly the four voices occur,
-# as the entropy of who is heard, 1 when all four are heard equally often. Does this talker cheat when it is greedy? (It does not:
+# as the entropy of who is heard, 1 when all four are heard equally often. Does this talker cheat when it is
+# greedy? (It does not:
 # whom the most likely codes belong to depends on what is said.)
 
 # %%
@@ -412,7 +414,8 @@ ax.legend(fontsize=7)
 plt.show()
 
 # %% [markdown]
-# More steps improve every order that does not look at what was drawn, and one slot a step is exact. The released rule commits
+# More steps improve every order that does not look at what was drawn, and one slot a step is exact. The
+# released rule commits
 # the *most likely draws* first; more steps give it more occasions to prefer them, and it gets worse.
 #
 # ## 9. Redo a run
