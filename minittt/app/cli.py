@@ -190,6 +190,13 @@ def _evaluate(command) -> None:
     evaluate.add_argument(
         "--referee", type=Path, default=referee, help="judge of spoken words (default: the shipped one)"
     )
+    evaluate.add_argument(
+        "--people", type=Path, help="how people are understood, instead: a folder of single words, by speaker"
+    )
+    evaluate.add_argument("--speaker", nargs="+", help="with --people: who (default: everybody)")
+    evaluate.add_argument(
+        "--conditions", type=Path, help="with --people: also under these conditions of recording (JSON)"
+    )
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
     evaluate.add_argument(
         "--pace",
@@ -212,8 +219,27 @@ def _data(command) -> None:
         "recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv"
     )
     data.add_argument("-o", "--output", type=Path, required=True, help="corpus folder to write")
+    _crowd_options(data)
+    data.add_argument(
+        "--held-out", type=Path, help="build: voices of other makes for a split of their own, `makes`"
+    )
     _codec_option(data)
     add_options(data, SeedOption)
+
+
+def _crowd_options(sub: argparse.ArgumentParser) -> None:
+    """Who is heard besides espeak-ng, where the spoken world is drawn."""
+    sub.add_argument(
+        "--recorded", type=Path, help="also voices of other makes (a folder of minittt.world.makes)"
+    )
+    sub.add_argument("--people", type=Path, help="also people (a folder of single words with a metadata.csv)")
+    sub.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="SPEAKER",
+        help="speakers of these who are not to be heard",
+    )
 
 
 def _codec(command) -> None:
@@ -231,17 +257,7 @@ def _codec(command) -> None:
         help="roundtrip: an audio file; train: a folder of recordings (default: the spoken world)",
     )
     codec.add_argument("-o", "--output", type=Path, required=True, help="file to write")
-    codec.add_argument(
-        "--recorded", type=Path, help="train: also voices of other makes (minittt.world.makes)"
-    )
-    codec.add_argument("--people", type=Path, help="train: also people, a folder of single words")
-    codec.add_argument(
-        "--leave-out",
-        nargs="+",
-        default=[],
-        metavar="SPEAKER",
-        help="train: speakers of these not to be heard",
-    )
+    _crowd_options(codec)
     codec.add_argument("--start", type=Path, help="train: a codec of the same shape to start from")
     codec.add_argument("--resume", action="store_true", help="train: go on where this output file was left")
     _codec_option(codec)

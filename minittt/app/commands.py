@@ -286,6 +286,8 @@ def evaluate(args) -> None:
     from minittt.evaluation.referee import Referee
     from minittt.evaluation.scores import write_scores
 
+    if args.people is not None:
+        return _evaluate_people(args)
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
     settings = _decoding(args, talker)
@@ -302,13 +304,43 @@ def evaluate(args) -> None:
         write_scores(args.json, evaluation.scores)
 
 
+def _evaluate_people(args) -> None:
+    """Print how well people are understood."""
+    from minittt.evaluation.people import hear_people, read_conditions
+    from minittt.evaluation.scores import write_scores
+
+    talker, codec = _load(args)
+    conditions = None
+    if args.conditions is not None:
+        conditions = read_conditions(args.conditions)
+    limit = settings_from(args, EvaluationOptions).limit
+    scores = hear_people(talker, codec, args.people, args.speaker, limit, conditions)
+    for score in scores:
+        print(score)
+    if args.json:
+        write_scores(args.json, scores)
+
+
+def _build(args, codec: Codec) -> None:
+    """The spoken world: asked by one synthesiser, or by the crowd that the options name."""
+    from minittt.world import peopled_world, spoken_world
+    from minittt.world.users import Users
+
+    if args.recorded is None and args.people is None:
+        spoken_world.build(args.output, codec, _seed(args))
+        return
+    crowd = Users(args.recorded, args.people, tuple(args.leave_out))
+    crowds = {"train": crowd, "renditions": crowd}
+    if args.held_out is not None:
+        crowds["makes"] = Users(args.held_out)
+    peopled_world.build(args.output, codec, crowds, _seed(args))
+
+
 def data(args) -> None:
     """Make a corpus folder: the spoken world, or someone's own recordings."""
     codec = Codec.load(args.codec)
     if args.action == "build":
-        from minittt.world.spoken_world import build
-
-        build(args.output, codec, _seed(args))
+        _build(args, codec)
     else:
         from minittt.world.recordings import import_recordings
 
