@@ -3,12 +3,14 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from minittt.app import typed
 from minittt.codec import Codec, CodecConfig, read_audio, write_audio
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
@@ -30,6 +32,7 @@ from minittt.talker import Reply, Talker, decoding_settings
 from minittt.unmasking import policy_named
 
 SAMPLES = samples_folder()
+ATTEMPTS = 16  # at the parts of a long text, until one is in the voice of the first: one in four is
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 
 
@@ -86,7 +89,7 @@ def _read_question(question: str, codec: Codec) -> np.ndarray | None:
 def _heard(talker: Talker, codec: Codec, question: str, wave: np.ndarray | None) -> str | list[int]:
     """A question as a message part: its codes, or its text where it is typed."""
     if wave is None:
-        return question
+        return typed.question(question, talker.words)
     return talker.listen(codec, wave)
 
 
@@ -199,14 +202,26 @@ def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
     print(f"wrote {args.page}")
 
 
-def _coherence():
-    """The referee's measure of voice coherence, or None where there is no referee."""
+def _referee():
+    """The shipped referee, or None where it is not there."""
     path = SAMPLES / "referee.safetensors"
     if not path.is_file():
         return None
     from minittt.evaluation.referee import Referee
 
-    return Referee.load(path).voice_coherence
+    return Referee.load(path)
+
+
+def _coherence() -> Callable[[np.ndarray], float] | None:
+    """The referee's measure of voice coherence, or None where there is no referee."""
+    judge = _referee()
+    return None if judge is None else judge.voice_coherence
+
+
+def _voice_judge() -> Callable[[np.ndarray], int] | None:
+    """Which of the reply voices speaks in a wave (samples,), by the referee; None where there is none."""
+    judge = _referee()
+    return None if judge is None else judge.voice_of
 
 
 def _listen_and_write(args, instruction: str) -> None:
@@ -229,14 +244,33 @@ def caption(args) -> None:
 
 
 def speak(args) -> None:
-    """Write a text as speech."""
+    """Write a text as speech; a long one part by part, in one voice."""
     talker, codec = _load(args)
     settings = _decoding(args, talker)
-    [reply] = talker.converse([[["system", "speak"], ["user", args.text]]], settings, _seed(args))
-    if not any(reply.spans):
-        raise MinitttError("the talker said nothing to this text: it knows number words, plus, minus, equals")
-    write_audio(args.output, _wave(talker, codec, reply), codec.config.sample_rate)
-    print(f"wrote {args.output} ({sum(map(len, reply.spans))} audio tokens, {reply.nfe} forwards)")
+    text = typed.sentence(args.text, talker.words)
+    parts = [text]
+    if typed.knows_numbers(talker.words):
+        parts = typed.pieces(text)
+    voice_of = _voice_judge()
+    waves = []
+    n_tokens = 0
+    n_forwards = 0
+    for part in parts:
+        for attempt in range(ATTEMPTS):
+            [reply] = talker.converse(
+                [[["system", "speak"], ["user", part]]], settings, _seed(args) + attempt
+            )
+            wave = _wave(talker, codec, reply)
+            n_forwards += reply.nfe
+            if not waves or voice_of is None or voice_of(wave) == voice_of(waves[0]):
+                break
+        if not any(reply.spans):
+            raise MinitttError(f"the talker said nothing to {part!r}: try another --seed")
+        waves.append(wave)
+        n_tokens += sum(map(len, reply.spans))
+    write_audio(args.output, np.concatenate(waves), codec.config.sample_rate)
+    in_parts = f"{len(parts)} parts, " if len(parts) > 1 else ""
+    print(f"wrote {args.output} ({in_parts}{n_tokens} audio tokens, {n_forwards} forwards)")
 
 
 def train(args) -> None:

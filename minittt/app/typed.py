@@ -1,0 +1,105 @@
+"""Typed text as a talker was taught to read it: digits and signs become words, common ways of asking become the taught one.
+
+A small talker knows a few dozen words, in one spelling. What people type has capitals, digits and signs, and asks in ways of
+its own. Whatever is left that was never taught is refused by name: a talker would answer it with an invention.
+"""
+
+import re
+import unicodedata
+
+from minittt.errors import MinitttError
+from minittt.world.lexicon import NUMBERS
+
+SIGNS = {"+": "plus", "-": "minus", "−": "minus", "–": "minus", "=": "equals"}
+_NUMBER = "|".join(sorted(NUMBERS, key=len, reverse=True))
+_SUM = rf"(?P<a>{_NUMBER}) (?P<operator>plus|minus) (?P<b>{_NUMBER})"
+_ASKING = (
+    r"(?:please )?(?:(?:can you )?tell me )?"
+    r"(?:what is|what does|what do|how much is|how much does|calculate|compute)?"
+)
+_WHAT = r"(?: (?:equals|equal|make|makes|is|give|gives))?(?: what)?"
+_COUNT = rf"(?:please )?count (?:up )?(?:from )?(?P<a>{_NUMBER}) (?:up )?to (?P<b>{_NUMBER})"
+_ECHO = rf"(?:please )?(?:say|repeat|speak)(?: after me)? (?P<words>(?:{_NUMBER})(?: (?:{_NUMBER}))*)"
+QUESTIONS = (  # how people ask, and how the talker was taught to be asked
+    (re.compile(rf"{_ASKING} ?{_SUM}{_WHAT}"), r"what is \g<a> \g<operator> \g<b>"),
+    (re.compile(_COUNT), r"count from \g<a> to \g<b>"),
+    (re.compile(_ECHO), r"say \g<words>"),
+)
+
+
+def knows_numbers(taught: list[str] | None) -> bool:
+    """Whether a talker was taught the spoken world: of others nothing is known about how they read."""
+    return taught is not None and {*NUMBERS, "plus", "minus", "equals"} <= set(taught)
+
+
+def spelled_out(text: str) -> list[str]:
+    """The words of a text in lower case, digits and signs written out: "2+3?" gives two, plus, three.
+
+    Raises MinitttError for a number above twenty, which has no word here.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    plain = re.sub(r"\b(what|how|who|it|that)'s\b", r"\1 is", plain)
+    plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", plain)  # a hyphen inside a word is no minus
+    words = []
+    for token in re.findall(r"\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[+\-−–=*/×÷]", plain):
+        if token.isdigit():
+            if int(token) >= len(NUMBERS):
+                raise MinitttError(f"{token} is more than this world counts to: numbers go from 0 to 20")
+            words.append(NUMBERS[int(token)])
+        else:
+            words.append(SIGNS.get(token, token))
+    return words
+
+
+def question(text: str, taught: list[str] | None) -> str:
+    """What was typed as a question, in the words that the talker was taught (`Talker.words`; None: not known).
+
+    A talker of another world than the spoken one gets it as it is. Raises MinitttError naming words that are new.
+    """
+    if not knows_numbers(taught):
+        return text
+    asked = " ".join(spelled_out(text))
+    for pattern, known in QUESTIONS:
+        found = pattern.fullmatch(asked)
+        if found:
+            asked = found.expand(known)
+            break
+    check_words(asked, taught)
+    return asked
+
+
+def sentence(text: str, taught: list[str] | None) -> str:
+    """What is to be said aloud, in the words that the talker was taught; see `question`."""
+    if not knows_numbers(taught):
+        return text
+    words = " ".join(spelled_out(text))
+    check_words(words, taught)
+    return words
+
+
+def check_words(text: str, taught: list[str]) -> None:
+    """Raise MinitttError if there is nothing to read, or words that the talker never met."""
+    words = text.split()
+    if not words:
+        raise MinitttError("there are no words in the text: write, for instance, what is two plus three")
+    new = list(dict.fromkeys(word for word in words if word not in set(taught)))
+    if new:
+        raise MinitttError(
+            f"this talker was never taught {', '.join(map(repr, new))}: it reads numbers up to twenty, plus, minus, "
+            "equals, what is, count from ... to, say"
+        )
+
+
+LONGEST = 5  # words that a talker has learned to say in one go
+
+
+def pieces(text: str, longest: int = LONGEST) -> list[str]:
+    """A long text in parts of about equal length, of at most `longest` words each."""
+    words = text.split()
+    n_parts = -(-len(words) // longest)  # rounded up
+    parts = []
+    for i in range(n_parts):
+        begin = len(words) * i // n_parts
+        end = len(words) * (i + 1) // n_parts
+        parts.append(" ".join(words[begin:end]))
+    return parts
