@@ -140,6 +140,7 @@ class TextToken(NamedTuple):
 
     row: int
     id: int
+    p: float = float("nan")  # the network's probability of it, among the ids that were allowed
 
 
 class DenoisingStep(NamedTuple):
@@ -269,6 +270,7 @@ class Row:
         allowed[self.classes.open_audio] = len(self.spans) < self.settings.max_spans
         allowed_ids = allowed.nonzero()[:, 0]  # (A,)
         allowed_logits = logits[None, allowed_ids].double()  # (1, A)
+        p = allowed_logits.softmax(-1)[0]  # (A,)
         # 2. Draw one.
         index = sample_tokens(self.settings.text_sampling(allowed_logits), self._uniform(1))
         drawn = int(allowed_ids[index])
@@ -278,7 +280,7 @@ class Row:
         # 4. A text token is a group of its own.
         self._append_group([token])
         self.text.append(token)
-        yield TextToken(self.number, token)
+        yield TextToken(self.number, token, float(p[allowed_ids == token]))
         # 5. What comes next?
         if token == self.classes.open_audio:
             self._open_block()

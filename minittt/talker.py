@@ -5,6 +5,7 @@ making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,7 +82,20 @@ class Reply:
     events: list[Event] = field(default_factory=list)
     nfe: int = 0  # forwards this reply took part in
     reason: str = ""  # 'end', or 'limit' where max_text was reached
+    log_p: list[float] = field(
+        default_factory=list
+    )  # of its text tokens, one each, control tokens among them
     overwritten: int = 0  # slots after a first EOA that held something else
+
+    @property
+    def certainty(self) -> float:
+        """Geometric mean of the network's probabilities of the text tokens, in (0, 1]; nan without any.
+
+        Near 1 for what resembles its training; it is no probability of being right until it is calibrated.
+        """
+        if not self.log_p:
+            return math.nan
+        return math.exp(sum(self.log_p) / len(self.log_p))
 
     def __str__(self) -> str:
         return f"{self.text}  ({sum(map(len, self.spans))} audio tokens, {self.nfe} forwards)"
@@ -170,6 +184,8 @@ class Talker:
     def _note(self, reply: Reply, event: Event) -> None:
         """Fill in the reply with what an event tells."""
         v = self.vocabulary
+        if isinstance(event, TextToken):
+            reply.log_p.append(math.log(max(event.p, 1e-12)))
         if isinstance(event, TextToken) and event.id < v.text_size:
             earlier = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size]
             reply.text = self.tokeniser.decode([*earlier, event.id])

@@ -257,18 +257,28 @@ def decode(case, cached: bool, rows: list[int] | None = None, dtype=torch.float6
     )
 
 
-def without_entropies(events: list) -> list:
-    return [(type(e), e._replace(entropies=()) if isinstance(e, DenoisingStep) else e) for e in events]
+def without_probabilities(events: list) -> list:
+    """Events with their types, but not the figures that differ by rounding."""
+    plain = []
+    for event in events:
+        if isinstance(event, DenoisingStep):
+            event = event._replace(entropies=())
+        elif isinstance(event, TextToken):
+            event = event._replace(p=0.0)
+        plain.append((type(event), event))
+    return plain
 
 
 @settings(max_examples=60)
 @given(cases())
 def test_law_18_cached_decoding_is_recomputed_decoding(case):
     (cached, kept), (_, recomputed) = decode(case, cached=True), decode(case, cached=False)
-    assert without_entropies(kept) == without_entropies(recomputed)
+    assert without_probabilities(kept) == without_probabilities(recomputed)
     for a, b in zip(kept, recomputed, strict=True):
         if isinstance(a, DenoisingStep):
             assert a.entropies == pytest.approx(b.entropies, abs=1e-9)
+        elif isinstance(a, TextToken):
+            assert a.p == pytest.approx(b.p, abs=1e-9)
     for end in collect(
         kept
     ):  # and what was committed is the prompt and the reply, without the end that none follows
@@ -377,7 +387,7 @@ def test_law_19_batched_is_one_by_one(case):
     for row in range(len(case[1])):
         _, alone = decode(case, cached=True, rows=[row])
         alone = [e._replace(row=row) for e in alone]
-        assert without_entropies(alone) == without_entropies([e for e in together if e.row == row])
+        assert without_probabilities(alone) == without_probabilities([e for e in together if e.row == row])
 
 
 @settings(max_examples=60)
@@ -577,3 +587,29 @@ def test_a_breakpoint_in_the_loop_stops_once_for_each_denoising_step_and_each_te
             expected.append(None)
     assert debugger.seen == expected
     assert len(expected) > 3 and {0, None} <= set(expected)
+
+
+@given(SEEDS, st.sampled_from([0.0, 0.7, 1.0]))
+def test_a_text_token_knows_its_probability_among_what_was_allowed(seed, temperature):
+    """The network's, before temperature and truncation; of the end, too, where max_text forces it."""
+    network = GroupNetwork(V, seed)
+    context = GroupContext(network, 1, PAD, MASK, cached=True)
+    sampling = unmasking.Sampling(temperature)
+    how = Settings(block_size=2, steps=2, max_text=5, max_span=4, max_spans=1, text_sampling=sampling)
+    ids, groups = [0, 1], [0, 1]
+    spans = 0
+    for event in generate(context, [list(ids)], [list(groups)], classes(), how, generators([seed])):
+        if isinstance(event, TextToken):
+            fresh = GroupContext(network, 1, PAD, MASK, cached=False)
+            nothing = torch.zeros(1, 0, dtype=torch.long)
+            logits = fresh.step(torch.tensor([ids]), torch.tensor([groups]), nothing)[0, 0]  # (V,)
+            allowed = [i for i in range(V) if classes().text[i] and (i != OPEN or spans < 1)]
+            p = logits[allowed].softmax(-1)
+            assert event.p == pytest.approx(float(p[allowed.index(event.id)]), rel=1e-9)
+            ids.append(event.id)
+            groups.append(groups[-1] + 1)
+        elif isinstance(event, BlockClosed):
+            ids += event.ids
+            groups += [groups[-1] + 1] * len(event.ids)
+        elif isinstance(event, SpanClosed):
+            spans += 1

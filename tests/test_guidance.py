@@ -12,7 +12,7 @@ from minittt.decoding import DenoisingStep, Settings, collect, generate
 from minittt.guidance import GuidedContext
 from tests.small_networks import GroupContext, GroupNetwork
 from tests.test_context import VOCABULARY, manners, prompts
-from tests.test_decoding import MASK, PAD, SEEDS, V, cases, classes, decode, generators, without_entropies
+from tests.test_decoding import MASK, PAD, SEEDS, V, cases, classes, decode, generators, without_probabilities
 from tests.toy import toy_model
 
 
@@ -64,7 +64,7 @@ def test_guidance_of_scale_zero_changes_nothing(case):
     context = GroupContext(network, 2 * len(prompts), PAD, MASK, cached=True)
     guided = GuidedContext(context, [[0]] * len(prompts), [[0]] * len(prompts), 0.0, PAD)
     events = list(generate(guided, prompts, groups, classes(), options, generators(seeds)))
-    assert without_entropies(events) == without_entropies(plain)
+    assert without_probabilities(events) == without_probabilities(plain)
 
 
 class TwoPasses:

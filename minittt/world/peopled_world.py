@@ -17,9 +17,14 @@ from minittt.data import front_end
 from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.vocabulary import train_tokeniser
 from minittt.world import lexicon, microphone, spoken_world, synthesis
-from minittt.world.spoken_world import TEST_SIZES, TRAIN_SIZES, World
+from minittt.world.foreign import KINDS as FOREIGN_KINDS
+from minittt.world.foreign import NOT_UNDERSTOOD
+from minittt.world.foreign import foreign as make_foreign
+from minittt.world.spoken_world import World
 from minittt.world.users import Users, listened, perturbed, take_of
 
+TRAIN_SIZES = {**spoken_world.TRAIN_SIZES, "foreign": 4000}
+TEST_SIZES = {**spoken_world.TEST_SIZES, "foreign": 200}
 ASKED_BY_RECORDED = 0.45  # share of questions that a recorded utterance asks, where there are some
 HEARD_FROM = {"formant": 0.35, "recorded": 0.35, "people": 0.3}  # who is transcribed
 
@@ -46,7 +51,8 @@ class PeopledWorld(World):
         if not is_reply:
             how["recorded"] = True
             how["anywhere"] = self.anywhere
-            how["perturb"] = self.anywhere and "sound" not in how and self.rng.random() < 0.5
+            is_voice = "sound" not in how and "foreign" not in how
+            how["perturb"] = self.anywhere and is_voice and self.rng.random() < 0.5
         return super().utter(text, voice, **how)
 
     def ask(self, text: str) -> int:
@@ -76,6 +82,15 @@ class PeopledWorld(World):
         voice = self.rng.choice(lexicon.REPLY)
         reply = self.spoken(lexicon.reply_to(row["text"]), voice)
         return [["system", "answer"], ["user", self.play(row)], ["assistant", *reply]]
+
+    def foreign(self) -> list:
+        """Something that was never taught: the reply says so, aloud where it is asked for an answer."""
+        kind = self.rng.choice(FOREIGN_KINDS)
+        heard = self.utter("", kind, foreign=self.rng.getrandbits(31))
+        if self.rng.random() < 0.5:
+            return [["system", "transcribe"], ["user", heard], ["assistant", NOT_UNDERSTOOD]]
+        reply = self.spoken([NOT_UNDERSTOOD], self.rng.choice(lexicon.REPLY))
+        return [["system", "answer"], ["user", heard], ["assistant", *reply]]
 
     def asr(self) -> list:
         """Speech of anybody, and its words."""
@@ -156,6 +171,8 @@ def synthesise(utterance: dict, seed: int, crowd: Users) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if "sound" in utterance:
         wave = synthesis.sound(utterance["voice"], np.random.default_rng(utterance["sound"]))
+    elif "foreign" in utterance:
+        wave = make_foreign(utterance["voice"], np.random.default_rng(utterance["foreign"]))
     elif "file" in utterance:
         wave = take_of(utterance["file"])
     elif "takes" in utterance:

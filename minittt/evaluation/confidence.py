@@ -1,0 +1,68 @@
+"""How sure a talker is: from the probabilities of its own text to a chance of being right, calibrated on data of its own.
+
+A network is too sure of what it has never met, and its probabilities are no chances of being right. So replies to records
+that no training saw, some of them foreign, are marked right or wrong, and a logistic curve is fitted to them. Its numbers
+belong into the talker's header.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+FLOOR = 1e-4  # nats a token: more certain than this is as certain as this
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """P(right) = 1 / (1 + exp(-(offset - slope * surprise))); what it was fitted on is kept beside."""
+
+    offset: float
+    slope: float  # 0 or more: more surprise is never more confidence
+    items: int  # replies that it was fitted on
+    right: float  # share of them that was right
+
+    def confidence(self, certainty: float) -> float:
+        """The chance that a reply of this certainty (`Reply.certainty`) is right; 0 for a reply without text."""
+        if math.isnan(certainty):
+            return 0.0
+        return float(_logistic(self.offset - self.slope * surprise(certainty)))
+
+    def as_field(self) -> dict:
+        """For the header."""
+        return asdict(self)
+
+
+def surprise(certainty: float) -> float:
+    """log of the nats that a text token costs on average: spreads out what lies near 1."""
+    nats = -math.log(max(certainty, 1e-12))
+    return math.log(nats + FLOOR)
+
+
+def _logistic(x: np.ndarray | float) -> np.ndarray | float:
+    return 1 / (1 + np.exp(-np.clip(x, -40, 40)))
+
+
+def calibrate(
+    certainties: list[float], right: list[bool], strength: float = 1e-2, rounds: int = 60
+) -> Calibration:
+    """Fit the curve by Newton's method.
+
+    strength: of a pull towards a flat curve, so that data which can be told apart without error give finite numbers.
+    """
+    x = np.array([surprise(certainty) for certainty in certainties])  # (n,)
+    y = np.array(right, float)  # (n,)
+    centre = x.mean()
+    design = np.stack([np.ones(len(x)), -(x - centre)], 1)  # (n, 2): offset and slope
+    weights = np.zeros(2)
+    for _ in range(rounds):
+        p = _logistic(design @ weights)  # (n,)
+        gradient = design.T @ (p - y) + strength * weights  # (2,)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + strength * np.eye(2)  # (2, 2)
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights - step / max(1.0, np.abs(step).max())
+    offset, slope = weights
+    if slope < 0:  # more surprise, more often right: then the figure tells nothing
+        share = np.clip(y.mean(), 1e-3, 1 - 1e-3)
+        return Calibration(float(np.log(share / (1 - share))), 0.0, len(x), float(y.mean()))
+    return Calibration(float(offset + slope * centre), float(slope), len(x), float(y.mean()))
