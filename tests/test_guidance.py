@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minittt.context import CachedContext, RecomputingContext
-from minittt.decoding import DenoisingStep, Settings, collect, generate
+from minittt.decoding import Settings, collect, generate
 from minittt.guidance import GuidedContext
 from tests.small_networks import GroupContext, GroupNetwork
 from tests.test_context import VOCABULARY, manners, prompts
@@ -102,12 +102,12 @@ def test_guidance_on_the_real_model_is_one_batched_forward_a_step(seed, rows, ho
 
     def reply(context):
         seeds = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
-        events = generate(context, ids, groups, VOCABULARY.classes(), how, seeds)
-        return [e._replace(entropies=()) if isinstance(e, DenoisingStep) else e for e in events]
+        return list(generate(context, ids, groups, VOCABULARY.classes(), how, seeds))
 
     batched = reply(GuidedContext(context, *starts, 1.5, pad))
     passes = (RecomputingContext(model, rows, pad) for _ in range(2))
-    assert batched == reply(TwoPasses(*passes, *map(torch.tensor, starts), 1.5))
+    apart = reply(TwoPasses(*passes, *map(torch.tensor, starts), 1.5))
+    assert without_probabilities(batched) == without_probabilities(apart)
     assert forwards == max(end.nfe for end in collect(batched))
 
 
