@@ -40,7 +40,11 @@ class Line:
     what: str
 
     def __str__(self) -> str:
-        mark = "ok " if self.works else "NO " if self.needed else " - "
+        mark = " - "
+        if self.works:
+            mark = "ok "
+        elif self.needed:
+            mark = "NO "
         return f"{mark} {self.part:<34} {self.what}"
 
 

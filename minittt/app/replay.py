@@ -38,14 +38,18 @@ def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list
     their final ids then). An item is there from its first frame on. name: a text id -> its name. Raises:
     MinitttError if the events do not add up to the reply's ids.
     """
-    items, frames, dropped, span_start = [], [], [], 0
+    items: list[Item] = []
+    frames: list[dict] = []
+    dropped: list[Item] = []  # EOA after the first of a span
+    span_start = 0  # the number of its first item
     for event in reply.events:
         if isinstance(event, TextToken):
             frames.append({"at": len(items), "n": 1, "say": f"text token {name(event.id)}"})
             items.append(Item(event.id, TEXT))
         elif isinstance(event, DenoisingStep):
             if event.step == 0:
-                span_start = span_start if event.block else len(items)
+                if event.block == 0:
+                    span_start = len(items)
                 items += [Item(mask_id, TARGET) for _ in event.ids]
             frames.append({"at": len(items) - len(event.ids), **_denoising(event, mask_id)})
         elif isinstance(event, BlockClosed):
@@ -54,8 +58,11 @@ def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list
             frames[-1] |= {"closed": True, "say": frames[-1]["say"] + _closing(event)}
         elif isinstance(event, SpanClosed):
             dropped += items[span_start + len(event.ids) + 1 :]  # all after its first EOA
-    _place(items, dropped if len(items) > len(reply.ids) else [], reply)
-    highest = max([1e-9, *(value for frame in frames for value in frame.get("entropy", []))])
+    if len(items) == len(reply.ids):
+        dropped = []  # the reply keeps its filler
+    _place(items, dropped, reply)
+    entropies = [value for frame in frames for value in frame.get("entropy", [])]
+    highest = max([1e-9, *entropies])
     for number, frame in enumerate(frames, 1):
         frame["say"] = f"forward {number} of {len(frames)}: {frame['say']}"
         if "entropy" in frame:
@@ -99,7 +106,8 @@ def _place(items: list[Item], dropped: list[Item], reply: Reply) -> None:
         )
     start = len(reply.prompt)
     for position, (item, group) in enumerate(zip(kept, reply.groups[start:], strict=True), start):
-        item.position, item.group = position, group
+        item.position = position
+        item.group = group
     for before, item in zip(items, items[1:], strict=False):
         if id(item) in gone:
             item.group = before.group

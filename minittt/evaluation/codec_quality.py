@@ -22,12 +22,15 @@ FLOOR = 1e-4  # added to powers of sound at level one: what lies 40 dB under the
 def originals(n: int, folder: str | Path, seed: int = 0) -> list[tuple[np.ndarray, str]]:
     """n recordings at 8 kHz (samples,) with their words: five numbers, by voices that no codec was trained on and those of
     the replies. Without the synthesiser, the recordings of `folder` (with its metadata.csv) instead."""
-    rng, pairs = random.Random(seed), []
+    rng = random.Random(seed)
+    pairs = []
     try:
         for _ in range(n):
             text = " ".join(rng.choice(NUMBERS) for _ in range(5))
             voice = rng.choice(lexicon.UNSEEN + lexicon.REPLY)
-            pairs.append((synthesis.say(text, voice, rng.randint(150, 200), rng.randint(35, 65)), text))
+            rate = rng.randint(150, 200)
+            pitch = rng.randint(35, 65)
+            pairs.append((synthesis.say(text, voice, rate, pitch), text))
     except MinitttError:
         rows = read_metadata(Path(folder))[:n]
         return [(read_audio(row["file"], synthesis.SAMPLE_RATE), row["text"]) for row in rows]
@@ -47,9 +50,12 @@ def mel_distance(wave: Tensor, other: Tensor, sample_rate: int) -> float:
 
 def si_sdr(wave: Tensor, target: Tensor) -> float:
     """Scale-invariant signal-to-distortion ratio in dB: 10 log10 |a s|^2 / |w - a s|^2, a s the projection of w on s."""
-    wave, target = wave - wave.mean(), target - target.mean()
+    wave = wave - wave.mean()
+    target = target - target.mean()
     projected = (wave @ target) / (target @ target) * target
-    return float(10 * ((projected @ projected) / (wave - projected).square().sum().clamp(min=1e-12)).log10())
+    distortion = (wave - projected).square().sum().clamp(min=1e-12)
+    ratio_of_powers = projected.square().sum() / distortion
+    return float(10 * ratio_of_powers.log10())
 
 
 def codec_scores(codec: Codec, referee: Referee, pairs: list[tuple[np.ndarray, str]]) -> list[Score]:

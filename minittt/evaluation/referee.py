@@ -115,13 +115,11 @@ class Recogniser(nn.Module):
         super().__init__()
         width = config.width
         self.mel = MelPower(config.bands, n_fft=256, hop=80, sample_rate=config.sample_rate)
-        self.convolutions = nn.ModuleList(
-            [
-                nn.Conv1d(config.bands, width, kernel_size=5, stride=2, padding=2),
-                nn.Conv1d(width, width, kernel_size=5, stride=2, padding=2),
-                nn.Conv1d(width, width, kernel_size=5, stride=1, padding=2),
-            ]
-        )
+        self.convolutions = nn.ModuleList()
+        channels = config.bands
+        for stride in (2, 2, 1):
+            self.convolutions.append(nn.Conv1d(channels, width, kernel_size=5, stride=stride, padding=2))
+            channels = width
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.convolutions])
         self.recurrent = nn.ModuleList([TwoWayGRU(width, width), TwoWayGRU(2 * width, width)])
         self.head = nn.Linear(2 * width, 1 + len(config.words))

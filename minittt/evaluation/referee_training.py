@@ -87,7 +87,8 @@ def descend(
     name = type(model).__name__
     optimiser = torch.optim.AdamW(model.train().parameters(), learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, steps, pct_start=0.08)
-    started, mean = time.time(), None
+    started = time.time()
+    mean = None  # of the loss, over about the last fifty steps
     progress = tqdm(range(1, steps + 1), desc=name, mininterval=2)
     for step in progress:
         value = loss()
@@ -96,7 +97,9 @@ def descend(
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         schedule.step()
-        mean = value.item() if mean is None else 0.98 * mean + 0.02 * value.item()
+        if mean is None:
+            mean = value.item()
+        mean = 0.98 * mean + 0.02 * value.item()
         progress.set_postfix(loss=f"{mean:.4f}")
         if step % 250 == 0 or step == steps:
             seconds = round(time.time() - started, 1)

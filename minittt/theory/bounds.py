@@ -138,7 +138,8 @@ def path_nll(table: Tensor, rounds: Sequence[Sequence[int]]) -> Tensor:
     n = table.shape[1]
     if sorted(itertools.chain(*rounds)) != list(range(n)):
         raise ValueError(f"rounds is {rounds}; it must hold each of the positions 0..{n - 1} once")
-    row, nll = 2**n - 1, table.new_zeros(())
+    row = 2**n - 1  # all are masked
+    nll = table.new_zeros(())
     for positions in rounds:
         nll = nll + table[row, list(positions)].sum()
         row -= sum(2**i for i in positions)
@@ -173,7 +174,10 @@ def round_sizes(n: int, steps: int) -> list[int]:
     """How many of n tokens each round reveals: n // steps, and one more in the first n % steps rounds."""
     if not 1 <= steps <= n:
         raise ValueError(f"steps is {steps}; it must lie in 1..{n}, the number of tokens")
-    return [n // steps + (j < n % steps) for j in range(steps)]
+    sizes = [n // steps] * steps
+    for j in range(n % steps):
+        sizes[j] += 1
+    return sizes
 
 
 def k_step_bound(table: Tensor, steps: int) -> Tensor:

@@ -62,7 +62,8 @@ def load_qwen2(folder: str | Path) -> tuple[Transformer, dict]:
     wanted = dict(model.named_parameters())  # tied embeddings are listed once, as embed_tokens.weight
     found = {key.removeprefix("model."): value for file in files for key, value in load_file(file).items()}
     if wanted.keys() != found.keys():
-        missing, odd = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        missing = sorted(wanted.keys() - found.keys())
+        odd = sorted(found.keys() - wanted.keys())
         raise MinitttError(f"the weights in {folder} are not those of Qwen2: missing {missing}, odd {odd}")
     for name, parameter in wanted.items():
         if parameter.shape != found[name].shape:

@@ -102,13 +102,13 @@ class Kokoro:
         phonemes = " ".join(PHONEMES[word] for word in text.split())
         tokens = [self.ids[symbol] for symbol in phonemes]
         style = self.style(voice)[len(tokens) - 1]  # (1, 256)
-        inputs = {
-            "tokens": np.array([[0, *tokens, 0]], np.int64),
-            "style": style.astype(np.float32),
-            "speed": np.array([speed], np.float32),
-        }
-        [wave, *_] = self.session.run(None, inputs)
-        return np.asarray(wave, np.float32).ravel(), KOKORO_RATE
+        inputs = {}
+        inputs["tokens"] = np.array([[0, *tokens, 0]], np.int64)
+        inputs["style"] = style.astype(np.float32)
+        inputs["speed"] = np.array([speed], np.float32)
+        outputs = self.session.run(None, inputs)
+        wave = np.asarray(outputs[0], np.float32)
+        return wave.ravel(), KOKORO_RATE
 
 
 def main(make: str) -> None:

@@ -131,7 +131,7 @@ def vary(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip((wave + noise) * gain, -1, 1).astype(np.float32)
 
 
-def _amplitude(decibels: float) -> float:
+def _amplitude(decibels):
     """A level in dB as a factor."""
     return 10 ** (decibels / 20)
 
@@ -151,9 +151,11 @@ def tilted(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(samples,) with another spectrum: its gain moves by up to 8 dB either way between five frequencies; peak .7."""
     knots = rng.uniform(-8, 8, 5)  # dB, evenly spaced from 0 Hz to half the sample rate
     spectrum = np.fft.rfft(wave)
-    gain = np.interp(np.linspace(0, 4, len(spectrum)), np.arange(5), knots)  # dB
-    wave = np.fft.irfft(spectrum * 10 ** (gain / 20), len(wave))
-    return (wave / (np.abs(wave).max() + 1e-6) * 0.7).astype(np.float32)
+    place = np.linspace(0, 4, len(spectrum))  # of each frequency among the knots
+    gain = np.interp(place, np.arange(5), knots)  # dB
+    wave = np.fft.irfft(spectrum * _amplitude(gain), len(wave))
+    peak = np.abs(wave).max() + 1e-6
+    return (wave / peak * 0.7).astype(np.float32)
 
 
 def _fade(wave: np.ndarray) -> np.ndarray:

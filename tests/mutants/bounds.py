@@ -11,7 +11,7 @@ MUTANTS = [
     Mutant(4, "-schedule.alpha_prime(t)", "schedule.alpha(t)"),
     Mutant(4, "share.diff() * _ce_over_p(table, share[1:])", "share.diff() * _ce_over_p(table, share[:-1])"),
     Mutant(4, "size / left * m[left]", "m[left] / left"),
-    Mutant(4, "(j < n % steps)", "(j >= steps - n % steps)"),  # the larger rounds last
+    Mutant(4, "sizes[j] += 1", "sizes[-1 - j] += 1"),  # the larger rounds last
     Mutant(4, "(2**order).cumsum(1) - 2**order", "(2**order).cumsum(1) - 2 ** order.sort(1).values"),
     Mutant(4, "x0.masked_fill(groups > group, mask_id)", "x0"),  # later groups seen
     Mutant(4, "x0.masked_fill(groups > group, mask_id)", "x0.masked_fill(groups != group, mask_id)"),
