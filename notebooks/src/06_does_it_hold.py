@@ -433,6 +433,7 @@ from minittt.training.trainer import Trainer, TrainingSettings  # noqa: E402
 
 bases = [json.loads(path.read_text()) for path in sorted((scores / "ablations" / "bases").glob("*.json"))]
 theirs, mine = bases[0], []
+theirs["settings"].pop("schedule", None)  # every run against the clock has the one of `train_for`
 how = TrainingSettings(**theirs["settings"])
 corpus = ablations.fitting(ablations.hearing(load_corpus(root / "data_samples" / "corpus")), how.row_length)
 with tempfile.TemporaryDirectory() as folder:
