@@ -1,10 +1,13 @@
 """Which codec keeps people's words? A small recogniser is trained on the codes of each, and asked about a person left out.
 
     python benchmarks/codec_probe.py --people DIR --left-out speaker_c --codec data_samples/codec.safetensors new.safetensors
+    python benchmarks/codec_probe.py --left-out speaker_c --corpus corpus_of_one_codec corpus_of_the_other
 
 A spectral distance does not tell whether words survive. This does, in a few minutes: a two-way GRU learns to read words from
 codes (CTC), for equal time with every codec, from the same utterances of everybody else, through the same recordings and the
-front end. Read the differences between codecs, not the figures: the recogniser is small and has few people to learn from.
+front end. With --corpus it reads the transcripts of corpora that were drawn alike and encoded with the codecs, all but those
+of the person left out. Read the differences between codecs, not the figures: the recogniser is small and has few people to
+learn from.
 """
 
 import argparse
@@ -20,6 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from minittt.codec import Codec
+from minittt.data.conversation import reply_text
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.evaluation.referee import TwoWayGRU, collapse
 from minittt.evaluation.scores import word_errors
 from minittt.world import lexicon, microphone
@@ -132,11 +137,52 @@ def errors(reader: Reader, rows: list) -> float:
     return wrong / total
 
 
+def rows_of(corpus: Corpus, records: list[dict]) -> list[tuple[Tensor, list[int]]]:
+    """Codes (T,) and classes of the words, of transcripts that say nothing else."""
+    rows = []
+    for record in records:
+        words = reply_text(record).split()
+        if all(word in WORDS for word in words):
+            codes = torch.from_numpy(corpus.audio(heard_in(record)).astype(np.int64))
+            rows.append((codes, [1 + WORDS.index(word) for word in words]))
+    return rows
+
+
+def heard_in(record: dict) -> int:
+    """The number of the utterance that a transcript is of."""
+    return record["messages"][1][1]
+
+
+def probe_corpus(folder: Path, left_out: str, minutes: float, seed: int) -> dict[str, float]:
+    """Word error rates of a recogniser trained on a corpus's transcripts without those of `left_out`."""
+    corpus = load_corpus(folder)
+    transcripts = {}
+    for split in ("train", "makes", "voices"):
+        transcripts[split] = [r for r in corpus.split(split) if r["family"] == "asr"]
+    of_person, of_others = [], []
+    for record in transcripts["train"]:
+        is_persons = corpus.utterances[heard_in(record)]["voice"] == left_out
+        (of_person if is_persons else of_others).append(record)
+    reader = train_reader(rows_of(corpus, of_others), corpus.vocabulary.codebook_size, minutes, seed)
+    rows = rows_of(corpus, of_person)
+    tests = {
+        f"{left_out}, single": [row for row in rows if len(row[1]) == 1],
+        f"{left_out}, strings": [row for row in rows if len(row[1]) > 1],
+        "other makes never heard": rows_of(corpus, transcripts["makes"]),
+        "formant voices never heard": rows_of(corpus, transcripts["voices"]),
+    }
+    found = {"codec": corpus.info["codec"]}
+    for name, some in tests.items():
+        found[name] = round(errors(reader, some), 4)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print, and write, the word error rates of each codec."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codec", type=Path, nargs="+", required=True)
-    parser.add_argument("--people", type=Path, required=True, help="a folder of single words")
+    parser.add_argument("--codec", type=Path, nargs="+", default=[])
+    parser.add_argument("--corpus", type=Path, nargs="+", default=[], help="in place of --codec")
+    parser.add_argument("--people", type=Path, help="with --codec: a folder of single words")
     parser.add_argument("--recorded", type=Path, help="a folder that minittt.world.makes wrote")
     parser.add_argument("--left-out", default="speaker_c", help="whom the recogniser has not met")
     parser.add_argument("--never", nargs="*", default=["speaker_d"], help="who is not heard at all")
@@ -147,6 +193,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
+    found = {}
+    for folder in args.corpus:
+        found[folder.name] = probe_corpus(folder, args.left_out, args.minutes, args.seed)
+        print(folder, found[folder.name], flush=True)
+    if args.codec:
+        found |= probe_codecs(args)
+    if args.json:
+        made = {"arguments": vars(args), "codecs": found, **provenance(torch.device("cpu"))}
+        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n")
+
+
+def probe_codecs(args: argparse.Namespace) -> dict[str, dict]:
+    """Word error rates of each codec, on utterances drawn here."""
     users = Users(args.recorded, args.people, left_out=(args.left_out, *args.never))
     person = Users(None, args.people, left_out=tuple(args.never))
     pairs = draw_pairs(args.utterances, users, args.seed)
@@ -164,9 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         rates = {name: round(errors(reader, encoded(codec, rows)), 4) for name, rows in tests.items()}
         found[path.stem] = {"fingerprint": codec.fingerprint(), **rates}
         print(path, rates, f"{time.process_time() - begin:.0f} s", flush=True)
-    if args.json:
-        made = {"arguments": vars(args), "codecs": found, **provenance(torch.device("cpu"))}
-        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n")
+    return found
 
 
 if __name__ == "__main__":

@@ -307,6 +307,18 @@ class EvaluationOptions(Checked):
 
 
 @dataclass(frozen=True)
+class BuildOptions(Checked):
+    """How a corpus is drawn."""
+
+    workers: int | None = setting(
+        None,
+        "build, with --recorded or --people: processes that speak and encode (default: 1); the corpus is the same",
+        at_least=1,
+        at_most=1024,
+    )
+
+
+@dataclass(frozen=True)
 class SeedOption(Checked):
     """Commands of which chance decides no more than one number can."""
 

@@ -4,6 +4,7 @@
 making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -256,6 +257,13 @@ class Talker:
             del tensors["lm_head.weight"]
         tensors["tokeniser"] = torch.frombuffer(bytearray(self.tokeniser.proto), dtype=torch.uint8)
         write_tensors(path, tensors, self.header())
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that name these weights: a hash of them in half precision, as files hold them."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode() + value.cpu().half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
 
     def header(self) -> dict[str, str]:
         """What a talker's file says of it, beside what `write_tensors` adds."""

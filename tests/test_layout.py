@@ -130,7 +130,7 @@ def test_every_library_that_is_imported_is_declared():
     declared = {re.match(r"[\w-]+", line)[0].lower() for line in PROJECT["project"]["dependencies"]}
     for extra in PROJECT["project"]["optional-dependencies"].values():
         declared |= {re.match(r"[\w-]+", line)[0].lower() for line in extra}
-    names = {"PIL": "pillow", "espeakng_loader": "espeakng-loader"}
+    names = {"PIL": "pillow", "espeakng_loader": "espeakng-loader", "faster_whisper": "faster-whisper"}
     not_needed = {"torchaudio"}  # tried, because encodec imports it, and done without
     imported = set()
     elsewhere = {"neural_worker.py"}  # run by another Python, which has its libraries

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from minittt import __version__
 from minittt.errors import MinitttError
 from minittt.settings import (
+    BuildOptions,
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
@@ -113,7 +114,7 @@ def _parser() -> Parser:
             _codec_option(sub)
         return sub
 
-    for add in (_talk, _listen_and_speak, _train, _evaluate, _data, _codec, _referee):
+    for add in (_talk, _listen_and_speak, _train, _evaluate, _calibrate, _data, _codec, _referee):
         add(command)
     command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
     return parser
@@ -122,6 +123,12 @@ def _parser() -> Parser:
 def _codec_option(sub: argparse.ArgumentParser) -> None:
     codec = SAMPLES / "codec.safetensors"
     sub.add_argument("--codec", type=Path, default=codec, help="codec to use (default: the shipped one)")
+
+
+def _json_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--json", type=Path, help="also write questions, replies and confidence to this JSON file"
+    )
 
 
 def _talk(command) -> None:
@@ -137,6 +144,7 @@ def _talk(command) -> None:
     talk.add_argument(
         "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
     )
+    _json_option(talk)
     talk.add_argument(
         "--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16"
     )
@@ -152,6 +160,7 @@ def _talk(command) -> None:
 def _listen_and_speak(command) -> None:
     transcribe = command("transcribe", "Write down what is said.", "transcribe question.wav")
     transcribe.add_argument("files", nargs="+", type=Path)
+    _json_option(transcribe)
     speak = command(
         "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
     )
@@ -160,6 +169,7 @@ def _listen_and_speak(command) -> None:
     add_options(speak, DecodingOptions)
     caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
     caption.add_argument("files", nargs="+", type=Path)
+    _json_option(caption)
 
 
 def _train(command) -> None:
@@ -174,6 +184,7 @@ def _train(command) -> None:
         "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
     )
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    train.add_argument("--init", type=Path, metavar="TALKER", help="start from this talker's weights")
     add_options(train, ComputingSettings)
     add_options(train, ModelSizes)
     add_options(train, TrainingSettings)
@@ -191,11 +202,22 @@ def _evaluate(command) -> None:
         "--referee", type=Path, default=referee, help="judge of spoken words (default: the shipped one)"
     )
     evaluate.add_argument(
+        "--judge-model",
+        type=Path,
+        metavar="DIR",
+        help="also an outside judge of speech: a folder with a Whisper model for CTranslate2 (extra [judge])",
+    )
+    evaluate.add_argument(
         "--people", type=Path, help="how people are understood, instead: a folder of single words, by speaker"
     )
     evaluate.add_argument("--speaker", nargs="+", help="with --people: who (default: everybody)")
     evaluate.add_argument(
         "--conditions", type=Path, help="with --people: also under these conditions of recording (JSON)"
+    )
+    evaluate.add_argument(
+        "--foreign",
+        type=Path,
+        help="what is refused, instead: a folder with a folder of sounds for each kind",
     )
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
     evaluate.add_argument(
@@ -205,6 +227,23 @@ def _evaluate(command) -> None:
     )
     add_options(evaluate, EvaluationOptions)
     add_options(evaluate, DecodingOptions)
+
+
+def _calibrate(command) -> None:
+    calibrate = command(
+        "calibrate",
+        "Learn from replies how often a talker is right when it is so sure; the talker's header keeps it.",
+        "calibrate --talker runs/mine/talker.safetensors --data my_corpus",
+    )
+    calibrate.add_argument(
+        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
+    )
+    calibrate.add_argument(
+        "--split",
+        default="calibration",
+        help="records that were neither trained on nor are scored (default: calibration)",
+    )
+    calibrate.add_argument("-o", "--output", type=Path, help="file to write (default: the talker itself)")
 
 
 def _data(command) -> None:
@@ -223,8 +262,10 @@ def _data(command) -> None:
     data.add_argument(
         "--held-out", type=Path, help="build: voices of other makes for a split of their own, `makes`"
     )
+    _licence_option(data)
     _codec_option(data)
     add_options(data, SeedOption)
+    add_options(data, BuildOptions)
 
 
 def _crowd_options(sub: argparse.ArgumentParser) -> None:
@@ -239,6 +280,15 @@ def _crowd_options(sub: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SPEAKER",
         help="speakers of these who are not to be heard",
+    )
+
+
+def _licence_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--licence",
+        default="unknown",
+        metavar="SPDX",
+        help="of the recordings; it is kept in what is made of them (default: unknown)",
     )
 
 
@@ -258,6 +308,7 @@ def _codec(command) -> None:
     )
     codec.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     _crowd_options(codec)
+    _licence_option(codec)
     codec.add_argument("--start", type=Path, help="train: a codec of the same shape to start from")
     codec.add_argument("--resume", action="store_true", help="train: go on where this output file was left")
     _codec_option(codec)
@@ -270,6 +321,9 @@ def _referee(command) -> None:
     )
     referee.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     _codec_option(referee)
+    _crowd_options(referee)
+    referee.add_argument("--held-out", type=Path, help="voices of other makes that test it")
+    _licence_option(referee)
     add_options(referee, RefereeSettings, only=("steps", "seed"))
 
 

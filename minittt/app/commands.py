@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from minittt.app import typed
-from minittt.codec import Codec, CodecConfig, read_audio, write_audio
+from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
+from minittt.evaluation.confidence import confidence
 from minittt.nar import DenoisingTalker
 from minittt.objective import preset
 from minittt.settings import (
@@ -109,8 +110,9 @@ def talk(args) -> None:
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, _seed(args))
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
-            print(f"{question}: {reply}")
+            print(f"{question}: {reply}{_how_sure(talker, reply)}")
     _write_answers(args, codec, entries)
+    _write_replies(args, talker, [(question, reply) for question, _, reply, _, _ in entries])
     if args.page:
         _write_page(args, talker, codec, entries)
 
@@ -128,7 +130,37 @@ def _talk_along(args) -> None:
     settings = _decoding(args, talker, first_block=args.first_block)
     reply, pace = answer_aloud(talker, codec, asked, settings, _seed(args), args.output)
     is_piped = args.output == Path("-")  # then standard output belongs to the samples
-    print(f"{question}: {reply}\n{pace}", file=sys.stderr if is_piped else sys.stdout)
+    sure = _how_sure(talker, reply)
+    print(f"{question}: {reply}{sure}\n{pace}", file=sys.stderr if is_piped else sys.stdout)
+    _write_replies(args, talker, [(question, reply)])
+
+
+def _how_sure(talker: Talker, reply: Reply) -> str:
+    """What follows a reply where the talker's header says how its certainty is to be read."""
+    chance = confidence(talker.info, reply.certainty)
+    return "" if chance is None else f"  (confidence {chance:.2f})"
+
+
+def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> None:
+    """Write questions and replies as JSON, where --json names a file."""
+    if args.json is None:
+        return
+    rows = []
+    for question, reply in answered:
+        chance = confidence(talker.info, reply.certainty)
+        rows.append(
+            {
+                "question": str(question),
+                "text": reply.text,
+                "confidence": None if chance is None else round(chance, 4),
+                "audio_tokens": sum(map(len, reply.spans)),
+                "forwards": reply.nfe,
+                "ended_by": reply.reason,
+            }
+        )
+    with whole_file(args.json) as unfinished:
+        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"wrote {args.json}", file=sys.stderr)
 
 
 def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:
@@ -195,6 +227,7 @@ def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
             sample_rate=codec.config.sample_rate,
             coherence=coherence,
             steps=steps,
+            confidence=confidence(talker.info, reply.certainty),
         )
         shown.append(entry)
     args.page.parent.mkdir(parents=True, exist_ok=True)
@@ -229,8 +262,10 @@ def _listen_and_write(args, instruction: str) -> None:
     waves = [read_audio(path, codec.config.sample_rate) for path in args.files]
     conversations = [[["system", instruction], ["user", talker.listen(codec, wave)]] for wave in waves]
     settings = replace(decoding_settings(), max_spans=0)  # text alone
-    for path, reply in zip(args.files, talker.converse(conversations, settings), strict=True):
-        print(f"{path}: {reply.text}")
+    replies = talker.converse(conversations, settings)
+    for path, reply in zip(args.files, replies, strict=True):
+        print(f"{path}: {reply.text}{_how_sure(talker, reply)}")
+    _write_replies(args, talker, list(zip(args.files, replies, strict=True)))
 
 
 def transcribe(args) -> None:
@@ -291,7 +326,8 @@ def train(args) -> None:
         sizes["n_layers"] = asked.layers
     settings = settings_from(args, TrainingSettings, model=sizes)
     try:
-        trainer = Trainer(load_corpus(args.data), args.output, settings, args.resume)
+        start = Talker.load(args.init) if args.init else None
+        trainer = Trainer(load_corpus(args.data), args.output, settings, args.resume, start)
         first = trainer.world.rank == 0
         if first:
             _say_what_is_trained(trainer)
@@ -317,11 +353,14 @@ def evaluate(args) -> None:
     from minittt.data.corpus import load_corpus
     from minittt.evaluation.codec_quality import originals
     from minittt.evaluation.evaluate import Evaluation
+    from minittt.evaluation.outside_judge import OutsideJudge
     from minittt.evaluation.referee import Referee
     from minittt.evaluation.scores import write_scores
 
     if args.people is not None:
         return _evaluate_people(args)
+    if args.foreign is not None:
+        return _evaluate_foreign(args)
     talker, codec = _load(args)
     corpus = load_corpus(args.data)
     settings = _decoding(args, talker)
@@ -330,7 +369,11 @@ def evaluate(args) -> None:
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, _seed(args))
     corpus.split(options.split)  # names the splits there are, if this is none
     recordings = originals(min(100, options.limit or 100), SAMPLES / "wav")
-    for score in evaluation.everything(options.limit, recordings):
+    judge = OutsideJudge(args.judge_model) if args.judge_model else None
+    evaluation.everything(options.limit, recordings)
+    if judge is not None:
+        evaluation.outside(judge, options.limit)
+    for score in evaluation.scores:
         print(score)
     if args.pace:
         print(evaluation.pace())
@@ -355,6 +398,35 @@ def _evaluate_people(args) -> None:
         write_scores(args.json, scores)
 
 
+def _evaluate_foreign(args) -> None:
+    """Print how much of what was never taught is refused."""
+    from minittt.evaluation.refusals import hear_foreign
+    from minittt.evaluation.scores import write_scores
+
+    talker, codec = _load(args)
+    limit = settings_from(args, EvaluationOptions).limit
+    scores = hear_foreign(talker, codec, args.foreign, limit)
+    for score in scores:
+        print(score)
+    if args.json:
+        write_scores(args.json, scores)
+
+
+def calibrate(args) -> None:
+    """Fit a talker's confidence, and write it into its header."""
+    from minittt.data.corpus import load_corpus
+    from minittt.evaluation.confidence import calibrate_on
+
+    talker = Talker.load(args.talker)
+    corpus = load_corpus(args.data)
+    talker.check_corpus(corpus)
+    found = calibrate_on(talker, corpus, corpus.split(args.split))
+    talker.info["confidence"] = found.as_field()
+    path = args.output or args.talker
+    talker.save(path)
+    print(f"{found.right:.3f} of {found.items} replies are right; wrote {path}")
+
+
 def _build(args, codec: Codec) -> None:
     """The spoken world: asked by one synthesiser, or by the crowd that the options name."""
     from minittt.world import peopled_world, spoken_world
@@ -367,7 +439,9 @@ def _build(args, codec: Codec) -> None:
     crowds = {"train": crowd, "renditions": crowd}
     if args.held_out is not None:
         crowds["makes"] = Users(args.held_out)
-    peopled_world.build(args.output, codec, crowds, _seed(args))
+    peopled_world.build(
+        args.output, codec, crowds, _seed(args), licence=args.licence, workers=args.workers or 1
+    )
 
 
 def data(args) -> None:
@@ -380,7 +454,7 @@ def data(args) -> None:
 
         if args.recordings is None:
             raise MinitttError("say which folder to import: minittt data import DIR -o OUT")
-        import_recordings(args.recordings, args.output, codec, _seed(args))
+        import_recordings(args.recordings, args.output, codec, _seed(args), args.licence)
     print(f"wrote {args.output}")
 
 
@@ -403,13 +477,13 @@ def codec(args) -> None:
         if args.recorded is not None or args.people is not None:
             users = Users(args.recorded, args.people, tuple(args.leave_out))
             pairs = draw_listening_corpus(12_000, users, settings.seed)
-            licence = "unknown"
+            licence = args.licence
         elif args.input is None:
             pairs = draw_corpus(6000, settings.seed)
             licence = "MIT"
         else:
             pairs = read_corpus(args.input, settings.config.sample_rate)
-            licence = "unknown"
+            licence = args.licence
         train_codec(pairs, settings, args.output, log, licence, args.resume, start)
     else:
         _roundtrip(args)
@@ -429,6 +503,17 @@ def _roundtrip(args) -> None:
 def referee(args) -> None:
     """Train the recogniser and the voice judge."""
     from minittt.evaluation.referee_training import train_referee
+    from minittt.world.users import Users
 
-    settings = settings_from(args, RefereeSettings)
-    train_referee(settings, args.output, args.output.with_suffix(".jsonl"), codec=args.codec)
+    users = None
+    if args.recorded is not None or args.people is not None:
+        users = Users(args.recorded, args.people, tuple(args.leave_out))
+    train_referee(
+        settings_from(args, RefereeSettings),
+        args.output,
+        args.output.with_suffix(".jsonl"),
+        codec=args.codec,
+        users=users,
+        held_out=None if args.held_out is None else Users(args.held_out),
+        licence=args.licence,
+    )

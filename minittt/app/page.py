@@ -46,6 +46,7 @@ class Entry:
     sample_rate: int
     coherence: float | None  # share of windows that sound like the reply's one voice, 0..1
     steps: int  # denoising steps per block that were asked for
+    confidence: float | None = None  # chance that the text is right, where the talker is calibrated
 
 
 @dataclass
@@ -276,6 +277,12 @@ class _Show:
         return self.vocabulary.name(token)
 
 
+def _bar(name: str, share: float) -> Markup:
+    """A share of 1 as a bar and a figure."""
+    percent = round(100 * min(1.0, max(0.0, share)))
+    return _fill("bar", name=name, percent=percent, value=f"{share:.2f}")
+
+
 def _answer(number: int, entry: Entry, several: bool) -> Markup:
     """What was answered: text, sound, and whether one voice said it."""
     reply = entry.reply
@@ -287,9 +294,10 @@ def _answer(number: int, entry: Entry, several: bool) -> Markup:
     if reply.text:
         parts.append(_fill("said", text=reply.text))
     parts.append(_sound(entry.reply_wave, entry.sample_rate, "answer") or _fill("silent"))
+    if entry.confidence is not None:
+        parts.append(_bar("confidence", entry.confidence))
     if entry.coherence is not None:
-        percent = round(100 * min(1.0, max(0.0, entry.coherence)))
-        parts.append(_fill("coherence", percent=percent, value=f"{entry.coherence:.2f}"))
+        parts.append(_bar("voice coherence", entry.coherence))
     return _fill(
         "answer",
         number=number,

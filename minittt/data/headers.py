@@ -80,6 +80,8 @@ FIELDS = {
     "settings": Field(_is_object, "an object"),  # of a run of training
     "step": Field(_is_count, "a whole number"),
     "training": Field(_is_object, "an object"),  # the settings of the training, the preset among them
+    "started_from": Field(_is_object, "an object"),  # the talker that a training began with, and its steps
+    "confidence": Field(_is_object, "an object"),  # evaluation.confidence.Calibration
     "sample_rate": Field(_is_count, "a whole number"),  # Hz
     "frame_rate": Field(_is_number, "a number"),  # Hz
     "codebook_size": Field(_is_count, "a whole number"),
@@ -90,7 +92,10 @@ FIELDS = {
         _is_object_of_texts, "an object of strings"
     ),  # SHA-256 of each other file of the corpus
 }
-TALKER = ("codec", "tokeniser", "words", "front_end", "licence", "block_sizes", "step", "training")
+TALKER = (
+    *("codec", "tokeniser", "words", "front_end", "licence", "block_sizes", "step", "training"),
+    *("started_from", "confidence"),
+)
 STATE = ("step", "settings")
 REFEREE = ("licence", "heard")
 CORPUS = (

@@ -122,6 +122,10 @@ class TextTokeniser:
     def __len__(self) -> int:
         return len(self.pieces)
 
+    def all_pieces(self) -> list[str]:
+        """The text of every piece, by id."""
+        return [self.pieces.id_to_piece(i) for i in range(len(self.pieces))]
+
     def encode(self, text: str) -> list[int]:
         """Text to piece ids. Raises MinitttError on characters that the tokeniser has never seen."""
         if text in self._known:

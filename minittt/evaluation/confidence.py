@@ -6,9 +6,16 @@ belong into the talker's header.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+
+from minittt.data.conversation import reply_text
+from minittt.data.corpus import Corpus
+from minittt.errors import MinitttError
+from minittt.evaluation.evaluate import ask
+from minittt.evaluation.scores import same_text
+from minittt.talker import Talker, decoding_settings
 
 FLOOR = 1e-4  # nats a token: more certain than this is as certain as this
 
@@ -31,6 +38,43 @@ class Calibration:
     def as_field(self) -> dict:
         """For the header."""
         return asdict(self)
+
+
+def confidence(info: dict, certainty: float) -> float | None:
+    """The chance that a reply of this certainty is right, by the calibration in a talker's `info`; None without one."""
+    fields = info.get("confidence")
+    if fields is None:
+        return None
+    return Calibration(**fields).confidence(certainty)
+
+
+def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> Calibration:
+    """Have the talker answer these records in writing, and fit the curve to which answers are right, word for word.
+
+    Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
+    """
+    if not records:
+        raise MinitttError("there is no record to calibrate on: use a corpus that has the split")
+    settings = replace(decoding_settings(), max_spans=0)  # text alone
+    answers = ask(talker, corpus, records, settings)
+    certainties = [reply.certainty for reply in answers.replies]
+    right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
+    if len(set(right)) == 1:
+        which = "right" if right[0] else "wrong"
+        raise MinitttError(f"all {len(right)} answers are {which}: there is nothing to calibrate on")
+    return calibrate(certainties, right)
+
+
+def expected_calibration_error(confidences: list[float], right: list[bool], bins: int = 10) -> float:
+    """Mean distance between confidence and share right, over bins of equal width, weighed by their items."""
+    confidences = np.asarray(confidences)  # (n,)
+    right = np.asarray(right, float)  # (n,)
+    bin_of = np.minimum((confidences * bins).astype(int), bins - 1)
+    error = 0.0
+    for b in np.unique(bin_of):
+        inside = bin_of == b
+        error += inside.sum() * abs(confidences[inside].mean() - right[inside].mean())
+    return float(error / len(right))
 
 
 def surprise(certainty: float) -> float:

@@ -24,11 +24,14 @@ from minittt.data.corpus import Corpus
 from minittt.decoding import DenoisingStep, Settings
 from minittt.evaluation.codec_quality import codec_scores
 from minittt.evaluation.likelihood import estimator, reply_nats
+from minittt.evaluation.outside_judge import OutsideJudge
 from minittt.evaluation.referee import Referee
+from minittt.evaluation.refusals import refused
 from minittt.evaluation.scores import Score, character_errors, ratio, same_text, word_errors, words_right
 from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
 from minittt.talker import Reply, Talker, decoding_settings
+from minittt.world.lexicon import NOT_UNDERSTOOD
 
 
 @dataclass
@@ -156,9 +159,24 @@ class Evaluation:
                 errors.append(wrong)
                 totals.append(total)
             self.add(f"ASR {name} error rate", errors, totals)
+            if name == "word":
+                self._by_make("ASR word error rate", asr.records, errors, totals)
         for name in ("caption", "chat"):
             answers = self._ask(name, limit)
             self.add(f"{name} right", self._right(answers))
+
+    def _by_make(
+        self, name: str, records: list[dict], numerators: list, denominators: list | None = None
+    ) -> None:
+        """The same score for each voice of another make than espeak-ng ("flite rms"), where such voices ask."""
+        places: dict[str, list[int]] = {}
+        for i, record in enumerate(records):
+            voice = self.corpus.utterances[record["messages"][1][1]]["voice"]
+            if " " in voice:
+                places.setdefault(voice, []).append(i)
+        for voice, chosen in sorted(places.items()):
+            totals = None if denominators is None else [denominators[i] for i in chosen]
+            self.add(f"{name}, {voice}", [numerators[i] for i in chosen], totals)
 
     def _right(self, answers: Answers) -> list[bool]:
         """Whether each text is that of the record, word for word."""
@@ -169,8 +187,21 @@ class Evaluation:
         answers = self._ask("qa", limit)
         right = self._right(answers)
         self.add("spoken question, text answer right", right)
+        self._by_make("spoken question, text answer right", answers.records, right)
+        if self._refuses():
+            self.add("spoken question, refused", [refused(reply.text) for reply in answers.replies])
         answered = [pair for pair, is_right in zip(answers.pairs(), right, strict=True) if is_right]
         self._speech("spoken answer", answered)
+
+    def foreign(self, limit: int | None = None) -> None:
+        """Sounds that were never taught, of the kinds that training met: whether they are refused."""
+        if self._refuses():
+            answers = self._ask("foreign", limit)
+            self.add("never taught: refused", [refused(reply.text) for reply in answers.replies])
+
+    def _refuses(self) -> bool:
+        """Whether this talker has learned to say that it did not understand."""
+        return set(NOT_UNDERSTOOD.split()) <= set(self.talker.words or [])
 
     def speech(self, limit: int | None = None) -> None:
         """Text to speech."""
@@ -213,6 +244,26 @@ class Evaluation:
         waves = [wave for spans in replies for wave in self.waves(spans)]
         words = iter(self.referee.transcribe(waves))
         return [" ".join(next(words) for _ in spans).strip() for spans in replies]
+
+    def outside(self, judge: OutsideJudge, limit: int | None = None) -> None:
+        """What a recogniser from outside makes of speech, of the true tokens, and how far apart they are, in pairs."""
+        answers = self._ask("tts", limit)
+        pairs = [(record, reply) for record, reply in answers.pairs() if true_spans(record)]
+        said = []
+        spoken = []
+        truth = []
+        for record, reply in pairs:
+            [number] = true_spans(record)
+            said.append(self.corpus.utterances[number]["text"])
+            truth.append(self.talker.sound(self.codec, self.corpus.audio(number).tolist()))
+            spoken.append(np.concatenate([np.zeros(0, np.float32), *self.waves(reply.spans)]))
+        rate = self.codec.config.sample_rate
+        right, words = words_right(said, judge.transcribe(spoken, rate))
+        right_in_truth, _ = words_right(said, judge.transcribe(truth, rate))
+        self.add(f"TTS: words recognised by {judge.name}", right, words)
+        self.add(f"true tokens: words recognised by {judge.name}", right_in_truth, words)
+        apart = [a - b for a, b in zip(right, right_in_truth, strict=True)]
+        self.add(f"TTS minus true tokens, by {judge.name}", apart, words, "in pairs")
 
     def _at_block_end(self, span: list[int]) -> bool:
         block = self.settings.block_size or 1
@@ -276,6 +327,7 @@ class Evaluation:
         """The whole table. originals: recordings (samples,) at the codec's rate, and their words."""
         self.text(limit)
         self.questions(limit)
+        self.foreign(limit)
         self.speech(limit)
         self.voices(limit)
         self.likelihood(min(300, limit or 300))

@@ -19,7 +19,7 @@ from minittt.codec import Codec, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
-from minittt.world.lexicon import REPLY, WORDS
+from minittt.world.lexicon import ALL_WORDS, REPLY
 
 FORMAT = "minittt referee 1"
 WINDOW, HOP = 1600, 320  # samples a voice is judged by, and between two windows: five codec tokens, and one
@@ -32,7 +32,7 @@ _FLOOR = 1e-4  # added to powers of sound at level one: what is 40 dB down is no
 class RefereeConfig:
     """All that shapes the two networks; it travels in the file's header."""
 
-    words: tuple[str, ...] = WORDS
+    words: tuple[str, ...] = ALL_WORDS
     voices: tuple[str, ...] = REPLY
     sample_rate: int = 8000  # Hz
     bands: int = 40

@@ -16,6 +16,19 @@ from minittt.world.lexicon import REPLY
 from minittt.world.synthesis import SAMPLE_RATE, SOUNDS, say, sound
 
 
+def draw_text(rng: np.random.Generator) -> str:
+    """A sentence of the spoken world; now and then one that only other makes of voices or refusals say."""
+    kind = rng.random()
+    if kind < 0.05:
+        return lexicon.NOT_UNDERSTOOD
+    if kind < 0.1:
+        chosen = lexicon.SUMS[rng.integers(len(lexicon.SUMS))]
+        return lexicon.ways_to_ask(*chosen)[-1]
+    if kind < 0.13:
+        return " ".join(rng.choice(lexicon.ALL_WORDS, rng.integers(1, 8)))
+    return lexicon.draw_sentence(rng)
+
+
 def utterance(rng: np.random.Generator, voices: tuple[str, ...]) -> tuple[np.ndarray, str]:
     """A wave and its words: up to three sentences of one voice, any rate and pitch; or a mere sound, ''."""
     if rng.random() < 0.02:
@@ -25,10 +38,10 @@ def utterance(rng: np.random.Generator, voices: tuple[str, ...]) -> tuple[np.nda
     rate = int(rng.integers(120, 231))  # words per minute
     pitch = int(rng.integers(25, 81))
     # 2. What is said: one in five, like a reply, in several short chunks.
-    texts = [lexicon.draw_sentence(rng)]
+    texts = [draw_text(rng)]
     if rng.random() < 0.2:
         for _ in range(rng.integers(1, 3)):
-            texts.append(lexicon.draw_sentence(rng))
+            texts.append(draw_text(rng))
         texts = [" ".join(text.split()[:4]) for text in texts]
     # 3. Chunks with pauses between them.
     pieces = []

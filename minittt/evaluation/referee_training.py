@@ -33,18 +33,30 @@ from minittt.evaluation.referee_sounds import (
 from minittt.evaluation.scores import word_errors
 from minittt.settings import RefereeSettings
 from minittt.world import lexicon
-from minittt.world.lexicon import REFEREE, REPLY, UNSEEN, WORDS
+from minittt.world.lexicon import ALL_WORDS, REFEREE, REPLY, UNSEEN
 from minittt.world.synthesis import SAMPLE_RATE, say
+from minittt.world.users import Users, listened, take_of
+
+OTHERS = 0.5  # share of utterances that are drawn from all users, where there are some
 
 # --- the recogniser
 
 
 def recogniser_batches(
-    settings: RefereeSettings, rng: np.random.Generator
+    settings: RefereeSettings, rng: np.random.Generator, users: Users | None = None
 ) -> Iterator[tuple[list[np.ndarray], list[str]]]:
-    """Endless batches of disturbed waves of like length, with their words."""
-    progress = tqdm(range(settings.utterances), desc="synthesis", mininterval=2)
-    pool = [utterance(rng, REFEREE) for _ in progress]
+    """Endless batches of disturbed waves of like length, with their words.
+
+    users: with OTHERS of all utterances by their other makes and people, as microphones hear them.
+    """
+    pool = []
+    for _ in tqdm(range(settings.utterances), desc="synthesis", mininterval=2):
+        if users is not None and rng.random() < OTHERS:
+            said = users.draw(rng)
+            heard, _ = listened(said.wave, rng)
+            pool.append((heard, said.text))
+        else:
+            pool.append(utterance(rng, REFEREE))
     pool = [(wave.astype(np.float16), text) for wave, text in pool]
     lengths = np.array([len(wave) for wave, _ in pool])
     while True:
@@ -61,7 +73,7 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
     rows = pad_sequence([level_one(torch.from_numpy(wave)) for wave in waves], batch_first=True)
     features = disturb_features(requantise(log_power(smear(recogniser.mel(rows)))))  # (B, T, bands)
     logits, frames = recogniser(features, recogniser.frames(samples))
-    words = [[1 + WORDS.index(word) for word in text.split()] for text in texts]
+    words = [[1 + ALL_WORDS.index(word) for word in text.split()] for text in texts]
     counts = torch.tensor([len(row) for row in words])
     targets = torch.tensor([word for row in words for word in row])
     log_probs = logits.log_softmax(-1).transpose(0, 1)  # (T / 4, B, 1 + words)
@@ -69,10 +81,12 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
     return total / counts.sum()
 
 
-def train_recogniser(recogniser: nn.Module, settings: RefereeSettings, note: Callable) -> None:
+def train_recogniser(
+    recogniser: nn.Module, settings: RefereeSettings, note: Callable, users: Users | None = None
+) -> None:
     """Train in place; `note` receives each line of the log."""
     torch.manual_seed(settings.seed)
-    batches = recogniser_batches(settings, np.random.default_rng(settings.seed))
+    batches = recogniser_batches(settings, np.random.default_rng(settings.seed), users)
 
     def loss() -> Tensor:
         return ctc_loss(recogniser, *next(batches))
@@ -150,12 +164,23 @@ def train_judge(judge: nn.Module, settings: RefereeSettings, codec: Codec | None
 # --- how well they do
 
 
-def word_scores(referee: Referee, settings: RefereeSettings, codec: Codec | None) -> Iterator[dict]:
-    """Word error rates on the spoken world's sentences, for voices the recogniser never heard."""
+def word_scores(
+    referee: Referee, settings: RefereeSettings, codec: Codec | None, held_out: Users | None = None
+) -> Iterator[dict]:
+    """Word error rates on the spoken world's sentences, for voices the recogniser never heard.
+
+    held_out: by these, if there are any, besides.
+    """
+    groups = {}
     for group, voices in (("unseen", UNSEEN), ("reply", REPLY)):
         rng = np.random.default_rng(settings.seed + 2)
         texts = [lexicon.draw_sentence(rng) for _ in range(settings.test_utterances)]
         waves = [say(t, voices[i % len(voices)], int(rng.integers(150, 201))) for i, t in enumerate(texts)]
+        groups[group] = (texts, waves)
+    if held_out is not None:
+        rows = held_out.recorded
+        groups["other makes"] = ([row["text"] for row in rows], [take_of(row["file"]) for row in rows])
+    for group, (texts, waves) in groups.items():
         sounds = {"original": waves}
         if codec is not None:
             sounds["codec"] = [resynthesise(codec, wave[None])[0] for wave in waves]
@@ -210,17 +235,24 @@ def train_referee(
     log: str | Path,
     codec: str | Path | None = None,
     keep: str | Path | None = None,
+    users: Users | None = None,
+    held_out: Users | None = None,
+    licence: str = "unknown",
 ) -> Referee:
     """Train both networks, write them to `out`, and a line of JSON per event to `log`, the test scores last.
 
     codec: path of a trained codec; without it the voice judge knows original sound only.
+    users: other makes of voices, and people, for the recogniser. held_out: voices of other makes that test it.
+    licence: of the referee, where others than espeak-ng are heard.
     keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
     The same settings and codec give the same file.
     """
     through = None if codec is None else load_codec(codec)
     torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)
-    referee = Referee(info={"licence": "MIT", "heard": ["formant"]})  # espeak-ng alone is heard here
+    referee = Referee(info={"licence": "MIT", "heard": ["formant"]})
+    if users is not None:
+        referee.info = {"licence": licence, "heard": users.kinds()}
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -233,10 +265,11 @@ def train_referee(
         fingerprint = None if through is None else through.fingerprint()
         note({"settings": asdict(settings), "codec": fingerprint, "recogniser kept": keep is not None})
         if keep is None:
-            train_recogniser(referee.recogniser, settings, note)
+            train_recogniser(referee.recogniser, settings, note, users)
         train_judge(referee.judge, settings, through, note)
         referee.save(out)
         referee = Referee.load(out)  # what is tested is what was written, in half precision
-        for line in (*word_scores(referee, settings, through), *voice_scores(referee, settings, through)):
+        words = word_scores(referee, settings, through, held_out)
+        for line in (*words, *voice_scores(referee, settings, through)):
             note(line)
     return referee

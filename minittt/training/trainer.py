@@ -31,6 +31,7 @@ from minittt.training.held_out import held_out_losses, questions, sample_replies
 from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
 from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
+from minittt.training.warm_start import warm_start
 
 HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
 
@@ -56,8 +57,17 @@ class Trainer:
     One process of several if torchrun started it: every one of them makes the same calls, and the first writes.
     """
 
-    def __init__(self, corpus: Corpus, out: str | Path, s: TrainingSettings, resume: bool = False) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        out: str | Path,
+        s: TrainingSettings,
+        resume: bool = False,
+        start: Talker | None = None,
+    ) -> None:
+        """start: a talker whose weights the run begins with, in place of random ones."""
         self.corpus = corpus
+        self.start = start
         self.out = Path(out)
         self.s = s
         self.p = preset(s.preset)
@@ -108,6 +118,8 @@ class Trainer:
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
         if self.corpus.codebooks is not None:
             place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
+        if self.start is not None:
+            warm_start(self.model, self.corpus, self.start)
         # 2. The loss, alone or in several processes, and what adds up its gradient.
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
         shared = wrap_for_processes(self.worker, s.shard)
@@ -221,6 +233,7 @@ class Trainer:
             "block_sizes": list(self.p.block_sizes),
             "step": self.step,
             "training": asdict(self.s),
+            "started_from": self._started_from(),
         }
         model = self.model
         if self.s.shard:
@@ -230,10 +243,22 @@ class Trainer:
                     copy.copy_(full_tensor(parameter))
         return Talker(model.eval(), self.corpus.vocabulary, self.corpus.tokeniser, info)
 
+    def _started_from(self) -> dict | None:
+        """Which talker the run began with: its fingerprint, and the steps it had taken."""
+        if self.start is None:
+            return None
+        return {"talker": self.start.fingerprint(), "step": self.start.info.get("step")}
+
     def _header(self) -> dict:
         data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
         tokeniser = self.corpus.tokeniser.fingerprint()
-        return {"settings": asdict(self.s), "parts": self.parts, "data": data, "tokeniser": tokeniser}
+        return {
+            "settings": asdict(self.s),
+            "parts": self.parts,
+            "data": data,
+            "tokeniser": tokeniser,
+            "start": self._started_from(),
+        }
 
     def _save(self) -> None:
         tensors = checkpoints.tensors_of(self.model, self.optimiser)

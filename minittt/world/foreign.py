@@ -11,7 +11,6 @@ from minittt.world import lexicon, synthesis
 from minittt.world.microphone import band, room_noise
 
 RATE = synthesis.SAMPLE_RATE
-NOT_UNDERSTOOD = "i did not understand"
 OTHER_WORDS = (
     "good morning tomorrow yesterday weather today music light kitchen window please thank you where when who why which "
     "garden water coffee bread table chair house street car train station ticket paper letter phone message call "

@@ -40,6 +40,8 @@ NUMBERS = (
 ).split()
 OPERATORS = ("plus", "minus")
 WORDS = (*NUMBERS, *OPERATORS, "equals", "what", "is", "count", "from", "to", "say", "again", "hello", "and")
+NOT_UNDERSTOOD = "i did not understand"  # the reply to what was never taught
+ALL_WORDS = (*WORDS, "how", "much", *NOT_UNDERSTOOD.split())  # all that users and replies say
 SUMS = tuple((a, "plus", b) for a in range(10) for b in range(10)) + tuple(
     (a, "minus", b) for a in range(10) for b in range(a + 1)
 )

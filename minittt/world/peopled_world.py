@@ -5,28 +5,38 @@ of users (`users.py`), in three ways for a sum, from any room and at any level, 
 front end.
 """
 
+import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from minittt.codec import flatten
+from minittt.codec import Codec, CodecConfig, flatten
 from minittt.data import front_end
 from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.vocabulary import train_tokeniser
 from minittt.world import lexicon, microphone, spoken_world, synthesis
 from minittt.world.foreign import KINDS as FOREIGN_KINDS
-from minittt.world.foreign import NOT_UNDERSTOOD
 from minittt.world.foreign import foreign as make_foreign
+from minittt.world.lexicon import NOT_UNDERSTOOD
 from minittt.world.spoken_world import World
 from minittt.world.users import Users, listened, perturbed, take_of
 
-TRAIN_SIZES = {**spoken_world.TRAIN_SIZES, "foreign": 4000}
+TRAIN_SIZES = {**spoken_world.TRAIN_SIZES, "asr": 16_000, "foreign": 5_000}
 TEST_SIZES = {**spoken_world.TEST_SIZES, "foreign": 200}
+CALIBRATION = "calibration"  # the split that says how sure a talker may be; neither trained on nor scored
+CALIBRATION_SIZES = {"qa": 500, "asr": 500, "caption": 100, "foreign": 400}
 ASKED_BY_RECORDED = 0.45  # share of questions that a recorded utterance asks, where there are some
-HEARD_FROM = {"formant": 0.35, "recorded": 0.35, "people": 0.3}  # who is transcribed
+HEARD_FROM = {"formant": 0.25, "recorded": 0.3, "people": 0.45}  # who is transcribed
+ECHOED = 0.25  # share of the transcripts of numbers alone that are questions, too
+PEOPLE_SAY = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6)  # words of a string, one of these
+PERTURBED = {"people": 0.75, "others": 0.5}  # shares of voices; there are few people, so they are varied more
+CHUNK = 64  # utterances that are spoken and encoded as one piece of work
 
 
 @dataclass
@@ -52,7 +62,8 @@ class PeopledWorld(World):
             how["recorded"] = True
             how["anywhere"] = self.anywhere
             is_voice = "sound" not in how and "foreign" not in how
-            how["perturb"] = self.anywhere and is_voice and self.rng.random() < 0.5
+            share = PERTURBED["people" if "takes" in how else "others"]
+            how["perturb"] = self.anywhere and is_voice and self.rng.random() < share
         return super().utter(text, voice, **how)
 
     def ask(self, text: str) -> int:
@@ -108,7 +119,7 @@ class PeopledWorld(World):
             heard = self.play(row)
         else:
             speaker = self.rng.choice(self.crowd.speakers)
-            words = self.rng.choices(sorted(self.crowd.takes[speaker]), k=self.rng.randint(1, 6))
+            words = self.rng.choices(sorted(self.crowd.takes[speaker]), k=self.rng.choice(PEOPLE_SAY))
             text = " ".join(words)
             heard = self.utter(text, speaker, takes=self.rng.getrandbits(31))
         return [["system", "transcribe"], ["user", heard], ["assistant", text]]
@@ -119,11 +130,12 @@ def draw_records(
     crowds: dict[str, Users],
     train_sizes: dict = TRAIN_SIZES,
     test_sizes: dict = TEST_SIZES,
+    calibration_sizes: dict = CALIBRATION_SIZES,
 ) -> tuple[list[dict], dict]:
     """All records of all splits: (utterances, {split: records}). crowds: who is there in each split besides formant voices.
 
     train, renditions, voices and facts are the splits of `spoken_world.py`; a crowd under another name becomes a split of
-    questions and transcripts of its own, asked by that crowd alone.
+    questions and transcripts of its own, asked by that crowd alone. calibration is drawn as train is, and is the last.
     """
     held_sums, held_counts = spoken_world.hold_out(seed)
     seen = {
@@ -148,10 +160,35 @@ def draw_records(
             splits[name] = world.records(sizes)
         else:
             splits[name] = questions_of_the_crowd(world)
+    rng = random.Random(f"{seed} {CALIBRATION}")
+    everybody = crowds.get("train", nobody)
+    world = PeopledWorld(rng, lexicon.USER, 0.0, **seen, utterances=utterances, crowd=everybody)
+    splits[CALIBRATION] = world.records(calibration_sizes)
+    world = PeopledWorld(random.Random(f"{seed} echo"), utterances=utterances, crowd=everybody)
+    splits["train"] += echoes(world, splits["train"])
     return utterances, splits
 
 
-def questions_of_the_crowd(world: PeopledWorld, most: int = 400) -> list[dict]:
+def echoes(world: PeopledWorld, records: list[dict]) -> list[dict]:
+    """Some of the transcripts that are numbers alone, once more as questions: whoever just says numbers hears them again.
+
+    People here have recorded nothing but numbers; without this they would have nothing to ask.
+    """
+    numbers_alone = []
+    for record in records:
+        is_transcript = record["family"] == "asr"
+        if is_transcript and all(word in lexicon.NUMBERS for word in record["messages"][-1][1].split()):
+            numbers_alone.append(record)
+    made = []
+    for record in world.rng.sample(numbers_alone, round(ECHOED * len(numbers_alone))):
+        _, (_, heard), (_, text) = record["messages"]
+        reply = world.spoken([text], world.rng.choice(lexicon.REPLY))
+        messages = [["system", "answer"], ["user", heard], ["assistant", *reply]]
+        made.append({"family": "qa", "messages": messages})
+    return made
+
+
+def questions_of_the_crowd(world: PeopledWorld, most: int = 600) -> list[dict]:
     """Every recorded utterance of a crowd (`most`, drawn at random): as a question if it is one, and to be transcribed."""
     made = []
     rows = world.rng.sample(world.crowd.recorded, min(most, len(world.crowd.recorded)))
@@ -189,6 +226,62 @@ def synthesise(utterance: dict, seed: int, crowd: Users) -> np.ndarray:
     return heard
 
 
+class Studio:
+    """Speaks and encodes utterances, a chunk at a time."""
+
+    def __init__(self, crowd: Users, codec, seed: int) -> None:
+        self.crowd = crowd
+        self.codec = codec
+        self.seed = seed
+
+    def chunk(self, first: int, utterances: list[dict]) -> list[Tensor]:
+        """The codes (n_q, T_i) of utterances number `first`, `first` + 1, ..."""
+        waves = []
+        for i, utterance in enumerate(utterances, first):
+            waves.append(synthesise(utterance, 7919 * self.seed + i, self.crowd))
+        return self.codec.encode_many(waves)
+
+
+_studio: Studio | None = None  # of this process, if it is a worker
+
+
+def _open_studio(crowd: Users, config: CodecConfig, weights: dict[str, np.ndarray], seed: int) -> None:
+    """Before a worker's first chunk. A codec cannot be sent to another process, its weights can."""
+    global _studio
+    torch.set_num_threads(1)
+    codec = Codec(config)
+    codec.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    _studio = Studio(crowd, codec.eval(), seed)
+
+
+def _chunk(first: int, utterances: list[dict]) -> list[np.ndarray]:
+    return [codes.numpy() for codes in _studio.chunk(first, utterances)]
+
+
+def speak_and_encode(
+    utterances: list[dict], seed: int, crowd: Users, codec, workers: int = 1
+) -> list[Tensor]:
+    """The codes (n_q, T_i) of each utterance. Each chunk is encoded by itself, whoever does it."""
+    starts = range(0, len(utterances), CHUNK)
+    chunks = [utterances[start : start + CHUNK] for start in starts]
+    progress = tqdm(total=len(chunks), desc="speaking", mininterval=5)
+    codes = []
+    if workers == 1:
+        studio = Studio(crowd, codec, seed)
+        for start, chunk in zip(starts, chunks, strict=True):
+            codes += studio.chunk(start, chunk)
+            progress.update()
+        return codes
+    weights = {name: value.cpu().numpy() for name, value in codec.state_dict().items()}
+    start_with = (crowd, codec.config, weights, seed)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_studio, start_with) as pool:
+        for part in pool.map(_chunk, starts, chunks):
+            codes += [torch.from_numpy(row) for row in part]
+            progress.update()
+    return codes
+
+
 def build(
     out: str | Path,
     codec,
@@ -196,17 +289,18 @@ def build(
     seed: int = 0,
     train_sizes: dict = TRAIN_SIZES,
     test_sizes: dict = TEST_SIZES,
+    calibration_sizes: dict = CALIBRATION_SIZES,
     licence: str = "unknown",
+    workers: int = 1,
 ) -> None:
-    """Draw, synthesise, record, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz."""
+    """Draw, synthesise, record, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz.
+
+    workers: processes that speak and encode; the corpus is the same for any number of them.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    utterances, splits = draw_records(seed, crowds, train_sizes, test_sizes)
-    crowd = crowds.get("train", Users())
-    waves = []
-    for i, utterance in enumerate(tqdm(utterances, desc="speaking", mininterval=5)):
-        waves.append(synthesise(utterance, 7919 * seed + i, crowd))
-    codes = codec.encode_many(waves)
+    utterances, splits = draw_records(seed, crowds, train_sizes, test_sizes, calibration_sizes)
+    codes = speak_and_encode(utterances, seed, crowds.get("train", Users()), codec, workers)
     train_tokeniser(spoken_world.texts_of(utterances, splits["train"]), out / "tokeniser.model")
     splits["train"] += spoken_world.transcripts(splits["train"], utterances)
     kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]

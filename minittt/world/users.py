@@ -51,6 +51,15 @@ class Users:
         self.takes = _takes(people, left_out)
         self.speakers = sorted(self.takes)
 
+    def kinds(self) -> list[str]:
+        """How the voices come about: formant, and what is in the folders."""
+        found = ["formant"]
+        makes_heard = {row["voice"].split()[0] for row in self.recorded}
+        found += sorted(makes_heard)
+        if self.speakers:
+            found.append("people")
+        return found
+
     def draw(self, rng: np.random.Generator) -> Utterance:
         """One utterance of somebody."""
         kinds = ["formant"]
@@ -112,7 +121,7 @@ def _takes(folder: Path | None, left_out: tuple[str, ...]) -> dict[str, dict[str
                 f"{row['file']}: {row['text']!r} is more than a word; people are asked for one a file"
             )
         takes[row["voice"]][row["text"]].append(take_of(row["file"]))
-    return takes
+    return {speaker: dict(words) for speaker, words in takes.items()}
 
 
 def perturbed(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -153,6 +153,46 @@ def test_every_command_shows_an_example(capsys, command):
     assert "example:" in capsys.readouterr().out
 
 
+@pytest.fixture
+def calibrated(tmp_path):
+    """The shipped talker with a calibration of its own."""
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    talker.info["confidence"] = {"offset": -2.0, "slope": 1.0, "items": 10, "right": 0.9}
+    talker.save(tmp_path / "calibrated.safetensors")
+    return tmp_path / "calibrated.safetensors"
+
+
+def test_confidence_is_printed_and_in_the_json(tmp_path, capsys, calibrated):
+    table = tmp_path / "replies.json"
+    for command in ("talk", "transcribe"):
+        question = WAVS / "question_2.wav"
+        asked = [command, question, "--talker", calibrated, "--json", table]
+        code, out, err = run(capsys, *asked)
+        assert code == 0
+        assert str(table) in err
+        [row] = json.loads(table.read_text())
+        assert row["question"] == str(question)
+        assert 0 < row["confidence"] < 1
+        assert f"(confidence {row['confidence']:.2f})" in out
+        assert row["text"] in out
+    code, out, _ = run(capsys, "transcribe", WAVS / "question_2.wav", "--json", table)
+    assert (json.loads(table.read_text())[0]["confidence"] is None) == ("confidence" not in out)
+
+
+def test_calibrate_writes_into_the_header(tmp_path, capsys):
+    out = tmp_path / "t.safetensors"
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    code, said, _ = run(capsys, "calibrate", "--split", "facts", "-o", out)
+    assert code == 0
+    found = Talker.load(out)
+    assert found.info["confidence"]["items"] == 450
+    assert 0 < found.info["confidence"]["right"] < 1
+    assert f"{found.info['confidence']['right']:.3f} of 450 replies are right" in said
+    assert found.fingerprint() == talker.fingerprint()
+    code, _, err = run(capsys, "calibrate", "--split", "nowhere", "-o", out)
+    assert (code, err.count("\n")) == (2, 1)
+
+
 def test_doctor_names_every_part(capsys):
     code, out, _ = run(capsys, "doctor")
     assert code == 0

@@ -288,12 +288,18 @@ def test_replies_to_one_question_are_compared(tmp_path):
     assert (
         read.text.count("one plus") == 1
         and "one plus, " not in read.text
-        and len(read.with_class("coherence")) == 3
+        and len(read.with_class("measure")) == 3
     )
     assert len(read.of("details")) == 3 and not any("open" in a for a in read.of("details"))
     assert [reply.nfe for reply in replies] == [int(n) for n in re.findall(r"(\d+) forwards? ·", read.text)]
     apart = Reader(written(tmp_path / "p.html", [entries[0], an_entry(a_reply(3), question_text="two")]))
     assert len(apart.of("section")) == 2 and ["open" in a for a in apart.of("details")] == [True, False]
+
+
+def test_confidence_is_shown_where_there_is_one(tmp_path):
+    sure = Reader(written(tmp_path / "p.html", [an_entry(a_reply(3), confidence=0.934)]))
+    assert "confidence0.93" in sure.text
+    assert "confidence" not in Reader(written(tmp_path / "p.html", [an_entry(a_reply(3))])).text
 
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

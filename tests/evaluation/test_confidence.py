@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minittt.evaluation.confidence import Calibration, calibrate, surprise
+from minittt.errors import MinitttError
+from minittt.evaluation import confidence as module
+from minittt.evaluation.confidence import (
+    Calibration,
+    calibrate,
+    calibrate_on,
+    confidence,
+    expected_calibration_error,
+    surprise,
+)
+from minittt.evaluation.evaluate import Answers
+from minittt.talker import Reply
 
 
 def drawn(n: int, offset: float, slope: float, seed: int):
@@ -50,3 +61,38 @@ def test_all_right_and_all_wrong_and_nothing_said():
     assert calibrate([0.9, 0.99, 0.999], [False] * 3).confidence(0.99) < 0.4
     assert Calibration(5.0, 1.0, 1, 1.0).confidence(math.nan) == 0.0
     assert surprise(1.0) < surprise(0.9) < surprise(0.1)
+
+
+def replies_of(texts: list[str], certainty: float) -> list[Reply]:
+    return [Reply(text=text, log_p=[math.log(certainty)] * 3) for text in texts]
+
+
+def test_it_is_fitted_to_replies_that_are_right_word_for_word(monkeypatch):
+    records = [{"family": "asr", "messages": [["user", 0], ["assistant", "two three"]]}] * 40
+    sure = replies_of(["two three"] * 18 + ["two"] * 2, 0.999)
+    unsure = replies_of(["Two three."] * 4 + ["three"] * 16, 0.6)
+    monkeypatch.setattr(module, "ask", lambda *args: Answers(records, sure + unsure))
+    found = calibrate_on(None, None, records)
+    assert (found.items, found.right) == (40, 22 / 40)
+    info = {"confidence": found.as_field()}
+    assert confidence(info, 0.999) == pytest.approx(0.9, abs=0.03)
+    assert confidence(info, 0.6) == pytest.approx(0.2, abs=0.03)
+    assert confidence({"confidence": None}, 0.9) is None
+
+
+def test_nothing_to_calibrate_on_is_said(monkeypatch):
+    with pytest.raises(MinitttError, match="no record to calibrate on"):
+        calibrate_on(None, None, [])
+    records = [{"family": "asr", "messages": [["user", 0], ["assistant", "two"]]}] * 3
+    monkeypatch.setattr(module, "ask", lambda *args: Answers(records, replies_of(["two"] * 3, 0.9)))
+    with pytest.raises(MinitttError, match="all 3 answers are right"):
+        calibrate_on(None, None, records)
+
+
+def test_the_calibration_error_of_a_perfect_and_of_a_boastful_forecast():
+    right = [True] * 3 + [False]
+    assert expected_calibration_error([0.75] * 4, right) == pytest.approx(0)
+    assert expected_calibration_error([1.0] * 4, right) == pytest.approx(0.25)
+    assert expected_calibration_error([0.95, 0.95, 0.05, 0.05], [True, True, False, True]) == pytest.approx(
+        0.25
+    )

@@ -19,8 +19,10 @@ from minittt.errors import MinitttError
 from minittt.evaluation import referee as module
 from minittt.evaluation import referee_sounds, referee_training
 from minittt.evaluation.referee import Referee, RefereeConfig, TwoWayGRU, collapse, loud_windows
+from minittt.settings import RefereeSettings
 from minittt.world import lexicon
-from minittt.world.lexicon import REFEREE, REPLY, UNSEEN, USER, WORDS
+from minittt.world.lexicon import ALL_WORDS, REFEREE, REPLY, UNSEEN, USER, WORDS
+from minittt.world.users import Utterance
 
 SHIPPED = Path(__file__).parents[2] / "data_samples"
 SMALL = RefereeConfig(width=16, voice_width=16)
@@ -291,3 +293,41 @@ def test_law_20_shipped_file_is_small_and_tells_how_it_was_made(shipped):
     assert (SHIPPED / "referee.safetensors").stat().st_size < 3_000_000
     first = json.loads((SHIPPED / "logs" / "referee.jsonl").read_text().splitlines()[0])
     assert "settings" in first and shipped.config.words == WORDS and shipped.config.voices == REPLY
+
+
+# ---- other makes and people
+
+
+class FewUsers:
+    """Users of one utterance, who are easily told."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def draw(self, rng):
+        self.asked += 1
+        tone = np.sin(np.arange(4000) * 0.3).astype(np.float32)
+        return Utterance(tone, "how much is two plus two", "ann")
+
+
+def test_half_of_what_a_recogniser_hears_is_by_other_users(sounds):
+    users = FewUsers()
+    settings = RefereeSettings(utterances=60, batch=20)
+    batches = referee_training.recogniser_batches(settings, np.random.default_rng(0), users)
+    texts = [text for _ in range(3) for text in next(batches)[1]]
+    by_users = texts.count("how much is two plus two")
+    assert 18 <= users.asked <= 42
+    assert by_users == users.asked
+    assert {word for text in texts for word in text.split()} <= set(ALL_WORDS)
+
+
+def test_every_word_that_is_said_can_be_heard():
+    assert set(lexicon.NOT_UNDERSTOOD.split()) <= set(ALL_WORDS)
+    assert len(set(ALL_WORDS)) == len(ALL_WORDS)
+    assert ALL_WORDS[: len(WORDS)] == WORDS  # older referees keep their classes
+    for fact in lexicon.SUMS:
+        for text in (*lexicon.ways_to_ask(*fact), lexicon.equation(*fact)):
+            assert set(text.split()) <= set(ALL_WORDS)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        assert set(referee_sounds.draw_text(rng).split()) <= set(ALL_WORDS)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.world import foreign, lexicon
-from minittt.world.foreign import KINDS, NOT_UNDERSTOOD, OTHER_WORDS, PHRASES
+from minittt.world.foreign import KINDS, OTHER_WORDS, PHRASES
+from minittt.world.lexicon import NOT_UNDERSTOOD
 from minittt.world.peopled_world import PeopledWorld, synthesise
 from minittt.world.users import Users
 

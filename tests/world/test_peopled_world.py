@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,8 @@ from minittt.codec import Codec
 from minittt.data import front_end
 from minittt.data.corpus import load_corpus
 from minittt.settings import samples_folder
-from minittt.world import lexicon, spoken_world
-from minittt.world.peopled_world import PeopledWorld, build, draw_records, synthesise
+from minittt.world import lexicon, peopled_world, spoken_world
+from minittt.world.peopled_world import PeopledWorld, build, draw_records, speak_and_encode, synthesise
 from minittt.world.users import Users
 from tests.world.test_users import folder_of
 
@@ -69,7 +70,8 @@ def test_questions_and_transcripts_come_from_everybody(crowd):
         if record["family"] == "qa":
             _, *parts = record["messages"][2]
             text = [part for part in parts if isinstance(part, str)]
-            assert text == lexicon.reply_to(said_in(record, utterances)["text"])
+            said = said_in(record, utterances)["text"]
+            assert text == (lexicon.reply_to(said) or [said])
             assert all(utterances[part]["voice"] in lexicon.REPLY for part in parts if isinstance(part, int))
 
 
@@ -104,8 +106,45 @@ def test_what_users_say_passes_the_front_end_and_replies_do_not(crowd):
 
 def test_a_corpus_of_the_peopled_world_says_through_which_front_end(crowd, tmp_path):
     codec = Codec.load(samples_folder() / "codec.safetensors")
-    build(tmp_path, codec, {"train": crowd, "renditions": crowd, "makes": crowd}, 0, FEW, FEW, "CC0-1.0")
+    crowds = {"train": crowd, "renditions": crowd, "makes": crowd}
+    build(tmp_path, codec, crowds, 0, FEW, FEW, FEW, "CC0-1.0")
     corpus = load_corpus(tmp_path)
     assert corpus.info["front_end"] == front_end.NAME
     assert corpus.info["licence"] == "CC0-1.0"
-    assert set(corpus.splits) == {*spoken_world.SPLITS, "makes"}
+    assert set(corpus.splits) == {*spoken_world.SPLITS, "makes", "calibration"}
+
+
+def test_any_number_of_workers_makes_the_same_codes(crowd):
+    codec = Codec.load(samples_folder() / "codec.safetensors")
+    utterances, _ = draw_records(0, {"train": crowd}, FEW, FEW, FEW)
+    utterances = (utterances * 2)[: peopled_world.CHUNK + 20]  # two chunks
+    alone = speak_and_encode(utterances, 0, crowd, codec)
+    together = speak_and_encode(utterances, 0, crowd, codec, workers=2)
+    assert len(alone) == len(together) == len(utterances)
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_calibration_split_changes_no_split_of_a_test(crowd):
+    few, splits = draw_records(0, {"train": crowd}, FEW, FEW, {"qa": 1})
+    many, more = draw_records(0, {"train": crowd}, FEW, FEW, {"qa": 9, "foreign": 3})
+    before = min(part for record in splits["calibration"] for part in record["messages"][1][1:])
+    assert few[:before] == many[:before]
+    for name in ("renditions", "voices", "facts"):
+        assert splits[name] == more[name]
+    assert [record["family"] for record in more["calibration"]].count("foreign") == 3
+
+
+def test_who_just_says_numbers_hears_them_again(crowd):
+    utterances, splits = draw_records(0, {"train": crowd}, SIZES, FEW, FEW)
+    echoed = 0
+    for record in splits["train"]:
+        if record["family"] != "qa":
+            continue
+        text = said_in(record, utterances)["text"]
+        if all(word in lexicon.NUMBERS for word in text.split()):
+            _, written, spoken = record["messages"][2]
+            assert (written, utterances[spoken]["text"]) == (text, text)
+            assert utterances[spoken]["voice"] in lexicon.REPLY
+            echoed += 1
+    assert echoed > 3
