@@ -147,6 +147,24 @@ class ComputingSettings(Checked):
 
 
 @dataclass(frozen=True)
+class TimeOption(Checked):
+    """How long a training may take, in place of its number of steps."""
+
+    minutes: float | None = setting(
+        None, "as many steps as fit into this time here, in place of --steps", above=0, at_most=100_000
+    )
+
+
+@dataclass(frozen=True)
+class AdaptOptions(Checked):
+    """How a talker is adapted."""
+
+    minutes: float = setting(
+        7.0, "of training; importing and measuring come on top", above=0, at_most=100_000
+    )
+
+
+@dataclass(frozen=True)
 class ModelSizes(Checked):
     """Sizes of the Transformer that an option may change; None leaves them as `ModelConfig` has them."""
 
@@ -315,6 +333,24 @@ class BuildOptions(Checked):
         "build, with --recorded or --people: processes that speak and encode (default: 1); the corpus is the same",
         at_least=1,
         at_most=1024,
+    )
+
+
+@dataclass(frozen=True)
+class MixOptions(Checked):
+    """How two corpora are mixed."""
+
+    mix_share: float = setting(
+        0.5, "with --mix: share of the records that is of --data", above=0, at_most=0.99
+    )
+
+
+@dataclass(frozen=True)
+class ImportOptions(Checked):
+    """How recordings are imported."""
+
+    copies: int = setting(
+        0, "import: of each recording in training, in other voices and rooms", at_least=0, at_most=100
     )
 
 

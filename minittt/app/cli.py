@@ -15,15 +15,19 @@ from typing import Any, NoReturn
 from minittt import __version__
 from minittt.errors import MinitttError
 from minittt.settings import (
+    AdaptOptions,
     BuildOptions,
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
     EvaluationOptions,
+    ImportOptions,
+    MixOptions,
     ModelSizes,
     RefereeSettings,
     SeedOption,
     StreamingOptions,
+    TimeOption,
     TrainingSettings,
     fits,
     kind_of,
@@ -33,6 +37,7 @@ from minittt.settings import (
 )
 
 SAMPLES = samples_folder()
+MEASURED_ON = "corpus folder (default: the shipped one that this talker's tokeniser belongs to)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,7 +119,7 @@ def _parser() -> Parser:
             _codec_option(sub)
         return sub
 
-    for add in (_talk, _listen_and_speak, _train, _evaluate, _calibrate, _data, _codec, _referee):
+    for add in (_talk, _listen_and_speak, _train, _adapt, _evaluate, _calibrate, _data, _codec, _referee):
         add(command)
     command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
     return parser
@@ -185,18 +190,52 @@ def _train(command) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     train.add_argument("--init", type=Path, metavar="TALKER", help="start from this talker's weights")
+    train.add_argument(
+        "--mix",
+        type=Path,
+        metavar="CORPUS",
+        help="train on this corpus, too, so that what it teaches is kept",
+    )
+    add_options(train, MixOptions)
+    add_options(train, TimeOption)
     add_options(train, ComputingSettings)
     add_options(train, ModelSizes)
     add_options(train, TrainingSettings)
+
+
+def _adapt(command) -> None:
+    adapt = command(
+        "adapt",
+        "From a folder of your recordings to a talker that knows them, measured before and after.",
+        "adapt recordings -o runs/mine",
+    )
+    adapt.add_argument("recordings", type=Path, help="folder with audio files and a metadata.csv")
+    adapt.add_argument(
+        "-o", "--output", type=Path, default=Path("runs/adapted"), help="folder for corpus, talker and report"
+    )
+    adapt.add_argument("--mix", type=Path, metavar="CORPUS", help=MEASURED_ON)
+    _hold_out_option(adapt)
+    _licence_option(adapt)
+    add_options(adapt, AdaptOptions)
+    add_options(adapt, ComputingSettings)
+    add_options(adapt, SeedOption)
+
+
+def _hold_out_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--hold-out",
+        nargs="+",
+        default=[],
+        metavar="SPEAKER",
+        help="speakers of the split voices (default: of three or more, the one with the fewest recordings)",
+    )
 
 
 def _evaluate(command) -> None:
     evaluate = command(
         "evaluate", "Measure a talker, with 95 % intervals.", "evaluate --split voices --json scores.json"
     )
-    evaluate.add_argument(
-        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
-    )
+    _measured_on_option(evaluate)
     referee = SAMPLES / "referee.safetensors"
     evaluate.add_argument(
         "--referee", type=Path, default=referee, help="judge of spoken words (default: the shipped one)"
@@ -229,15 +268,17 @@ def _evaluate(command) -> None:
     add_options(evaluate, DecodingOptions)
 
 
+def _measured_on_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", type=Path, help=MEASURED_ON)
+
+
 def _calibrate(command) -> None:
     calibrate = command(
         "calibrate",
         "Learn from replies how often a talker is right when it is so sure; the talker's header keeps it.",
         "calibrate --talker runs/mine/talker.safetensors --data my_corpus",
     )
-    calibrate.add_argument(
-        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
-    )
+    _measured_on_option(calibrate)
     calibrate.add_argument(
         "--split",
         default="calibration",
@@ -262,10 +303,21 @@ def _data(command) -> None:
     data.add_argument(
         "--held-out", type=Path, help="build: voices of other makes for a split of their own, `makes`"
     )
+    data.add_argument(
+        "--like",
+        type=Path,
+        metavar="TALKER",
+        help="import: for this talker: its front end, and its tokeniser where that knows every letter",
+    )
+    _hold_out_option(data)
+    data.add_argument(
+        "--test-only", action="store_true", help="import: nothing for training; all is one split, test"
+    )
     _licence_option(data)
     _codec_option(data)
     add_options(data, SeedOption)
     add_options(data, BuildOptions)
+    add_options(data, ImportOptions)
 
 
 def _crowd_options(sub: argparse.ArgumentParser) -> None:

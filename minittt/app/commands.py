@@ -12,19 +12,24 @@ import torch
 
 from minittt.app import typed
 from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
+from minittt.data.corpus import Corpus, load_corpus, mixed
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
 from minittt.nar import DenoisingTalker
 from minittt.objective import preset
 from minittt.settings import (
+    AdaptOptions,
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
     EvaluationOptions,
+    ImportOptions,
+    MixOptions,
     ModelSizes,
     RefereeSettings,
     SeedOption,
+    TimeOption,
     TrainingSettings,
     samples_folder,
     settings_from,
@@ -33,6 +38,7 @@ from minittt.talker import Reply, Talker, decoding_settings
 from minittt.unmasking import policy_named
 
 SAMPLES = samples_folder()
+CORPORA = ("corpus_people", "corpus")  # the shipped ones: everybody asks, or one synthesiser
 ATTEMPTS = 16  # at the parts of a long text, until one is in the voice of the first: one in four is
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 
@@ -311,9 +317,9 @@ def speak(args) -> None:
 def train(args) -> None:
     """Train a talker and draw its curves; one process of several where torchrun started it."""
     from minittt.app.plotting import draw_curves
-    from minittt.data.corpus import load_corpus
+    from minittt.training.checkpoints import steps_of
     from minittt.training.parallel import leave_processes
-    from minittt.training.trainer import Trainer
+    from minittt.training.trainer import Trainer, steps_in
 
     computing = settings_from(args, ComputingSettings)
     if computing.threads is not None:
@@ -327,7 +333,16 @@ def train(args) -> None:
     settings = settings_from(args, TrainingSettings, model=sizes)
     try:
         start = Talker.load(args.init) if args.init else None
-        trainer = Trainer(load_corpus(args.data), args.output, settings, args.resume, start)
+        corpus = load_corpus(args.data)
+        if args.mix:
+            corpus = mixed(corpus, load_corpus(args.mix), settings_from(args, MixOptions).mix_share)
+        minutes = settings_from(args, TimeOption).minutes
+        if minutes is not None and args.resume:
+            settings = replace(settings, steps=steps_of(args.output))
+        elif minutes is not None:
+            settings = replace(settings, steps=steps_in(minutes, corpus, settings, start))
+            print(f"{settings.steps} steps fit into {minutes:g} minutes here")
+        trainer = Trainer(corpus, args.output, settings, args.resume, start)
         first = trainer.world.rank == 0
         if first:
             _say_what_is_trained(trainer)
@@ -340,6 +355,38 @@ def train(args) -> None:
         leave_processes()
 
 
+def adapt(args) -> None:
+    """Import recordings, train on from a talker, and print how it did before and after."""
+    from minittt.app import adapt as adapting
+
+    threads = settings_from(args, ComputingSettings).threads
+    if threads is not None:
+        torch.set_num_threads(threads)
+    talker, codec = _load(args)
+    settings = TrainingSettings(
+        preset=talker.info["training"]["preset"],
+        steps=1,  # replaced by what fits into the minutes
+        learning_rate=1e-3,
+        muon_learning_rate=2.5e-3,
+        seed=_seed(args),
+        samples=0,
+    )
+    found = adapting.adapt(
+        args.recordings,
+        args.output,
+        talker,
+        codec,
+        _corpus_of(talker, args.mix),
+        settings,
+        settings_from(args, AdaptOptions).minutes,
+        tuple(args.hold_out),
+        args.licence,
+    )
+    for measure in found:
+        print(measure)
+    print(f"wrote {args.output / 'talker.safetensors'}")
+
+
 def _say_what_is_trained(trainer) -> None:
     if trainer.loader.left_out:
         length = trainer.s.row_length
@@ -350,7 +397,6 @@ def _say_what_is_trained(trainer) -> None:
 
 def evaluate(args) -> None:
     """Print the table of scores for one split."""
-    from minittt.data.corpus import load_corpus
     from minittt.evaluation.codec_quality import originals
     from minittt.evaluation.evaluate import Evaluation
     from minittt.evaluation.outside_judge import OutsideJudge
@@ -362,7 +408,7 @@ def evaluate(args) -> None:
     if args.foreign is not None:
         return _evaluate_foreign(args)
     talker, codec = _load(args)
-    corpus = load_corpus(args.data)
+    corpus = _corpus_of(talker, args.data)
     settings = _decoding(args, talker)
     referee = Referee.load(args.referee)
     options = settings_from(args, EvaluationOptions)
@@ -379,6 +425,21 @@ def evaluate(args) -> None:
         print(evaluation.pace())
     if args.json:
         write_scores(args.json, evaluation.scores)
+
+
+def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
+    """The corpus in a folder; without one, the shipped corpus that has this talker's tokeniser."""
+    if folder is not None:
+        return load_corpus(folder)
+    for name in CORPORA:
+        if not (SAMPLES / name).is_dir():
+            continue
+        corpus = load_corpus(SAMPLES / name)
+        if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
+            return corpus
+    raise MinitttError(
+        "this talker was trained on no corpus that is shipped: say with --data which one it is to be measured on"
+    )
 
 
 def _evaluate_people(args) -> None:
@@ -414,11 +475,10 @@ def _evaluate_foreign(args) -> None:
 
 def calibrate(args) -> None:
     """Fit a talker's confidence, and write it into its header."""
-    from minittt.data.corpus import load_corpus
     from minittt.evaluation.confidence import calibrate_on
 
     talker = Talker.load(args.talker)
-    corpus = load_corpus(args.data)
+    corpus = _corpus_of(talker, args.data)
     talker.check_corpus(corpus)
     found = calibrate_on(talker, corpus, corpus.split(args.split))
     talker.info["confidence"] = found.as_field()
@@ -454,7 +514,17 @@ def data(args) -> None:
 
         if args.recordings is None:
             raise MinitttError("say which folder to import: minittt data import DIR -o OUT")
-        import_recordings(args.recordings, args.output, codec, _seed(args), args.licence)
+        import_recordings(
+            args.recordings,
+            args.output,
+            codec,
+            _seed(args),
+            args.licence,
+            like=Talker.load(args.like) if args.like else None,
+            hold_out=tuple(args.hold_out),
+            test_only=args.test_only,
+            copies=settings_from(args, ImportOptions).copies,
+        )
     print(f"wrote {args.output}")
 
 

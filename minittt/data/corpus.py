@@ -82,6 +82,57 @@ class Corpus:
         return self.splits[name]
 
 
+def mixed(own: Corpus, other: Corpus, share: float) -> Corpus:
+    """`own` for training together with `other`.
+
+    One epoch holds all of the other's records, and its own so often that they are about this share of it. What is held out,
+    and the tokeniser, are those of `own`. Records hold texts, so the tokenisers may differ. Raises MinitttError if that of
+    `own` does not know every letter of the other, or if the codecs or the front ends are two.
+    """
+    if own.info["codec"] != other.info["codec"]:
+        raise MinitttError(
+            f"one corpus has the codes of codec {own.info['codec']}, the other of {other.info['codec']}: mix corpora of one"
+        )
+    if own.info.get("front_end") != other.info.get("front_end"):
+        raise MinitttError(
+            f"one corpus passed the front end {own.info.get('front_end')!r}, the other {other.info.get('front_end')!r}: "
+            "mix corpora of one"
+        )
+    for text in sorted(texts_of(other.split("train"))):
+        own.tokeniser.encode(text)
+    times = max(1, round(share / (1 - share) * len(other.split("train")) / len(own.split("train"))))
+    first = len(own.utterances)
+    moved = [_moved(record, first) for record in other.split("train")]
+    return Corpus(
+        info=own.info,
+        tokeniser=own.tokeniser,
+        codes=np.concatenate([own.codes, other.codes]),
+        offsets=np.concatenate([own.offsets, other.offsets[1:] + own.offsets[-1]]),
+        utterances=[*own.utterances, *other.utterances],
+        splits={**own.splits, "train": [*own.split("train") * times, *moved]},
+        codebooks=own.codebooks,
+    )
+
+
+def _moved(record: dict, first: int) -> dict:
+    """The record with its utterances counted from `first`."""
+    messages = []
+    for role, *parts in record["messages"]:
+        messages.append([role, *(part + first if isinstance(part, int) else part for part in parts)])
+    return {**record, "messages": messages}
+
+
+def texts_of(records: list[dict]) -> set[str]:
+    """All text in these records, instructions among them."""
+    return {
+        part
+        for record in records
+        for _, *parts in record["messages"]
+        for part in parts
+        if isinstance(part, str)
+    }
+
+
 def words_taught(records: list[dict]) -> list[str]:
     """All words in what users and replies of these records write, sorted. Instructions do not count, nor does speech."""
     words = set()

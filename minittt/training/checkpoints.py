@@ -56,6 +56,12 @@ def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
     raise MinitttError(f"{folder} holds no state to resume from")
 
 
+def steps_of(folder: Path) -> int:
+    """How many steps the run in a folder was started for. Raises MinitttError if it holds no state."""
+    _, _, header = load(folder)
+    return header["settings"]["steps"]
+
+
 def check(folder: Path, found: dict, given: dict) -> None:
     """Raise MinitttError if a run is to be resumed with other settings than it was started with.
 

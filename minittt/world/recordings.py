@@ -6,9 +6,13 @@ ASR and a TTS record; one with a reply also a spoken question, answered aloud wh
 """
 
 import csv
+import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import soxr
 from tqdm import tqdm
 
 from minittt.codec import Codec, CodecError, flatten, read_audio
@@ -17,8 +21,11 @@ from minittt.data.corpus import codec_info, save_corpus
 from minittt.data.headers import UNKNOWN
 from minittt.data.vocabulary import train_tokeniser
 from minittt.errors import MinitttError
+from minittt.talker import Talker
+from minittt.world import microphone
 
 INSTRUCTIONS = ("transcribe", "speak", "answer")
+LOWEST, HIGHEST = 0.85, 1.35  # factors of all frequencies in the copies of a recording
 TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence")
 
 
@@ -58,17 +65,81 @@ def read_metadata(folder: Path) -> list[dict]:
     return rows
 
 
-def split_rows(rows: list[dict], seed: int = 0, held_out: float = 0.1) -> dict[str, list[int]]:
-    """Row numbers of the splits: renditions is a tenth of the rows, voices one whole speaker where there are three."""
+def split_rows(
+    rows: list[dict],
+    seed: int = 0,
+    held_out: float = 0.1,
+    hold_out: tuple[str, ...] = (),
+    contents: list[str] | None = None,
+) -> dict[str, list[int]]:
+    """Row numbers of the splits: renditions is a tenth of the rows, voices whole speakers.
+
+    hold_out: the speakers of `voices`; without any it is, where there are three, the one with the fewest rows.
+    contents: what each row's recording holds (`contents_of`); rows of equal content stay together. Raises MinitttError for a
+    speaker that is not there, or if nobody is left.
+    """
     rng = random.Random(seed)
-    speakers = sorted({row["voice"] for row in rows if row["voice"]})
-    hidden = rng.choice(speakers) if len(speakers) >= 3 else None
-    voices = [i for i, row in enumerate(rows) if hidden is not None and row["voice"] == hidden]
-    rest = [i for i in range(len(rows)) if i not in set(voices)]
-    rng.shuffle(rest)
-    n = max(1, round(held_out * len(rest)))
-    splits = {"train": sorted(rest[n:]), "renditions": sorted(rest[:n])}
-    return {**splits, "voices": voices} if voices else splits
+    # 1. Whole speakers.
+    count = Counter(row["voice"] for row in rows if row["voice"])
+    unknown = sorted(set(hold_out) - set(count))
+    if unknown:
+        raise MinitttError(
+            f"no recording is by {', '.join(unknown)}; speakers are {', '.join(sorted(count)) or 'not named'}"
+        )
+    hidden = set(hold_out)
+    if not hidden and len(count) >= 3:
+        fewest = min(count.values())
+        hidden = {rng.choice(sorted(name for name, n in count.items() if n == fewest))}
+    voices = [i for i, row in enumerate(rows) if row["voice"] in hidden]
+    hidden_contents = {contents[i] for i in voices} if contents else set()
+    # 2. Of the others, some recordings.
+    groups: dict[str | int, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row["voice"] in hidden:
+            continue
+        content = contents[i] if contents else i
+        if content in hidden_contents:
+            voices.append(i)  # the same recording under another name is no new one
+        else:
+            groups.setdefault(content, []).append(i)
+    if len(groups) < 2:
+        raise MinitttError(
+            "one recording or none is left to train on: hold out fewer speakers, or use test_only"
+        )
+    shuffled = list(groups.values())
+    rng.shuffle(shuffled)
+    n = max(1, round(held_out * len(shuffled)))
+    splits = {
+        "train": sorted(i for group in shuffled[n:] for i in group),
+        "renditions": sorted(i for group in shuffled[:n] for i in group),
+    }
+    return {**splits, "voices": sorted(voices)} if voices else splits
+
+
+def contents_of(folder: Path, rows: list[dict]) -> list[str]:
+    """A hash of each recording's file. Raises MinitttError naming the line of one that cannot be read."""
+    contents = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            contents.append(hashlib.sha256(row["file"].read_bytes()).hexdigest())
+        except OSError as error:
+            raise MinitttError(
+                f"{folder / 'metadata.csv'}, line {number}: {row['file']} cannot be read"
+            ) from error
+    return contents
+
+
+def describe_splits(rows: list[dict], splits: dict[str, list[int]]) -> str:
+    """What is held out, in words."""
+    parts = []
+    if "voices" in splits:
+        names = sorted({rows[i]["voice"] for i in splits["voices"]} - {""})
+        parts.append(f"{', '.join(names)} ({len(splits['voices'])} recordings, the split voices)")
+    if "renditions" in splits:
+        parts.append(f"{len(splits['renditions'])} recordings of the others (the split renditions)")
+    if "test" in splits:
+        parts.append(f"all {len(splits['test'])} recordings (the split test)")
+    return "held out: " + "; ".join(parts)
 
 
 def records_of(rows: list[dict], chosen: list[int], spoken: dict[str, int]) -> list[dict]:
@@ -89,33 +160,103 @@ def _record(family: str, *messages: list) -> dict:
 
 
 def import_recordings(
-    folder: str | Path, out: str | Path, codec: Codec, seed: int = 0, licence: str = UNKNOWN
+    folder: str | Path,
+    out: str | Path,
+    codec: Codec,
+    seed: int = 0,
+    licence: str = UNKNOWN,
+    like: Talker | None = None,
+    hold_out: tuple[str, ...] = (),
+    test_only: bool = False,
+    copies: int = 0,
 ) -> None:
     """Read, encode and write; nothing is written if any file is missing or is not audio.
 
     licence: of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
+    like: a talker that is to be trained on with them, or measured on them: its front end, and its tokeniser where that
+    knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing is for training, all is one
+    split, `test`. copies: of each recording in training, in other voices and rooms.
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
         raise MinitttError(f"there is no folder {folder}")
+    if like is not None:
+        like.check_codec(codec)
+    # 1. What is there, and what of it is held out: said before any work is done.
     rows = read_metadata(folder)
-    rate = codec.config.sample_rate
+    if test_only:
+        splits = {"test": list(range(len(rows)))}
+        contents_of(folder, rows)
+    else:
+        splits = split_rows(rows, seed, hold_out=hold_out, contents=contents_of(folder, rows))
+    tqdm.write(describe_splits(rows, splits))
+    # 2. Sound to codes, with copies of what is trained on.
+    name = front_end.NAME if like is None else like.info.get("front_end") or front_end.NO_FRONT_END
+    waves = _read(folder, rows, codec.config.sample_rate)
+    heard = [front_end.front_end_named(name)(wave, codec.config.sample_rate) for wave in waves]
+    originals = list(range(len(rows)))  # the row that each utterance is of
+    for i in splits.get("train", []):
+        for copy in range(copies):
+            heard.append(
+                _copy(waves[i], codec.config.sample_rate, name, np.random.default_rng([seed, i, copy]))
+            )
+            originals.append(i)
+    codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(heard)]
+    # 3. Texts and records.
+    out.mkdir(parents=True, exist_ok=True)
+    _write_tokeniser(out / "tokeniser.model", rows, like)
+    records = _records(rows, splits, originals)
+    utterances = [{"text": rows[i]["text"], "voice": rows[i]["voice"]} for i in originals]
+    save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy(), licence, name)
+
+
+def _read(folder: Path, rows: list[dict], rate: int) -> list[np.ndarray]:
+    """The recordings (samples_i,), at the codec's rate."""
     waves = []
     for number, row in enumerate(tqdm(rows, desc="reading"), start=2):
         try:
-            wave = read_audio(row["file"], rate)
+            waves.append(read_audio(row["file"], rate))
         except CodecError as error:
             raise MinitttError(f"{folder / 'metadata.csv'}, line {number}: {error}") from error
-        waves.append(front_end.listen(wave, rate))
-    codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(waves)]
-    splits = split_rows(rows, seed)
-    spoken = {rows[i]["text"]: i for i in splits["train"]}
-    out.mkdir(parents=True, exist_ok=True)
-    texts = [text for row in rows for text in (row["text"], row["reply"]) if text]
-    train_tokeniser([*texts, *INSTRUCTIONS], out / "tokeniser.model")
-    utterances = [{"text": row["text"], "voice": row["voice"]} for row in rows]
+    return waves
+
+
+def _copy(wave: np.ndarray, rate: int, front_end_name: str, rng: np.random.Generator) -> np.ndarray:
+    """A recording (samples,) in another voice of its kind, and in another room, as it is heard."""
+    factor = np.exp(rng.uniform(np.log(LOWEST), np.log(HIGHEST)))
+    moved = soxr.resample(wave, rate * factor, rate)
+    recorded, _ = microphone.record(moved, microphone.draw_recording(rng), rate, rng)
+    return front_end.front_end_named(front_end_name)(recorded, rate)
+
+
+def _records(rows: list[dict], splits: dict[str, list[int]], originals: list[int]) -> dict[str, list[dict]]:
+    """Records of every split; a copy is listened to as its original is, and never spoken."""
+    spoken = {rows[i]["text"]: i for i in splits.get("train", [])}
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
-    codebooks = codec.codebooks().numpy()
-    save_corpus(
-        out, codec_info(codec), codes, utterances, records, codebooks, licence, front_end=front_end.NAME
-    )
+    for number in range(len(rows), len(originals)):
+        row = rows[originals[number]]
+        heard = ["user", number]
+        records["train"].append(_record("asr", ["system", "transcribe"], heard, ["assistant", row["text"]]))
+        if row["reply"]:
+            aloud = [spoken[row["reply"]]] if row["reply"] in spoken else []
+            reply = ["assistant", row["reply"], *aloud]
+            records["train"].append(_record("qa", ["system", "answer"], heard, reply))
+    return records
+
+
+def _write_tokeniser(path: Path, rows: list[dict], like: Talker | None) -> None:
+    """The talker's tokeniser, if there is a talker and it knows every letter; else one trained on these texts, too."""
+    texts = [text for row in rows for text in (row["text"], row["reply"]) if text]
+    if like is None:
+        train_tokeniser([*texts, *INSTRUCTIONS], path)
+        return
+    try:
+        for text in texts:
+            like.tokeniser.encode(text)
+    except MinitttError as error:
+        tqdm.write(
+            f"{error}: a new tokeniser is trained; `minittt train --init` keeps all pieces that both have"
+        )
+        train_tokeniser([*texts, *INSTRUCTIONS, *(like.words or [])], path)
+        return
+    path.write_bytes(like.tokeniser.proto)

@@ -190,6 +190,7 @@ def test_calibrate_writes_into_the_header(tmp_path, capsys):
     assert f"{found.info['confidence']['right']:.3f} of 450 replies are right" in said
     assert found.fingerprint() == talker.fingerprint()
     code, _, err = run(capsys, "calibrate", "--split", "nowhere", "-o", out)
+    assert "it has train" in err
     assert (code, err.count("\n")) == (2, 1)
 
 

@@ -12,11 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.codec import Codec, CodecConfig
-from minittt.data.corpus import load_corpus, save_corpus
+from minittt.data.corpus import load_corpus, mixed, save_corpus
 from minittt.data.vocabulary import Vocabulary, train_tokeniser
 from minittt.errors import MinitttError
+from minittt.settings import samples_folder
+from minittt.talker import Talker
 from minittt.world import lexicon, spoken_world
 from minittt.world.recordings import import_recordings, split_rows
+from tests.toy import toy_corpus
+
+SAMPLES = samples_folder()
 
 TINY = {"qa": 6, "asr": 3, "tts": 3, "caption": 4, "chat": 3, "document": 2}
 
@@ -146,7 +151,7 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
 
 
 def recordings(folder, rows, header="file_name,transcript,speaker,reply"):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(len(rows)):
         soundfile.write(folder / f"{i}.wav", 0.3 * rng.normal(size=3000 + 500 * i), 16000)
@@ -241,3 +246,118 @@ def test_ids_lie_on_one_line():
         json.dumps([v.name(v.open), v.name(v.first_code + 3), v.name(v.eoa), v.name(v.mask)])
         == '["OPEN", "#3", "EOA", "MASK"]'
     )
+
+
+# ---- own recordings for a talker
+
+
+def words_of_three(tmp_path, more=()):
+    """Two words by each of ann (4 recordings), bob (3) and cy (5)."""
+    rows = [f"word {i % 2},{who}," for who, n in (("ann", 4), ("bob", 3), ("cy", 5)) for i in range(n)]
+    return recordings(tmp_path / "wavs", [*rows, *more])
+
+
+def heard_by(corpus, split):
+    return {
+        corpus.utterances[r["messages"][1][1]]["voice"] for r in corpus.split(split) if r["family"] == "asr"
+    }
+
+
+def test_who_is_held_out_is_said_first_and_may_be_chosen(tmp_path, codec, capsys):
+    folder = words_of_three(tmp_path)
+    import_recordings(folder, tmp_path / "a", codec)
+    assert heard_by(load_corpus(tmp_path / "a"), "voices") == {"bob"}  # the fewest recordings
+    assert "held out: bob (3 recordings, the split voices)" in capsys.readouterr().out
+    import_recordings(folder, tmp_path / "b", codec, hold_out=("ann", "cy"))
+    corpus = load_corpus(tmp_path / "b")
+    assert heard_by(corpus, "voices") == {"ann", "cy"}
+    assert heard_by(corpus, "train") | heard_by(corpus, "renditions") == {"bob"}
+    with pytest.raises(MinitttError, match="no recording is by dan; speakers are ann, bob, cy"):
+        import_recordings(folder, tmp_path / "c", codec, hold_out=("dan",))
+    with pytest.raises(MinitttError, match="hold out fewer speakers"):
+        import_recordings(folder, tmp_path / "c", codec, hold_out=("ann", "bob", "cy"))
+    assert not (tmp_path / "c").exists()
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(0, 5), min_size=4, max_size=30))
+def test_equal_recordings_stay_on_one_side(seed, contents):
+    rng = random.Random(seed)
+    rows = [{"voice": rng.choice(["ann", "bob", "cy"])} for _ in contents]
+    try:
+        splits = split_rows(rows, seed, contents=[str(c) for c in contents])
+    except MinitttError:
+        return  # too few different recordings are left
+    where = {}
+    for name, chosen in splits.items():
+        for i in chosen:
+            assert where.setdefault(contents[i], name) == name
+    assert sorted(i for chosen in splits.values() for i in chosen) == list(range(len(rows)))
+
+
+def test_an_import_may_be_for_tests_alone(tmp_path, codec):
+    import_recordings(words_of_three(tmp_path), tmp_path / "corpus", codec, test_only=True)
+    corpus = load_corpus(tmp_path / "corpus")
+    assert set(corpus.splits) == {"test"}
+    assert len([r for r in corpus.split("test") if r["family"] == "asr"]) == 12
+
+
+def test_copies_are_of_the_training_alone_and_listened_to_alone(tmp_path, codec):
+    import_recordings(words_of_three(tmp_path), tmp_path / "plain", codec)
+    import_recordings(words_of_three(tmp_path / "x"), tmp_path / "corpus", codec, copies=2)
+    plain, corpus = load_corpus(tmp_path / "plain"), load_corpus(tmp_path / "corpus")
+    n_trained = len([r for r in plain.split("train") if r["family"] == "asr"])
+    assert len(corpus.utterances) == 12 + 2 * n_trained
+    for name in ("renditions", "voices"):
+        assert corpus.split(name) == plain.split(name)
+    added = corpus.split("train")[len(plain.split("train")) :]
+    assert {r["family"] for r in added} == {"asr"}
+    assert len(added) == 2 * n_trained
+    for record in added:
+        assert record["messages"][1][1] >= 12
+        said = corpus.utterances[record["messages"][1][1]]
+        assert record["messages"][2][1] == said["text"]
+    assert not any(part >= 12 for r in added for part in r["messages"][2][1:] if isinstance(part, int))
+
+
+def test_recordings_for_a_talker_have_its_tokeniser_and_front_end(tmp_path, capsys):
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    codec = Codec.load(SAMPLES / "codec.safetensors")
+    rows = ["two plus two,ann,", "two,ann,", "three,ann,"]
+    import_recordings(recordings(tmp_path / "wavs", rows), tmp_path / "a", codec, like=talker)
+    corpus = load_corpus(tmp_path / "a")
+    assert corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint()
+    assert corpus.info["front_end"] == talker.info["front_end"]
+    talker.check_corpus(corpus)
+    capsys.readouterr()
+    rows = ["čtyři plus dvě,ann,", "two,ann,", "three,ann,"]
+    import_recordings(recordings(tmp_path / "others", rows), tmp_path / "b", codec, like=talker)
+    assert "'č ě ř'" in capsys.readouterr().out
+    extended = load_corpus(tmp_path / "b").tokeniser
+    assert extended.decode(extended.encode("čtyři")) == "čtyři"
+
+
+def test_two_corpora_are_mixed_and_each_record_keeps_what_it_says():
+    own, other = toy_corpus(1), toy_corpus(2, n=8)
+    both = mixed(own, other, 0.5)
+    train = both.split("train")
+    n_other = len(other.split("train"))
+    assert train[-n_other:] != other.split("train")  # utterances have other numbers
+    for record, original in zip(train[-n_other:], other.split("train"), strict=True):
+        assert both.seed_of(record) == other.seed_of(original)  # made of the codes and words themselves
+    for record, original in zip(train, own.split("train"), strict=False):
+        assert both.seed_of(record) == own.seed_of(original)
+    assert both.split("renditions") == own.split("renditions")
+    n_own = len(train) - n_other
+    assert n_own == n_other
+    assert len(mixed(own, other, 0.75).split("train")) == 4 * n_other
+
+
+def test_corpora_that_do_not_go_together_are_not_mixed():
+    own, other = toy_corpus(1), toy_corpus(2)
+    other.info["codec"] = "another"
+    with pytest.raises(MinitttError, match="codec toy, the other of another"):
+        mixed(own, other, 0.5)
+    other = toy_corpus(2)
+    other.info["front_end"] = "listen-1"
+    with pytest.raises(MinitttError, match="front end None, the other 'listen-1'"):
+        mixed(own, other, 0.5)

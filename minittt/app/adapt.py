@@ -1,0 +1,112 @@
+"""From a folder of recordings to a talker that knows them: import, train on from a talker, measure before and after.
+
+What the talker knew is practised along, from the corpus that it came from, and measured, too: who learns new voices forgets
+old ones. Nothing that is measured was trained on.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from minittt.codec import Codec, whole_file
+from minittt.data.conversation import reply_text
+from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.decoding import Settings
+from minittt.evaluation.confidence import calibrate_on
+from minittt.evaluation.evaluate import ask, family
+from minittt.evaluation.scores import Score, ratio, same_text, word_errors
+from minittt.settings import TrainingSettings
+from minittt.talker import Talker, decoding_settings
+from minittt.training.trainer import Trainer, steps_in
+from minittt.world.recordings import import_recordings
+
+COPIES = 6  # of each recording in training, in other voices and rooms
+SHARE = 0.5  # of the records: the recordings; the rest is what the talker knew
+KNOWN = 100  # records of what the talker knew that are measured, of each kind
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure before and after."""
+
+    before: Score
+    after: Score
+
+    def __str__(self) -> str:
+        a, b = self.before, self.after
+        return (
+            f"{a.name:<44} {a.value:6.3f} [{a.low:.3f}, {a.high:.3f}]  ->  "
+            f"{b.value:6.3f} [{b.low:.3f}, {b.high:.3f}]  n={a.items}"
+        )
+
+
+def adapt(
+    folder: Path,
+    out: Path,
+    talker: Talker,
+    codec: Codec,
+    known: Corpus,
+    settings: TrainingSettings,
+    minutes: float,
+    hold_out: tuple[str, ...] = (),
+    licence: str = "unknown",
+    say: Callable[[str], None] = print,
+) -> list[Measure]:
+    """Write out/talker.safetensors and out/report.json, and return what was measured.
+
+    known: the corpus whose tasks are practised along. settings: of the training; its steps are as many as fit into the
+    minutes.
+    """
+    # 1. The recordings, for this talker.
+    import_recordings(
+        folder, out / "corpus", codec, settings.seed, licence, like=talker, hold_out=hold_out, copies=COPIES
+    )
+    own = load_corpus(out / "corpus")
+    # 2. How it does before.
+    before = measure(talker, own, known)
+    # 3. Training, from its weights on.
+    both = mixed(own, known, SHARE)
+    settings = replace(settings, steps=steps_in(minutes, both, settings, talker))
+    say(f"{settings.steps} steps fit into {minutes:g} minutes here")
+    adapted = Trainer(both, out, settings, start=talker).train()
+    # 4. How sure it may be, on records of their own.
+    if "calibration" in known.splits:
+        adapted.info["confidence"] = calibrate_on(adapted, known, known.split("calibration")).as_field()
+    adapted.save(out / "talker.safetensors")
+    # 5. How it does after.
+    after = measure(adapted, own, known)
+    found = [Measure(a, b) for a, b in zip(before, after, strict=True)]
+    with whole_file(out / "report.json") as unfinished:
+        rows = [{"before": asdict(one.before), "after": asdict(one.after)} for one in found]
+        unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def measure(talker: Talker, own: Corpus, known: Corpus) -> list[Score]:
+    """Word error rates on the recordings that are held out, and on voices that the talker knew how to hear."""
+    scores = []
+    for split, name in (("renditions", "your held-out takes"), ("voices", "speakers held out")):
+        if split in own.splits:
+            scores.append(word_errors_of(f"{name}: words wrong", talker, own, split, None))
+    scores.append(word_errors_of("voices it knew how to hear: words wrong", talker, known, "voices", KNOWN))
+    answers = ask(talker, known, family(known, "voices", "qa", KNOWN), _text_alone())
+    right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
+    scores.append(ratio("questions of voices it knew: text right", right))
+    return [score for score in scores if score is not None]
+
+
+def word_errors_of(name: str, talker: Talker, corpus: Corpus, split: str, limit: int | None) -> Score | None:
+    """The word error rate of the transcripts of a split."""
+    answers = ask(talker, corpus, family(corpus, split, "asr", limit), _text_alone())
+    wrong = []
+    words = []
+    for record, reply in answers.pairs():
+        errors, total = word_errors(reply_text(record), reply.text)
+        wrong.append(errors)
+        words.append(total)
+    return ratio(name, wrong, words)
+
+
+def _text_alone() -> Settings:
+    return replace(decoding_settings(), max_spans=0)
