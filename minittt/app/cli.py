@@ -1,4 +1,4 @@
-"""The command line: minittt talk | transcribe | speak | caption | train | evaluate | data | codec | referee | doctor.
+"""The command line: minittt talk | chat | transcribe | speak | caption | train | evaluate | data | codec | referee | doctor.
 
 Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
 code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.
@@ -119,7 +119,18 @@ def _parser() -> Parser:
             _codec_option(sub)
         return sub
 
-    for add in (_talk, _listen_and_speak, _train, _adapt, _evaluate, _calibrate, _data, _codec, _referee):
+    for add in (
+        _talk,
+        _chat,
+        _listen_and_speak,
+        _train,
+        _adapt,
+        _evaluate,
+        _calibrate,
+        _data,
+        _codec,
+        _referee,
+    ):
         add(command)
     command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
     return parser
@@ -142,7 +153,8 @@ def _talk(command) -> None:
         "Ask by voice or in writing, hear the answer.",
         "talk question.wav -o answer.wav --page reply.html",
     )
-    talk.add_argument("questions", nargs="+", metavar="QUESTION", help="an audio file, or text in quotes")
+    talk.add_argument("questions", nargs="*", metavar="QUESTION", help="an audio file, or text in quotes")
+    talk.add_argument("--examples", action="store_true", help="say what this talker may be asked, and end")
     talk.add_argument(
         "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
     )
@@ -160,6 +172,16 @@ def _talk(command) -> None:
     )
     add_options(talk, StreamingOptions)
     add_options(talk, DecodingOptions)
+
+
+def _chat(command) -> None:
+    chat = command(
+        "chat",
+        "Talk in several turns: typed, from files, or by microphone (with sounddevice installed).",
+        "chat -o answers",
+    )
+    chat.add_argument("-o", "--output", type=Path, help="a folder for the sound of the answers")
+    add_options(chat, DecodingOptions)
 
 
 def _listen_and_speak(command) -> None:

@@ -40,7 +40,6 @@ from minittt.unmasking import policy_named
 SAMPLES = samples_folder()
 CORPORA = ("corpus_people", "corpus")  # the shipped ones: everybody asks, or one synthesiser
 ATTEMPTS = 16  # at the parts of a long text, until one is in the voice of the first: one in four is
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 
 
 def _decoding(args, talker: Talker, steps: int | None = None, first_block: int | None = None) -> Settings:
@@ -76,19 +75,9 @@ def _load(args) -> tuple[Talker, Codec]:
     return talker, codec
 
 
-def _is_audio(question: str) -> bool:
-    """Whether a question is a recording; a text too long for a file name is none."""
-    if Path(question).suffix.lower() in AUDIO_SUFFIXES:
-        return True
-    try:
-        return Path(question).is_file()
-    except OSError:
-        return False
-
-
 def _read_question(question: str, codec: Codec) -> np.ndarray | None:
     """The waveform (samples,) of a question that is a recording; None for one that is typed."""
-    if _is_audio(question):
+    if typed.is_audio(question):
         return read_audio(question, codec.config.sample_rate)
     return None
 
@@ -102,6 +91,13 @@ def _heard(talker: Talker, codec: Codec, question: str, wave: np.ndarray | None)
 
 def talk(args) -> None:
     """Answer each question in text and speech; write WAVs and, if asked, a page."""
+    if args.examples:
+        from minittt.app.chat import examples
+
+        print(examples(Talker.load(args.talker).words))
+        return
+    if not args.questions:
+        raise MinitttError("ask something: an audio file, or text in quotes (--examples says what)")
     if args.compare and not args.page:
         raise MinitttError("--compare shows its replies on a page: add --page reply.html")
     if args.stream:
@@ -121,6 +117,24 @@ def talk(args) -> None:
     _write_replies(args, talker, [(question, reply) for question, _, reply, _, _ in entries])
     if args.page:
         _write_page(args, talker, codec, entries)
+
+
+def chat(args) -> None:
+    """Several turns in the terminal."""
+    from minittt.app.chat import Conversation
+    from minittt.app.chat import chat as converse
+
+    talker, codec = _load(args)
+    conversation = Conversation(talker, codec, _decoding(args, talker), _seed(args))
+    if sys.stdin.isatty():
+        print("type a question or name an audio file; an empty line listens; quit ends")
+    converse(
+        conversation,
+        sys.stdin,
+        args.output,
+        lambda reply: f"{reply}{_how_sure(talker, reply)}",
+        lambda reply: _wave(talker, codec, reply),
+    )
 
 
 def _talk_along(args) -> None:
@@ -189,7 +203,7 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
     for i, (question, _, _, answer, steps) in enumerate(entries):
         path = args.output
         if not single:
-            name = Path(question).stem if _is_audio(question) else f"typed_{i + 1}"
+            name = Path(question).stem if typed.is_audio(question) else f"typed_{i + 1}"
             name += "_answer"
             if args.compare:
                 name += f"_{steps}_steps"
@@ -205,7 +219,7 @@ def _write_answers(args, codec: Codec, entries: list) -> None:
 
 def _title(question: str) -> str:
     """What a question is called on the page: the name of its file, or its text."""
-    return Path(question).name if _is_audio(question) else question
+    return Path(question).name if typed.is_audio(question) else question
 
 
 def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:

@@ -6,10 +6,12 @@ its own. Whatever is left that was never taught is refused by name: a talker wou
 
 import re
 import unicodedata
+from pathlib import Path
 
 from minittt.errors import MinitttError
 from minittt.world.lexicon import NUMBERS
 
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
 SIGNS = {"+": "plus", "-": "minus", "−": "minus", "–": "minus", "=": "equals"}
 _NUMBER = "|".join(sorted(NUMBERS, key=len, reverse=True))
 _SUM = rf"(?P<a>{_NUMBER}) (?P<operator>plus|minus) (?P<b>{_NUMBER})"
@@ -25,6 +27,16 @@ QUESTIONS = (  # how people ask, and how the talker was taught to be asked
     (re.compile(_COUNT), r"count from \g<a> to \g<b>"),
     (re.compile(_ECHO), r"say \g<words>"),
 )
+
+
+def is_audio(question: str) -> bool:
+    """Whether a question is a recording; a text too long for a file name is none."""
+    if Path(question).suffix.lower() in AUDIO_SUFFIXES:
+        return True
+    try:
+        return Path(question).is_file()
+    except OSError:
+        return False
 
 
 def knows_numbers(taught: list[str] | None) -> bool:
