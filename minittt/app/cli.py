@@ -287,6 +287,7 @@ def _evaluate(command) -> None:
         help="also print seconds of computing per second of speech; never in the JSON, whose figures repeat",
     )
     add_options(evaluate, EvaluationOptions)
+    add_options(evaluate, ComputingSettings)
     add_options(evaluate, DecodingOptions)
 
 

@@ -61,6 +61,13 @@ def _seed(args) -> int:
     return settings_from(args, SeedOption).seed
 
 
+def _use_threads(args) -> None:
+    """As many CPU threads as --threads says."""
+    threads = settings_from(args, ComputingSettings).threads
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def _load(args) -> tuple[Talker, Codec]:
     """The talker and its codec, as the options name them."""
     talker = Talker.load(args.talker)
@@ -97,7 +104,9 @@ def talk(args) -> None:
         print(examples(Talker.load(args.talker).words))
         return
     if not args.questions:
-        raise MinitttError("ask something: an audio file, or text in quotes (--examples says what)")
+        raise MinitttError(
+            "required: QUESTION, an audio file or text in quotes; --examples says what may be asked"
+        )
     if args.compare and not args.page:
         raise MinitttError("--compare shows its replies on a page: add --page reply.html")
     if args.stream:
@@ -335,9 +344,7 @@ def train(args) -> None:
     from minittt.training.parallel import leave_processes
     from minittt.training.trainer import Trainer, steps_in
 
-    computing = settings_from(args, ComputingSettings)
-    if computing.threads is not None:
-        torch.set_num_threads(computing.threads)
+    _use_threads(args)
     asked = settings_from(args, ModelSizes)
     sizes = {}
     if asked.width is not None:
@@ -373,9 +380,7 @@ def adapt(args) -> None:
     """Import recordings, train on from a talker, and print how it did before and after."""
     from minittt.app import adapt as adapting
 
-    threads = settings_from(args, ComputingSettings).threads
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _use_threads(args)
     talker, codec = _load(args)
     settings = TrainingSettings(
         preset=talker.info["training"]["preset"],
@@ -417,6 +422,7 @@ def evaluate(args) -> None:
     from minittt.evaluation.referee import Referee
     from minittt.evaluation.scores import write_scores
 
+    _use_threads(args)
     if args.people is not None:
         return _evaluate_people(args)
     if args.foreign is not None:
