@@ -155,6 +155,13 @@ def _talk(command) -> None:
     )
     talk.add_argument("questions", nargs="*", metavar="QUESTION", help="an audio file, or text in quotes")
     talk.add_argument("--examples", action="store_true", help="say what this talker may be asked, and end")
+
+    def check(args: argparse.Namespace) -> None:
+        """A question is required, unless examples are asked for: argparse has no word for this."""
+        if not args.questions and not args.examples:
+            talk.error("the following arguments are required: QUESTION")
+
+    talk.set_defaults(check=check)
     talk.add_argument(
         "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
     )
@@ -421,6 +428,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = False
     try:
         args = _parser().parse_args(arguments)
+        if "check" in args:
+            args.check(args)
         args.arguments = sys.argv[1:] if arguments is None else arguments
         name = f"minittt {args.command}"
         debug = args.debug

@@ -103,10 +103,6 @@ def talk(args) -> None:
 
         print(examples(Talker.load(args.talker).words))
         return
-    if not args.questions:
-        raise MinitttError(
-            "required: QUESTION, an audio file or text in quotes; --examples says what may be asked"
-        )
     if args.compare and not args.page:
         raise MinitttError("--compare shows its replies on a page: add --page reply.html")
     if args.stream:
