@@ -37,7 +37,7 @@ from minittt.settings import (
 )
 
 SAMPLES = samples_folder()
-MEASURED_ON = "corpus folder (default: the shipped one that this talker's tokeniser belongs to)"
+MEASURED_ON = "corpus folder (default: the shipped one, for talkers that were trained on it)"
 
 
 class Parser(argparse.ArgumentParser):

@@ -38,7 +38,6 @@ from minittt.talker import Reply, Talker, decoding_settings
 from minittt.unmasking import policy_named
 
 SAMPLES = samples_folder()
-CORPORA = ("corpus_people", "corpus")  # the shipped ones: everybody asks, or one synthesiser
 ATTEMPTS = 16  # at the parts of a long text, until one is in the voice of the first: one in four is
 
 
@@ -444,17 +443,14 @@ def evaluate(args) -> None:
 
 
 def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
-    """The corpus in a folder; without one, the shipped corpus that has this talker's tokeniser."""
+    """The corpus in a folder; without one the shipped corpus, if it has this talker's tokeniser."""
     if folder is not None:
         return load_corpus(folder)
-    for name in CORPORA:
-        if not (SAMPLES / name).is_dir():
-            continue
-        corpus = load_corpus(SAMPLES / name)
-        if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
-            return corpus
+    corpus = load_corpus(SAMPLES / "corpus")
+    if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
+        return corpus
     raise MinitttError(
-        "this talker was trained on no corpus that is shipped: say with --data which one it is to be measured on"
+        "this talker was not trained on the shipped corpus: name the corpus that belongs to it"
     )
 
 

@@ -86,17 +86,18 @@ def mixed(own: Corpus, other: Corpus, share: float) -> Corpus:
     """`own` for training together with `other`.
 
     One epoch holds all of the other's records, and its own so often that they are about this share of it. What is held out,
-    and the tokeniser, are those of `own`. Records hold texts, so the tokenisers may differ. Raises MinitttError if that of
-    `own` does not know every letter of the other, or if the codecs or the front ends are two.
+    and the tokeniser, are those of `own`. Records hold texts, so the tokenisers may differ; waves that passed no front end
+    were clean, and go with any. Raises MinitttError if the tokeniser of `own` does not know every letter of the other, or if
+    the codecs or the front ends are two.
     """
     if own.info["codec"] != other.info["codec"]:
         raise MinitttError(
             f"one corpus has the codes of codec {own.info['codec']}, the other of {other.info['codec']}: mix corpora of one"
         )
-    if own.info.get("front_end") != other.info.get("front_end"):
+    ways = {corpus.info.get("front_end") or headers.NO_FRONT_END for corpus in (own, other)}
+    if len(ways - {headers.NO_FRONT_END}) > 1:
         raise MinitttError(
-            f"one corpus passed the front end {own.info.get('front_end')!r}, the other {other.info.get('front_end')!r}: "
-            "mix corpora of one"
+            f"the corpora passed the front ends {' and '.join(sorted(ways))}: mix corpora of one"
         )
     for text in sorted(texts_of(other.split("train"))):
         own.tokeniser.encode(text)

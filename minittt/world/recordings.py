@@ -18,7 +18,7 @@ from tqdm import tqdm
 from minittt.codec import Codec, CodecError, flatten, read_audio
 from minittt.data import front_end
 from minittt.data.corpus import codec_info, save_corpus
-from minittt.data.headers import UNKNOWN
+from minittt.data.headers import NO_FRONT_END, UNKNOWN
 from minittt.data.vocabulary import train_tokeniser
 from minittt.errors import MinitttError
 from minittt.talker import Talker
@@ -173,9 +173,9 @@ def import_recordings(
     """Read, encode and write; nothing is written if any file is missing or is not audio.
 
     licence: of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
-    like: a talker that is to be trained on with them, or measured on them: its front end, and its tokeniser where that
-    knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing is for training, all is one
-    split, `test`. copies: of each recording in training, in other voices and rooms.
+    like: a talker that is to be trained on with them, or measured on them: its front end (the newest, if it has none), and
+    its tokeniser where that knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing is for
+    training, all is one split, `test`. copies: of each recording in training, in other voices and rooms.
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
@@ -191,7 +191,9 @@ def import_recordings(
         splits = split_rows(rows, seed, hold_out=hold_out, contents=contents_of(folder, rows))
     tqdm.write(describe_splits(rows, splits))
     # 2. Sound to codes, with copies of what is trained on.
-    name = front_end.NAME if like is None else like.info.get("front_end") or front_end.NO_FRONT_END
+    name = front_end.NAME
+    if like is not None and like.info.get("front_end") not in (None, NO_FRONT_END):
+        name = like.info["front_end"]
     waves = _read(folder, rows, codec.config.sample_rate)
     heard = [front_end.front_end_named(name)(wave, codec.config.sample_rate) for wave in waves]
     originals = list(range(len(rows)))  # the row that each utterance is of
