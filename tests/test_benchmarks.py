@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import ablations
 import claims
+import codec_talkers
 import oracle
 import premise
 import pytest
@@ -444,3 +445,19 @@ def test_what_was_not_measured_is_not_called_undecided():
     claim = claims.CLAIMS[0]
     found = [claims.difference({}, claim, measure) for measure in claims.MEASURES]
     assert claims.sentence(claim, found).endswith("**not measured yet**.")
+
+
+# ---- codecs, by talkers that learn from their tokens
+
+
+def test_who_is_left_out_is_heard_in_no_record():
+    corpus = toy_corpus(1)
+    corpus.utterances[0] = {"text": "one", "voice": "speaker_c"}
+    left = codec_talkers.without(corpus, "speaker_c")
+    for name, records in left.splits.items():
+        assert all(codec_talkers.first_voice(left, record) != "speaker_c" for record in records)
+        dropped = len(corpus.splits[name]) - len(records)
+        assert dropped == sum(
+            codec_talkers.first_voice(corpus, r) == "speaker_c" for r in corpus.splits[name]
+        )
+    assert codec_talkers.without(corpus, "nobody").splits == corpus.splits
