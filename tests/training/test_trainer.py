@@ -251,7 +251,9 @@ def test_training_is_a_command(tmp_path, monkeypatch, capsys):
 def test_training_by_the_clock_is_resumed_with_the_steps_that_it_began_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("minittt.app.commands.load_corpus", lambda folder: toy_corpus(1))
     monkeypatch.setattr("minittt.training.trainer.steps_in", lambda *args: 3)
-    options = "--minutes 1 --records 4 --row-length 160 --save-every 1 --width 16 --layers 1 --mix other".split()
+    options = (
+        "--minutes 1 --records 4 --row-length 160 --save-every 1 --width 16 --layers 1 --mix other".split()
+    )
     run = ["train", "--data", "toy", "-o", str(tmp_path / "run"), *options]
     assert main(run) == 0
     assert "3 steps fit into 1 minutes here" in capsys.readouterr().out
