@@ -40,6 +40,12 @@ def test_the_curve_that_made_the_data_is_found(seed, offset, slope):
     assert found.items == 4000
 
 
+@given(st.floats(-5, 3))
+def test_surprise_is_the_log_of_the_nats_a_token(x):
+    assert surprise(math.exp(-math.exp(x))) == pytest.approx(x, abs=0.02)
+    assert surprise(1.0) == pytest.approx(math.log(1e-4))  # no certainty counts for more than this
+
+
 @given(st.integers(0, 1000), st.lists(st.floats(1e-9, 1.0), min_size=2, max_size=20))
 def test_more_surprise_is_never_more_confidence(seed, certainties):
     right = (np.random.default_rng(seed).random(len(certainties)) < 0.5).tolist()

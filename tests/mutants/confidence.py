@@ -6,10 +6,11 @@ FOUND = "the_curve_that_made_the_data_is_found"
 RIGHT = "it_is_fitted_to_replies_that_are_right"
 NOTHING = "nothing_to_calibrate_on_is_said"
 FORECAST = "the_calibration_error_of_a_perfect"
+LOG = "surprise_is_the_log_of_the_nats"
 NEVER = "more_surprise_is_never_more_confidence"
 
 MUTANTS = [
-    Mutant(FOUND, "return math.log(nats + FLOOR)", "return nats"),
+    Mutant(LOG, "return math.log(nats + FLOOR)", "return nats"),
     Mutant(FOUND, "offset + slope * centre", "offset"),
     Mutant(NEVER, "if slope < 0:", "if False:"),
     Mutant(RIGHT, "same_text(reply_text(record), reply.text)", "reply_text(record) == reply.text"),
