@@ -12,7 +12,6 @@ from pathlib import Path
 from minittt.codec import Codec, whole_file
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus, mixed
-from minittt.decoding import Settings
 from minittt.evaluation.confidence import calibrate_on
 from minittt.evaluation.evaluate import ask, family
 from minittt.evaluation.scores import Score, ratio, same_text, word_errors
@@ -90,7 +89,7 @@ def measure(talker: Talker, own: Corpus, known: Corpus) -> list[Score]:
         if split in own.splits:
             scores.append(word_errors_of(f"{name}: words wrong", talker, own, split, None))
     scores.append(word_errors_of("voices it knew how to hear: words wrong", talker, known, "voices", KNOWN))
-    answers = ask(talker, known, family(known, "voices", "qa", KNOWN), _text_alone())
+    answers = ask(talker, known, family(known, "voices", "qa", KNOWN), decoding_settings(16, 1))
     right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
     scores.append(ratio("questions of voices it knew: text right", right))
     return [score for score in scores if score is not None]
@@ -98,7 +97,8 @@ def measure(talker: Talker, own: Corpus, known: Corpus) -> list[Score]:
 
 def word_errors_of(name: str, talker: Talker, corpus: Corpus, split: str, limit: int | None) -> Score | None:
     """The word error rate of the transcripts of a split."""
-    answers = ask(talker, corpus, family(corpus, split, "asr", limit), _text_alone())
+    settings = replace(decoding_settings(), max_spans=0)  # a transcript is not spoken
+    answers = ask(talker, corpus, family(corpus, split, "asr", limit), settings)
     wrong = []
     words = []
     for record, reply in answers.pairs():
@@ -106,7 +106,3 @@ def word_errors_of(name: str, talker: Talker, corpus: Corpus, split: str, limit:
         wrong.append(errors)
         words.append(total)
     return ratio(name, wrong, words)
-
-
-def _text_alone() -> Settings:
-    return replace(decoding_settings(), max_spans=0)

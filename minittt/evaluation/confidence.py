@@ -6,7 +6,7 @@ belong into the talker's header.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -49,14 +49,13 @@ def confidence(info: dict, certainty: float) -> float | None:
 
 
 def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> Calibration:
-    """Have the talker answer these records in writing, and fit the curve to which answers are right, word for word.
+    """Have the talker reply to these records, and fit the curve to which answers are right, word for word.
 
     Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
     """
     if not records:
         raise MinitttError("there is no record to calibrate on: use a corpus that has the split")
-    settings = replace(decoding_settings(), max_spans=0)  # text alone
-    answers = ask(talker, corpus, records, settings)
+    answers = ask(talker, corpus, records, decoding_settings(16, 1))  # how well it speaks does not count
     certainties = [reply.certainty for reply in answers.replies]
     right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
     if len(set(right)) == 1:

@@ -4,7 +4,6 @@ A folder holds a folder for each kind (another language, music, noise), with rec
 pieces as long as questions are. What counts is the reply "i did not understand", word for word.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def replies_to(
     talker: Talker, codec: Codec, pieces: list[np.ndarray], instruction: str
 ) -> tuple[list[str], list[float]]:
     """The text of the reply to each piece, and its certainty."""
-    settings = replace(decoding_settings(), max_spans=0)  # text alone
+    settings = decoding_settings(16, 1)  # how well it speaks does not count
     prompts = [[["system", instruction], ["user", talker.listen(codec, piece)]] for piece in pieces]
     texts = []
     certainties = []
