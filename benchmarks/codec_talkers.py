@@ -22,7 +22,7 @@ from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.evaluation.evaluate import ask
 from minittt.evaluation.people import single_words, strings, word_error_rate
-from minittt.evaluation.scores import Score, ratio, same_text, word_errors
+from minittt.evaluation.scores import Score, error_rate, ratio, same_text
 from minittt.settings import TrainingSettings, samples_folder
 from minittt.talker import Talker, decoding_settings
 from minittt.training.trainer import Trainer
@@ -65,9 +65,9 @@ def measure(talker: Talker, codec: Codec, corpus: Corpus, people: Users, speaker
         records = [record for record in mixed if record["family"] == family][:most]
         answers = ask(talker, corpus, records, settings)
         if family == "asr":
-            counts = [word_errors(reply_text(record), reply.text) for record, reply in answers.pairs()]
-            wrong, words = zip(*counts, strict=True)
-            scores.append(ratio(f"{split}: words wrong", wrong, words))
+            said = [reply_text(record) for record in records]
+            heard = [reply.text for reply in answers.replies]
+            scores.append(error_rate(f"{split}: words wrong", said, heard))
         else:
             right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
             scores.append(ratio(f"{split}, {family}: text right", right))

@@ -12,11 +12,13 @@ from pathlib import Path
 from minittt.codec import Codec, whole_file
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.errors import MinitttError
 from minittt.evaluation.confidence import calibrate_on
 from minittt.evaluation.evaluate import ask, family
-from minittt.evaluation.scores import Score, ratio, same_text, word_errors
+from minittt.evaluation.scores import Score, error_rate, ratio, same_text
 from minittt.settings import TrainingSettings
 from minittt.talker import Talker, decoding_settings
+from minittt.training.checkpoints import states
 from minittt.training.trainer import Trainer, steps_in
 from minittt.world.recordings import import_recordings
 
@@ -55,8 +57,10 @@ def adapt(
     """Write out/talker.safetensors and out/report.json, and return what was measured.
 
     known: the corpus whose tasks are practised along. settings: of the training; its steps are as many as fit into the
-    minutes.
+    minutes. Raises MinitttError for a folder that holds a run already.
     """
+    if states(out):  # before any work is done, and before what lies there is touched
+        raise MinitttError(f"{out} holds a run already: give another folder")
     # 1. The recordings, for this talker.
     import_recordings(
         folder, out / "corpus", codec, settings.seed, licence, like=talker, hold_out=hold_out, copies=COPIES
@@ -99,10 +103,5 @@ def word_errors_of(name: str, talker: Talker, corpus: Corpus, split: str, limit:
     """The word error rate of the transcripts of a split."""
     settings = replace(decoding_settings(), max_spans=0)  # a transcript is not spoken
     answers = ask(talker, corpus, family(corpus, split, "asr", limit), settings)
-    wrong = []
-    words = []
-    for record, reply in answers.pairs():
-        errors, total = word_errors(reply_text(record), reply.text)
-        wrong.append(errors)
-        words.append(total)
-    return ratio(name, wrong, words)
+    said = [reply_text(record) for record in answers.records]
+    return error_rate(name, said, [reply.text for reply in answers.replies])

@@ -415,7 +415,6 @@ def evaluate(args) -> None:
     from minittt.evaluation.evaluate import Evaluation
     from minittt.evaluation.outside_judge import OutsideJudge
     from minittt.evaluation.referee import Referee
-    from minittt.evaluation.scores import write_scores
 
     _use_threads(args)
     if args.people is not None:
@@ -434,12 +433,19 @@ def evaluate(args) -> None:
     evaluation.everything(options.limit, recordings)
     if judge is not None:
         evaluation.outside(judge, options.limit)
-    for score in evaluation.scores:
-        print(score)
+    _report(evaluation.scores, args.json)
     if args.pace:
         print(evaluation.pace())
-    if args.json:
-        write_scores(args.json, evaluation.scores)
+
+
+def _report(scores: list, path: Path | None) -> None:
+    """Print scores, and write them where a file is named."""
+    from minittt.evaluation.scores import write_scores
+
+    for score in scores:
+        print(score)
+    if path is not None:
+        write_scores(path, scores)
 
 
 def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
@@ -457,7 +463,6 @@ def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
 def _evaluate_people(args) -> None:
     """Print how well people are understood."""
     from minittt.evaluation.people import hear_people, read_conditions
-    from minittt.evaluation.scores import write_scores
 
     talker, codec = _load(args)
     conditions = None
@@ -465,24 +470,17 @@ def _evaluate_people(args) -> None:
         conditions = read_conditions(args.conditions)
     limit = settings_from(args, EvaluationOptions).limit
     scores = hear_people(talker, codec, args.people, args.speaker, limit, conditions)
-    for score in scores:
-        print(score)
-    if args.json:
-        write_scores(args.json, scores)
+    _report(scores, args.json)
 
 
 def _evaluate_foreign(args) -> None:
     """Print how much of what was never taught is refused."""
     from minittt.evaluation.refusals import hear_foreign
-    from minittt.evaluation.scores import write_scores
 
     talker, codec = _load(args)
     limit = settings_from(args, EvaluationOptions).limit
     scores = hear_foreign(talker, codec, args.foreign, limit)
-    for score in scores:
-        print(score)
-    if args.json:
-        write_scores(args.json, scores)
+    _report(scores, args.json)
 
 
 def calibrate(args) -> None:

@@ -133,6 +133,7 @@ class Evaluation:
         self.settings = settings
         self.seed = seed
         self.scores: list[Score] = []
+        self.answers: dict[tuple[str, int | None], Answers] = {}
 
     def add(
         self, name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
@@ -145,8 +146,11 @@ class Evaluation:
             self.scores.append(score)
 
     def _ask(self, name: str, limit: int | None) -> Answers:
-        records = family(self.corpus, self.split, name, limit)
-        return ask(self.talker, self.corpus, records, self.settings, self.seed)
+        """The replies to the records of a family; asked once, however many measures are taken of them."""
+        if (name, limit) not in self.answers:
+            records = family(self.corpus, self.split, name, limit)
+            self.answers[name, limit] = ask(self.talker, self.corpus, records, self.settings, self.seed)
+        return self.answers[name, limit]
 
     def text(self, limit: int | None = None) -> None:
         """Transcripts, captions and chat: text out."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from minittt.codec import Codec
 from minittt.errors import MinitttError
-from minittt.evaluation.scores import Score, ratio, word_errors
+from minittt.evaluation.scores import Score, error_rate
 from minittt.talker import Talker, decoding_settings
 from minittt.world.microphone import Recording, record
 from minittt.world.users import RATE, Users
@@ -91,13 +91,7 @@ def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
 
 def word_error_rate(name: str, talker: Talker, codec: Codec, said: list[Said]) -> Score:
     """Edits over words, with its interval over utterances."""
-    wrong = []
-    total = []
-    for one, text in zip(said, transcripts(talker, codec, said), strict=True):
-        errors, words = word_errors(one.text, text)
-        wrong.append(errors)
-        total.append(words)
-    return ratio(name, wrong, total)
+    return error_rate(name, [one.text for one in said], transcripts(talker, codec, said))
 
 
 def hear_people(

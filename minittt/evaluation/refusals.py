@@ -55,19 +55,15 @@ def draw_pieces(folder: Path, sample_rate: int, n: int, seed: int) -> list[np.nd
     return pieces[:n]
 
 
-def replies_to(
-    talker: Talker, codec: Codec, pieces: list[np.ndarray], instruction: str
-) -> tuple[list[str], list[float]]:
-    """The text of the reply to each piece, and its certainty."""
+def replies_to(talker: Talker, codec: Codec, pieces: list[np.ndarray], instruction: str) -> list[str]:
+    """The text of the reply to each piece."""
     settings = decoding_settings(16, 1)  # how well it speaks does not count
     prompts = [[["system", instruction], ["user", talker.listen(codec, piece)]] for piece in pieces]
     texts = []
-    certainties = []
     for start in tqdm(range(0, len(prompts), ROWS), instruction, leave=False):
-        for reply in talker.converse(prompts[start : start + ROWS], settings):
-            texts.append(reply.text)
-            certainties.append(reply.certainty)
-    return texts, certainties
+        replies = talker.converse(prompts[start : start + ROWS], settings)
+        texts += [reply.text for reply in replies]
+    return texts
 
 
 def hear_foreign(
@@ -83,6 +79,6 @@ def hear_foreign(
         pieces = draw_pieces(kind, codec.config.sample_rate, n or 200, seed)
         texts = []
         for instruction, some in (("answer", pieces[::2]), ("transcribe", pieces[1::2])):
-            texts += replies_to(talker, codec, some, instruction)[0] if some else []
+            texts += replies_to(talker, codec, some, instruction)
         scores.append(ratio(f"{kind.name}: refused", [refused(text) for text in texts]))
     return scores

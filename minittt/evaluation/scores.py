@@ -92,6 +92,12 @@ def word_errors(said: str, heard: str) -> tuple[int, int]:
     return out.substitutions + out.deletions + out.insertions, len(said.split())
 
 
+def error_rate(name: str, said: Sequence[str], heard: Sequence[str]) -> Score | None:
+    """The word error rate of texts that were heard, each against what was said."""
+    counts = [word_errors(a, b) for a, b in zip(said, heard, strict=True)]
+    return ratio(name, [wrong for wrong, _ in counts], [words for _, words in counts])
+
+
 def character_errors(said: str, heard: str) -> tuple[int, int]:
     """The same over characters, spaces between words among them."""
     said = normal(said)

@@ -55,7 +55,12 @@ def rate_share(step: int, s: TrainingSettings) -> float:
 
 
 def steps_in(minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None) -> int:
-    """How many steps of such a run fit into these minutes, by the time that a few of them take here and now."""
+    """How many steps of such a run fit into these minutes, by the time that a few of them take here and now.
+
+    Raises MinitttError where several processes train together: each would come to another number.
+    """
+    if join_processes().size > 1:
+        raise MinitttError("several processes cannot train by the clock: give the number of steps")
     with TemporaryDirectory() as folder:
         trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start)
         for _ in range(2):

@@ -9,9 +9,11 @@ from minittt.app import adapt as module
 from minittt.app.cli import main
 from minittt.codec import Codec
 from minittt.data.corpus import load_corpus
+from minittt.errors import MinitttError
 from minittt.settings import TrainingSettings, samples_folder
 from minittt.talker import Talker
 from minittt.training import trainer as training
+from minittt.training.parallel import World
 from minittt.training.trainer import steps_in
 from tests.toy import toy_corpus
 
@@ -74,6 +76,20 @@ def test_as_many_steps_as_fit(monkeypatch):
     per_step = 2.0 / training.TRIED
     assert steps_in(3, corpus, settings) == int(180 * training.TRAINED / per_step)
     assert steps_in(1e-6, corpus, replace(settings, seed=1)) == 1
+
+
+def test_several_processes_do_not_train_by_the_clock(monkeypatch):
+    monkeypatch.setattr(training, "join_processes", lambda: World(rank=1, size=2))
+    with pytest.raises(MinitttError, match="give the number of steps"):
+        steps_in(3, toy_corpus(1), TrainingSettings())
+
+
+def test_a_run_that_is_there_is_left_alone(tmp_path, capsys):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "state-00000001.safetensors").write_bytes(b"")
+    assert main(["adapt", str(SAMPLES / "wav"), "-o", str(tmp_path)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert list((tmp_path / "corpus").iterdir()) == []
 
 
 def test_a_folder_that_is_none_is_one_line(tmp_path, capsys):

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from minittt.data.conversation import reply_text
 from minittt.data.corpus import load_corpus
 from minittt.decoding import DenoisingStep
 from minittt.evaluation.evaluate import (
+    Answers,
     Evaluation,
     ask,
     family,
@@ -144,3 +146,68 @@ def test_two_evaluations_in_two_processes_write_the_same_bytes(tmp_path):
         subprocess.run([*command, "--steps", "2", "--json", file], check=True, capture_output=True)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert all(np.isfinite(score["value"]) for score in json.loads(files[0].read_text()))
+
+
+# ---- other makes, refusals, and a judge from outside
+
+
+def test_voices_of_other_makes_are_scored_one_by_one(evaluation, monkeypatch):
+    records = family(evaluation.corpus, "voices", "asr", 4)
+    utterances = list(evaluation.corpus.utterances)
+    for record, voice in zip(records, ("flite rms", "pico en-GB", "flite rms", "en-us+m7"), strict=True):
+        heard = record["messages"][1][1]
+        utterances[heard] = {**utterances[heard], "voice": voice}
+    monkeypatch.setattr(evaluation, "corpus", replace(evaluation.corpus, utterances=utterances))
+    monkeypatch.setattr(evaluation, "scores", [])
+    evaluation._by_make("errors", records, [1, 2, 3, 4], [10, 10, 30, 10])
+    found = {score.name: (score.value, score.items) for score in evaluation.scores}
+    assert found == {"errors, flite rms": (4 / 40, 2), "errors, pico en-GB": (2 / 10, 1)}
+
+
+class Judge:
+    """Hears every true token, and of replies nothing."""
+
+    name = "nobody"
+
+    def __init__(self, said):
+        self.said = said
+        self.calls = 0
+
+    def transcribe(self, waves, rate):
+        assert rate == 8000
+        assert all(len(wave) > 0 for wave in waves)
+        self.calls += 1
+        return [""] * len(waves) if self.calls == 1 else self.said
+
+
+def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluation, monkeypatch):
+    monkeypatch.setattr(evaluation, "scores", [])
+    records = family(evaluation.corpus, "voices", "tts", 3)
+    evaluation.outside(Judge([reply_text_of(evaluation, record) for record in records]), 3)
+    assert [(score.name, score.value, score.items) for score in evaluation.scores] == [
+        ("TTS: words recognised by nobody", 0, 3),
+        ("true tokens: words recognised by nobody", 1, 3),
+        ("TTS minus true tokens, by nobody", -1, 3),
+    ]
+    asked = evaluation._ask("tts", 3)
+    assert evaluation._ask("tts", 3) is asked  # once, however often it is measured
+    assert evaluation._ask("tts", 2) is not asked
+
+
+def reply_text_of(evaluation, record):
+    """What the audio of a record's reply says."""
+    return " ".join(evaluation.corpus.utterances[n]["text"] for n in true_spans(record))
+
+
+def test_refusals_are_counted_where_they_were_taught(evaluation, monkeypatch):
+    monkeypatch.setattr(evaluation, "scores", [])
+    replies = [Reply(text=text) for text in ("i did not understand", "two", "I did not understand.", "")]
+    monkeypatch.setattr(evaluation, "_ask", lambda name, limit: Answers([{}] * 4, replies))
+    evaluation.foreign()
+    assert evaluation.scores == []  # the shipped talker was taught no refusal
+    monkeypatch.setattr(
+        evaluation.talker, "info", {**evaluation.talker.info, "words": "did i not understand".split()}
+    )
+    evaluation.foreign()
+    [score] = evaluation.scores
+    assert (score.name, score.value) == ("never taught: refused", 0.5)
