@@ -1,10 +1,11 @@
 """How many of the words of people does a codec keep, for a recogniser that has never heard of either?
 
-    python benchmarks/codec_people.py --people DIR --judge-model WHISPER --speaker speaker_a speaker_b speaker_c
+    python benchmarks/codec_people.py --people DIR --speaker speaker_a speaker_b speaker_c
 
-Single words are recorded well, pass the front end, and are heard by the outside judge twice: as they are, and after a round
-trip through the codec. What counts is the share kept of those that the judge knows as they are. A codec that was trained on
-none of these people has left out all of them.
+Single words are recorded well, pass the front end, and are heard by an outside judge twice: as they are, and after a round
+trip through the codec. The judge is PocketSphinx, which has to hear a digit, or, with --judge-model, Whisper. What counts is
+the share kept of those that the judge knows as they are. A codec that was trained on none of these people has left out all
+of them.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from timed_training import provenance
 
 from minittt.codec import Codec
 from minittt.data import front_end
-from minittt.evaluation.outside_judge import OutsideJudge
+from minittt.evaluation.outside_judge import OutsideJudge, WordJudge
 from minittt.evaluation.people import single_words
 from minittt.evaluation.scores import ratio, same_text
 from minittt.settings import samples_folder
@@ -41,13 +42,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Print, and write, what the judge knows before and after, for each person and codec."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=Path, required=True, help="a folder of single words")
-    parser.add_argument("--judge-model", type=Path, required=True, help="a Whisper model for CTranslate2")
+    parser.add_argument(
+        "--judge-model", type=Path, help="Whisper in place of PocketSphinx: a model for CTranslate2"
+    )
     parser.add_argument("--speaker", nargs="+", help="who (default: everybody)")
     parser.add_argument("--codec", type=Path, nargs="+", default=[samples_folder() / "codec.safetensors"])
     parser.add_argument("--each", type=int, default=50, help="words of each person")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
-    judge = OutsideJudge(args.judge_model)
+    judge = OutsideJudge(args.judge_model) if args.judge_model else WordJudge()
     people = Users(None, args.people)
     codecs = {path: Codec.load(path) for path in args.codec}
     found = []

@@ -42,6 +42,26 @@ def samples_folder() -> Path:
     return package.parent / "data_samples"
 
 
+SHIPPED = {
+    "people": "people",
+    "reference": ".",
+}  # talkers by name, and their folders inside the shipped files
+TO_TALK = "reference"  # whom one talks to
+TO_STUDY = "reference"  # whom `evaluate` is about: studies, chapters and notebooks are
+
+
+def shipped_folder(name: str) -> Path:
+    """Where the talker of that name, its codec and its corpus lie."""
+    return samples_folder() / SHIPPED[name]
+
+
+def talker_file(named: str) -> Path:
+    """The file of a talker, which is named by its path or, if it is shipped, by its name."""
+    if named in SHIPPED:
+        return shipped_folder(named) / "talker.safetensors"
+    return Path(named)
+
+
 # ---- one field
 
 

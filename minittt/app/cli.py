@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 from minittt import __version__
 from minittt.errors import MinitttError
 from minittt.settings import (
+    SHIPPED,
+    TO_STUDY,
+    TO_TALK,
     AdaptOptions,
     BuildOptions,
     CodecTrainingSettings,
@@ -34,6 +37,7 @@ from minittt.settings import (
     options_of,
     range_of,
     samples_folder,
+    talker_file,
 )
 
 SAMPLES = samples_folder()
@@ -112,11 +116,12 @@ def _parser() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if talks:
-            talker = SAMPLES / "talker.safetensors"
+            _talker_option(sub, TO_STUDY if name == "evaluate" else TO_TALK)
             sub.add_argument(
-                "--talker", type=Path, default=talker, help="talker to use (default: the shipped one)"
+                "--codec",
+                type=Path,
+                help="codec to use (default: the shipped one that belongs to the talker)",
             )
-            _codec_option(sub)
         return sub
 
     for add in (
@@ -134,6 +139,16 @@ def _parser() -> Parser:
         add(command)
     command("doctor", "Check the environment and say what to do about each gap.", "doctor", talks=False)
     return parser
+
+
+def _talker_option(sub: argparse.ArgumentParser, default: str) -> None:
+    sub.add_argument(
+        "--talker",
+        type=talker_file,
+        default=default,
+        metavar="TALKER",
+        help=f"a talker's file, or one of the shipped: {' or '.join(SHIPPED)} (default: {default})",
+    )
 
 
 def _codec_option(sub: argparse.ArgumentParser) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from minittt.app import typed
+from minittt.app.shipped import codec_for, corpus_for
 from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
-from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.data.corpus import load_corpus, mixed
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
@@ -70,8 +71,7 @@ def _use_threads(args) -> None:
 def _load(args) -> tuple[Talker, Codec]:
     """The talker and its codec, as the options name them."""
     talker = Talker.load(args.talker)
-    codec = Codec.load(args.codec)
-    talker.check_codec(codec)
+    codec = codec_for(talker, args.codec)
     if preset(talker.info["training"]["preset"]).denoise_text:
         if getattr(args, "stream", False):
             raise MinitttError(
@@ -390,7 +390,7 @@ def adapt(args) -> None:
         args.output,
         talker,
         codec,
-        _corpus_of(talker, args.mix),
+        corpus_for(talker, args.mix),
         settings,
         settings_from(args, AdaptOptions).minutes,
         tuple(args.hold_out),
@@ -422,7 +422,7 @@ def evaluate(args) -> None:
     if args.foreign is not None:
         return _evaluate_foreign(args)
     talker, codec = _load(args)
-    corpus = _corpus_of(talker, args.data)
+    corpus = corpus_for(talker, args.data)
     settings = _decoding(args, talker)
     referee = Referee.load(args.referee)
     options = settings_from(args, EvaluationOptions)
@@ -446,18 +446,6 @@ def _report(scores: list, path: Path | None) -> None:
         print(score)
     if path is not None:
         write_scores(path, scores)
-
-
-def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
-    """The corpus in a folder; without one the shipped corpus, if it has this talker's tokeniser."""
-    if folder is not None:
-        return load_corpus(folder)
-    corpus = load_corpus(SAMPLES / "corpus")
-    if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
-        return corpus
-    raise MinitttError(
-        "this talker was not trained on the shipped corpus: name the corpus that belongs to it"
-    )
 
 
 def _evaluate_people(args) -> None:
@@ -488,7 +476,7 @@ def calibrate(args) -> None:
     from minittt.evaluation.confidence import calibrate_on
 
     talker = Talker.load(args.talker)
-    corpus = _corpus_of(talker, args.data)
+    corpus = corpus_for(talker, args.data)
     talker.check_corpus(corpus)
     found = calibrate_on(talker, corpus, corpus.split(args.split))
     talker.info["confidence"] = found.as_field()

@@ -1,12 +1,14 @@
-"""An outside judge: Whisper, which knows neither this project's words nor its voices, beside the referee, which knows both.
+"""Outside judges, which know neither this project nor its voices: Whisper for sentences, PocketSphinx for single words.
 
 The referee says whether a reply is as clear as the synthesiser that the talker learned from. How clear that is to a stranger
-only a stranger can tell. Needs `pip install 'minittt[judge]'` (faster-whisper) and a folder that holds a Whisper model for
-CTranslate2 (model.bin, config.json, tokenizer.json, vocabulary.json or .txt); nothing is downloaded.
+only a stranger can tell. Needs `pip install 'minittt[judge]'` (faster-whisper, pocketsphinx) and, for Whisper, a folder that
+holds a model for CTranslate2 (model.bin, config.json, tokenizer.json, vocabulary.json or .txt); nothing is downloaded.
 """
 
 import hashlib
 import re
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from minittt.world.lexicon import NUMBERS
 
 RATE = 16000  # Hz: what Whisper hears
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
+SURROUNDED = 0.3  # seconds of near silence before and after a single word
+LOUDEST = 0.7  # of full scale: the peak of a single word
 SIGNS = {"+": " plus ", "=": " equals ", "−": " minus ", "–": " minus "}
 
 
@@ -62,6 +66,47 @@ class OutsideJudge:
             without_timestamps=True,
         )
         return spelled_out(" ".join(segment.text for segment in segments))
+
+
+class WordJudge:
+    """PocketSphinx with a grammar that knows single words alone: of these it has to hear one.
+
+    Whisper is made for sentences and stumbles over a single word, however clear. This one has no choice but among the
+    words, as somebody has who listens for a digit.
+    """
+
+    def __init__(self, words: tuple[str, ...] = NUMBERS[:10]) -> None:
+        try:
+            import pocketsphinx
+        except ImportError as error:
+            raise MinitttError(
+                f"the judge of single words needs pocketsphinx ({error}): pip install 'minittt[judge]'"
+            ) from error
+        with tempfile.TemporaryDirectory() as folder:
+            grammar = Path(folder) / "words.gram"
+            grammar.write_text(
+                f"#JSGF V1.0;\ngrammar words;\npublic <word> = {' | '.join(words)};\n", encoding="utf-8"
+            )
+            self.decoder = pocketsphinx.Decoder(jsgf=str(grammar), samprate=RATE, loglevel="FATAL")
+        self.name = f"pocketsphinx {version('pocketsphinx')}, one of {len(words)} words"
+
+    def transcribe(self, waves: list[np.ndarray], sample_rate: int) -> list[str]:
+        """The word heard in each wave (samples,); "" where none is."""
+        return [self._transcribe(wave, sample_rate) for wave in tqdm(waves, "outside judge", leave=False)]
+
+    def _transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
+        wave = soxr.resample(wave.astype(np.float32), sample_rate, RATE)
+        loudest = np.abs(wave).max(initial=0.0)
+        if loudest == 0:
+            return ""
+        # Its noise floor is estimated from what surrounds the word: digital silence would upset it.
+        silence = np.random.default_rng(0).normal(0, 1e-3, round(SURROUNDED * RATE)).astype(np.float32)
+        whole = np.concatenate([silence, LOUDEST / loudest * wave, silence])
+        self.decoder.start_utt()
+        self.decoder.process_raw((whole * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self.decoder.end_utt()
+        heard = self.decoder.hyp()
+        return "" if heard is None else heard.hypstr
 
 
 def spelled_out(text: str) -> str:

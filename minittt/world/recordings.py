@@ -26,6 +26,9 @@ from minittt.world import microphone
 
 INSTRUCTIONS = ("transcribe", "speak", "answer")
 LOWEST, HIGHEST = 0.85, 1.35  # factors of all frequencies in the copies of a recording
+STRINGS = 3  # that begin with each single word
+LONGEST_STRING = 4  # words
+LONGEST_PAUSE = 0.25  # seconds between the words of a string
 TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence")
 
 
@@ -175,7 +178,8 @@ def import_recordings(
     licence: of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
     like: a talker that is to be trained on with them, or measured on them: its front end (the newest, if it has none), and
     its tokeniser where that knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing is for
-    training, all is one split, `test`. copies: of each recording in training, in other voices and rooms.
+    training, all is one split, `test`. copies: of each recording in training, in other voices and rooms; with copies, single
+    words are also joined to strings (`strings_of`).
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
@@ -194,22 +198,64 @@ def import_recordings(
     name = front_end.NAME
     if like is not None and like.info.get("front_end") not in (None, NO_FRONT_END):
         name = like.info["front_end"]
-    waves = _read(folder, rows, codec.config.sample_rate)
-    heard = [front_end.front_end_named(name)(wave, codec.config.sample_rate) for wave in waves]
-    originals = list(range(len(rows)))  # the row that each utterance is of
-    for i in splits.get("train", []):
-        for copy in range(copies):
-            heard.append(
-                _copy(waves[i], codec.config.sample_rate, name, np.random.default_rng([seed, i, copy]))
-            )
-            originals.append(i)
+    rate = codec.config.sample_rate
+    waves = _read(folder, rows, rate)
+    heard = [front_end.front_end_named(name)(wave, rate) for wave in waves]
+    made_of = [(i,) for i in range(len(rows))]  # the rows that each utterance consists of
+    training = splits.get("train", [])
+    if copies:
+        made_of += [(i,) for i in training for _ in range(copies)]
+        made_of += strings_of(rows, training, seed)
+    for number in range(len(rows), len(made_of)):
+        rng = np.random.default_rng([seed, number])
+        whole = _joined([waves[i] for i in made_of[number]], rate, rng)
+        heard.append(_copy(whole, rate, name, rng))
     codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(heard)]
     # 3. Texts and records.
     out.mkdir(parents=True, exist_ok=True)
     _write_tokeniser(out / "tokeniser.model", rows, like)
-    records = _records(rows, splits, originals)
-    utterances = [{"text": rows[i]["text"], "voice": rows[i]["voice"]} for i in originals]
+    records = _records(rows, splits, made_of)
+    utterances = [{"text": _text(rows, chosen), "voice": rows[chosen[0]]["voice"]} for chosen in made_of]
     save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy(), licence, name)
+
+
+def strings_of(rows: list[dict], chosen: list[int], seed: int = 0) -> list[tuple[int, ...]]:
+    """Strings of the single words among some rows, each of one speaker: STRINGS that begin with each word.
+
+    Who records single words will say several, and a talker that has heard none in a row does not understand them.
+    """
+    by_speaker: dict[str, list[int]] = {}
+    for i in chosen:
+        if " " not in rows[i]["text"]:
+            by_speaker.setdefault(rows[i]["voice"], []).append(i)
+    rng = random.Random(seed)
+    strings = []
+    for mine in by_speaker.values():
+        if len({rows[i]["text"] for i in mine}) < 2:
+            continue
+        for i in mine:
+            for _ in range(STRINGS):
+                others = rng.choices(mine, k=rng.randint(1, LONGEST_STRING - 1))
+                strings.append((i, *others))
+    return strings
+
+
+def _joined(waves: list[np.ndarray], rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Recordings (samples_i,) one after the other, with short pauses; one alone is left as it is."""
+    if len(waves) == 1:
+        return waves[0]
+    parts = []
+    for wave in waves:
+        wave = front_end.without_offset(wave, rate)
+        start, stop = front_end.edges(wave, rate)
+        parts.append(wave[start:stop])
+        pause = rng.uniform(0, LONGEST_PAUSE)
+        parts.append(np.zeros(round(pause * rate), np.float32))
+    return np.concatenate(parts[:-1])
+
+
+def _text(rows: list[dict], chosen: tuple[int, ...]) -> str:
+    return " ".join(rows[i]["text"] for i in chosen)
 
 
 def _read(folder: Path, rows: list[dict], rate: int) -> list[np.ndarray]:
@@ -231,18 +277,21 @@ def _copy(wave: np.ndarray, rate: int, front_end_name: str, rng: np.random.Gener
     return front_end.front_end_named(front_end_name)(recorded, rate)
 
 
-def _records(rows: list[dict], splits: dict[str, list[int]], originals: list[int]) -> dict[str, list[dict]]:
-    """Records of every split; a copy is listened to as its original is, and never spoken."""
+def _records(
+    rows: list[dict], splits: dict[str, list[int]], made_of: list[tuple[int, ...]]
+) -> dict[str, list[dict]]:
+    """Records of every split; a copy is listened to as its original is, a string is written down, neither is ever spoken."""
     spoken = {rows[i]["text"]: i for i in splits.get("train", [])}
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
-    for number in range(len(rows), len(originals)):
-        row = rows[originals[number]]
+    for number in range(len(rows), len(made_of)):
+        chosen = made_of[number]
         heard = ["user", number]
-        records["train"].append(_record("asr", ["system", "transcribe"], heard, ["assistant", row["text"]]))
-        if row["reply"]:
-            aloud = [spoken[row["reply"]]] if row["reply"] in spoken else []
-            reply = ["assistant", row["reply"], *aloud]
-            records["train"].append(_record("qa", ["system", "answer"], heard, reply))
+        text = _text(rows, chosen)
+        records["train"].append(_record("asr", ["system", "transcribe"], heard, ["assistant", text]))
+        answer = rows[chosen[0]]["reply"]
+        if answer and len(chosen) == 1:
+            aloud = [spoken[answer]] if answer in spoken else []
+            records["train"].append(_record("qa", ["system", "answer"], heard, ["assistant", answer, *aloud]))
     return records
 
 

@@ -19,7 +19,7 @@ from minittt.errors import MinitttError
 from minittt.settings import samples_folder
 from minittt.talker import Talker
 from minittt.world import lexicon, spoken_world
-from minittt.world.recordings import import_recordings, split_rows
+from minittt.world.recordings import LONGEST_STRING, STRINGS, import_recordings, split_rows, strings_of
 from tests.toy import toy_corpus
 
 SAMPLES = samples_folder()
@@ -318,6 +318,38 @@ def test_copies_are_of_the_training_alone_and_listened_to_alone(tmp_path, codec)
         said = corpus.utterances[record["messages"][1][1]]
         assert record["messages"][2][1] == said["text"]
     assert not any(part >= 12 for r in added for part in r["messages"][2][1:] if isinstance(part, int))
+
+
+def test_single_words_of_a_speaker_are_joined_to_strings(tmp_path, codec):
+    words = ["one", "two", "three", "two"]
+    rows = [f"{word},{who}," for who in ("ann", "bob", "cy") for word in words]
+    import_recordings(recordings(tmp_path / "wavs", rows), tmp_path / "corpus", codec, copies=1)
+    corpus = load_corpus(tmp_path / "corpus")
+    train = corpus.split("train")
+    heard = [r["messages"][1][1] for r in train if r["family"] == "asr"]
+    n_singles = len([number for number in heard if number < len(rows)])
+    strings = [number for number in heard if number >= len(rows) + n_singles]
+    assert len(strings) == STRINGS * n_singles
+    by_text = {(u["voice"], u["text"]) for u in corpus.utterances[: len(rows)]}
+    for number in strings:
+        said = corpus.utterances[number]
+        parts = said["text"].split()
+        assert 2 <= len(parts) <= LONGEST_STRING
+        assert all((said["voice"], part) in by_text for part in parts)
+        assert len(corpus.audio(number)) > 0
+
+
+@given(
+    st.integers(0, 1000),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), min_size=1, max_size=12),
+)
+def test_a_string_is_of_one_speaker_and_of_what_is_trained_on(seed, said):
+    rows = [{"voice": voice, "text": text} for voice, text in said]
+    chosen = [i for i in range(len(rows)) if i % 3]
+    for string in strings_of(rows, chosen, seed):
+        assert set(string) <= set(chosen)
+        assert len({rows[i]["voice"] for i in string}) == 1
+        assert 2 <= len(string) <= LONGEST_STRING
 
 
 def test_recordings_for_a_talker_have_its_tokeniser_and_front_end(tmp_path, capsys):

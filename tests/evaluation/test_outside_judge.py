@@ -1,6 +1,7 @@
 """The outside judge: its transcripts are spelled as the talker writes, and what is missing is said."""
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minittt.errors import MinitttError
-from minittt.evaluation.outside_judge import NEEDED, RATE, OutsideJudge, spelled_out
+from minittt.evaluation import outside_judge
+from minittt.evaluation.outside_judge import NEEDED, RATE, OutsideJudge, WordJudge, spelled_out
 from minittt.world.lexicon import NUMBERS, SUMS, equation
 
 
@@ -66,3 +68,38 @@ def test_waves_are_resampled_and_silence_is_not_asked_about(tmp_path, monkeypatc
     assert judge.transcribe(waves, 8000) == ["two plus three", ""]
     assert heard == [RATE]
     assert judge.name.startswith("whisper ") and len(judge.name) == 16
+
+
+def test_a_word_judge_hears_one_of_its_words_in_any_level_and_nothing_in_silence(monkeypatch):
+    heard = []
+
+    class Decoder:
+        def __init__(self, jsgf, samprate, loglevel):
+            self.words = Path(jsgf).read_text()
+
+        def start_utt(self):
+            pass
+
+        def process_raw(self, samples, full_utt):
+            heard.append(np.frombuffer(samples, np.int16))
+
+        def end_utt(self):
+            pass
+
+        def hyp(self):
+            return SimpleNamespace(hypstr="two")
+
+    module = ModuleType("pocketsphinx")
+    module.Decoder = Decoder
+    monkeypatch.setitem(sys.modules, "pocketsphinx", module)
+    monkeypatch.setattr(outside_judge, "version", lambda package: "0")
+    judge = WordJudge(("one", "two"))
+    assert "<word> = one | two;" in judge.decoder.words
+    tone = np.sin(np.arange(4000) / 5).astype(np.float32)
+    assert judge.transcribe([tone, 0.01 * tone, np.zeros(4000, np.float32)], 8000) == ["two", "two", ""]
+    loud, quiet = heard
+    assert len(loud) == 8000 + 2 * 0.3 * RATE
+    assert np.abs(loud - quiet.astype(int)).max() <= 2
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    with pytest.raises(MinitttError, match=r"minittt\[judge\]"):
+        WordJudge()

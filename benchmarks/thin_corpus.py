@@ -1,0 +1,74 @@
+"""A corpus with fewer training records: what is shipped of one that would be too large.
+
+    python benchmarks/thin_corpus.py my_corpus data_samples/people/corpus --train 12000
+
+Every other split stays whole. Utterances that no record needs any more are left out.
+"""
+
+import argparse
+import random
+import shutil
+from pathlib import Path
+
+from minittt.data.corpus import Corpus, load_corpus, save_corpus
+
+OF_THE_CODEC = ("codec", "sample_rate", "frame_rate", "codebook_size", "n_codebooks")
+
+
+def needed(splits: dict[str, list[dict]]) -> list[int]:
+    """The numbers of the utterances in these records, in order."""
+    numbers = set()
+    for records in splits.values():
+        for record in records:
+            for _, *parts in record["messages"]:
+                numbers.update(part for part in parts if isinstance(part, int))
+    return sorted(numbers)
+
+
+def renumbered(record: dict, place: dict[int, int]) -> dict:
+    """The record with each utterance's new number."""
+    messages = []
+    for role, *parts in record["messages"]:
+        messages.append([role, *(place[part] if isinstance(part, int) else part for part in parts)])
+    return {**record, "messages": messages}
+
+
+def thin(corpus: Corpus, out: Path, tokeniser: Path, n_train: int, seed: int = 0) -> None:
+    """Write `corpus` with n_train of its training records, drawn at random, to the folder `out`."""
+    splits = dict(corpus.splits)
+    train = splits["train"]
+    kept = sorted(random.Random(seed).sample(range(len(train)), min(n_train, len(train))))
+    splits["train"] = [train[i] for i in kept]
+    numbers = needed(splits)
+    place = {number: i for i, number in enumerate(numbers)}
+    splits = {name: [renumbered(r, place) for r in records] for name, records in splits.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokeniser, out / "tokeniser.model")
+    about = {name: corpus.info[name] for name in OF_THE_CODEC}
+    save_corpus(
+        out,
+        about,
+        [corpus.audio(number) for number in numbers],
+        [corpus.utterances[number] for number in numbers],
+        splits,
+        corpus.codebooks,
+        corpus.info["licence"],
+        corpus.info["front_end"],
+    )
+    if load_corpus(out).words != corpus.words:
+        raise SystemExit(f"{n_train} records do not hold all words of the corpus: keep more")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Thin one corpus."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--train", type=int, default=12_000, help="training records to keep")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    thin(load_corpus(args.corpus), args.out, args.corpus / "tokeniser.model", args.train, args.seed)
+
+
+if __name__ == "__main__":
+    main()
