@@ -18,6 +18,8 @@ class ToyTokeniser:
     def __len__(self) -> int:
         return len(WORDS) + 1
 
+    never_written = (0,)
+
     def fingerprint(self) -> str:
         return "toy"
 
