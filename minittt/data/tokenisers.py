@@ -79,6 +79,7 @@ class JsonTokeniser:
         self._tokeniser.no_padding()
         self._ids: dict[str, int] = self._tokeniser.get_vocab(with_added_tokens=True)
         self._pieces = {token: piece for piece, token in self._ids.items()}
+        self._size = max(self._pieces) + 1
         self._unknown = self.id_of(str(stated["model"].get("unk_token")))
         controls = [entry["id"] for entry in stated.get("added_tokens", []) if entry["special"]]
         gaps = [token for token in range(len(self)) if token not in self._pieces]
@@ -89,7 +90,7 @@ class JsonTokeniser:
         self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
 
     def __len__(self) -> int:
-        return max(self._pieces) + 1
+        return self._size
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece or a control token by its name in the file; None if there is none."""

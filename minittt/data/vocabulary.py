@@ -35,10 +35,10 @@ class Vocabulary:
     )  # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
 
     def __post_init__(self) -> None:
-        outside = [token for token in self.never_written if token >= self.text_size]
-        if outside:
+        last = max(self.never_written, default=0)
+        if last >= self.text_size:
             raise MinitttError(
-                f"never_written names {outside}, but the {self.text_size} pieces end at {self.text_size - 1}"
+                f"never_written names id {last}, but the last of {self.text_size} pieces is {self.text_size - 1}"
             )
         for offset, name in enumerate(CONTROL):
             object.__setattr__(self, name.lower(), self.text_size + offset)

@@ -5,8 +5,8 @@ In:   Qwen2, Qwen2.5 and Llama shape. What this Transformer cannot compute is re
 Out:  always Qwen2: it has every part that this Transformer has (Llama has no biases of q, k and v), so that one format
       holds all talkers, those that never were an LLM among them.
 
-What leaves is the network. Who sees whom is not in it: transformers gives every token a causal mask, which is ours only where
-no group has more than one token. Text agrees; blocks of audio need `attention.py`.
+What leaves is the network. Who sees whom is not in it: transformers gives every token a causal mask, which is ours only
+where no group has more than one token. Text agrees; blocks of audio need `attention.py`.
 """
 
 import json
@@ -26,7 +26,7 @@ from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer, place_codes
 from minittt.talker import Talker
 
-# Decoding reserves room for the keys and values of so many tokens in every row; an LLM's own 32,768 and more would be gigabytes.
+# Decoding reserves room for the keys and values of so many tokens in every row; an LLM's own 32,768 would be gigabytes.
 LONGEST = 2048
 
 SIZES = {  # ours: theirs

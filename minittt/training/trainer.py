@@ -159,7 +159,7 @@ class Trainer:
         )
 
     def _adapt(self, rank: int) -> None:
-        """Freeze what the run began with, and train adapters beside it. Raises MinitttError if it began with nothing known."""
+        """Freeze what the run began with, and train adapters beside it. Raises MinitttError if it began with nothing."""
         mine = self.corpus.tokeniser.fingerprint()
         if self.start is None or self.start.tokeniser.fingerprint() != mine:
             raise MinitttError(
