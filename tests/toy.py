@@ -23,6 +23,9 @@ class ToyTokeniser:
     def fingerprint(self) -> str:
         return "toy"
 
+    def all_pieces(self) -> list[str]:
+        return ["<unk>", *WORDS]
+
     def encode(self, text: str) -> list[int]:
         return [WORDS.index(word) + 1 for word in text.split()]
 

@@ -1,4 +1,4 @@
-"""The command line: minittt talk | chat | transcribe | speak | caption | train | export | evaluate | data | codec | referee | doctor.
+"""The command line: minittt talk | chat | transcribe | speak | caption | train | export | evaluate | data | codec | ...
 
 Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
 code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.

@@ -13,6 +13,7 @@ import torch
 from minittt.app import typed
 from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
 from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.data.tokenisers import JsonTokeniser
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
@@ -457,10 +458,15 @@ def _report(scores: list, path: Path | None) -> None:
 
 
 def _corpus_of(talker: Talker, folder: Path | None) -> Corpus:
-    """The corpus in a folder; without one the shipped corpus, if it has this talker's tokeniser."""
+    """The corpus in a folder; without one the shipped corpus, if it has this talker's tokeniser.
+
+    A talker that was an LLM reads any corpus with its own tokeniser.
+    """
+    corpus = load_corpus(folder or SAMPLES / "corpus")
+    if isinstance(talker.tokeniser, JsonTokeniser):
+        return corpus.read_by(talker.tokeniser)
     if folder is not None:
-        return load_corpus(folder)
-    corpus = load_corpus(SAMPLES / "corpus")
+        return corpus
     if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
         return corpus
     raise MinitttError(

@@ -3,7 +3,7 @@
     y = W x + B A x        W (out, in) frozen, A (rank, in) random, B (out, rank) zero: at the start nothing is added
 
 Frozen weights need no gradient and no moments: of a model of 0.5 B parameters that is 6 GB in float32. The rows of new
-ids (control tokens, codes, EOA, MASK) were never trained, so these are trained in full; those of the old vocabulary are kept.
+ids (control tokens, codes, EOA, MASK) were never trained, so these are trained in full; those of the old ids are kept.
 """
 
 import torch

@@ -19,6 +19,7 @@ from minittt.model import Transformer
 from minittt.settings import TrainingSettings
 from minittt.talker import Talker
 from minittt.training.pretrained import (
+    SPREAD,
     export_talker,
     extended,
     load_pretrained,
@@ -210,8 +211,8 @@ def test_what_the_model_had_words_for_begins_as_these(tmp_path):
 
 
 @pytest.mark.parametrize("placed", [False, True])
-def test_other_new_rows_are_drawn_like_the_old_ones(placed):
-    """Mean and spread of many rows, within what so many draws allow; codes that the codec places keep both, too."""
+def test_other_new_rows_are_drawn_near_the_mean_of_the_old_ones(placed):
+    """Mean and a share of the spread, within what so many draws allow; so with codes that the codec places, no two equal."""
     model = small_model()
     with torch.no_grad():
         for table in (model.embed_tokens, model.lm_head):
@@ -226,7 +227,7 @@ def test_other_new_rows_are_drawn_like_the_old_ones(placed):
         old = getattr(model, name).weight[:KNOWN].detach()
         new = getattr(larger, name).weight[first : first + n].detach()
         assert torch.allclose(new.mean(0), old.mean(0), atol=0.05)
-        assert torch.allclose(new.std(), old.std(), rtol=0.1)
+        assert torch.allclose(new.std(0).mean(), SPREAD * old.std(0).mean(), rtol=0.1)
         assert len(new.unique(dim=0)) == n
 
 
