@@ -118,7 +118,7 @@ def _weights(reader, config: dict) -> dict[str, Tensor]:
 
 
 def _as_halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Undo llama.cpp's order of rows: the two channels of a rotary pair side by side; transformers has them half a head apart."""
+    """Undo llama.cpp's order of rows: channels of a rotary pair side by side; transformers has them half a head apart."""
     n_out, n_in = weight.shape
     pairs = weight.reshape(heads, n_out // heads // 2, 2, n_in)
     return pairs.swapaxes(1, 2).reshape(n_out, n_in)

@@ -1,8 +1,10 @@
 """A language model comes in as it was, learns to speak without forgetting how it writes, and leaves as it is."""
 
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +34,7 @@ from minittt.training.trainer import Trainer
 from tests.small_llm import CONTROLS, PADDED, config_of, small_model, tokenizer_json, write_llm
 from tests.toy import toy_corpus
 
+ROOT = Path(__file__).parents[2]
 TOKENISER = JsonTokeniser(tokenizer_json(), "small")
 KNOWN = len(TOKENISER)
 SETTINGS = TrainingSettings(
@@ -330,3 +333,23 @@ def test_a_start_is_a_talker_a_language_model_or_nothing(tmp_path):
     assert again.vocabulary == talker.vocabulary
     one, _ = start_from(tmp_path / "llm", corpus)
     assert torch.equal(one.model.embed_tokens.weight, talker.model.embed_tokens.weight)  # drawn from a seed
+
+
+def test_the_table_of_the_chapter_is_what_its_arithmetic_prints(capsys):
+    page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(compile(code, "from_tiny_to_real.md", "exec"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 6
+    assert all(row in page.splitlines() for row in rows)
+
+
+def test_the_commands_of_the_chapter_exist(capsys):
+    page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^minittt (\w+)(.*)$", page, re.M)
+    assert len(lines) == 4
+    for command, rest in lines:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        helped = capsys.readouterr().out
+        assert all(option in helped for option in re.findall(r"--[a-z-]+", rest)), (command, rest)
