@@ -47,11 +47,12 @@ ONLY = {
     "use_sliding_window": (False,),
     "attention_bias": (False,),  # Llama's would have a bias of o_proj
     "mlp_bias": (False,),
-    "partial_rotary_factor": (1, None),
+    "partial_rotary_factor": (1,),
     "rope_interleaved": (False,),
-    "quantization_config": (None,),
-    "minittt": (None,),  # a talker written by `export_talker`: its file says more
+    "quantization_config": (),
+    "minittt": (),  # a talker written by `export_talker`: its file says more
 }
+ROPE = {"rope_type": ("default",), "type": ("default",), "partial_rotary_factor": (1,)}  # beside rope_theta
 DTYPES = {"F64", "F32", "F16", "BF16"}
 
 # Control tokens that begin as a mean of rows which mean nearly the same to the LLM: the first of these that it has.
@@ -75,15 +76,17 @@ def model_config(config: dict, where: str = "config.json") -> ModelConfig:
     if "model_type" not in config:
         raise MinitttError(f"{where} has no model_type: it must be qwen2 or llama")
     for key, allowed in ONLY.items():
-        value = config.get(key, allowed[0])
-        if value not in allowed:
-            raise MinitttError(f"{where} has {key} {value!r:.80}; only {allowed[0]!r} can be loaded")
+        value = config.get(key)
+        if value is not None and value not in allowed:
+            wanted = " or ".join(map(repr, allowed)) or "a model without it"
+            raise MinitttError(f"{where} has {key} {value!r:.80}; only {wanted} can be loaded")
     for kind in config.get("layer_types") or []:
         if kind != "full_attention":
             raise MinitttError(f"{where} has layer_types {kind!r}; only 'full_attention' can be loaded")
     # 2. The sizes.
     given = dict(config)
-    given.setdefault("num_key_value_heads", config.get("num_attention_heads"))
+    if given.get("num_key_value_heads") is None:  # older than grouped queries: each head has keys of its own
+        given["num_key_value_heads"] = config.get("num_attention_heads")
     missing = [theirs for theirs in SIZES.values() if given.get(theirs) is None]
     if missing:
         raise MinitttError(f"{where} lacks {', '.join(missing)}")
@@ -110,15 +113,11 @@ def _rope_theta(config: dict, where: str) -> float:
     """
     for key in ("rope_scaling", "rope_parameters"):
         stated = config.get(key) or {}
-        kind = stated.get("rope_type", stated.get("type", "default"))
-        if kind != "default":
-            raise MinitttError(f"{where} has {key} of rope_type {kind!r}; only 'default' can be loaded")
         for entry, value in stated.items():
-            if entry not in ("rope_type", "type", "rope_theta") and (entry, value) != (
-                "partial_rotary_factor",
-                1,
-            ):
-                raise MinitttError(f"{where} has {key} with {entry} {value!r}; only rope_theta can be loaded")
+            if value is not None and entry != "rope_theta" and value not in ROPE.get(entry, ()):
+                raise MinitttError(
+                    f"{where} has {key} with {entry} {value!r}; only unscaled angles can be loaded"
+                )
     in_version_5 = (config.get("rope_parameters") or {}).get("rope_theta")
     return float(in_version_5 or config.get("rope_theta") or 10_000.0)
 

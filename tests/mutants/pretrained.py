@@ -16,8 +16,8 @@ MUTANTS = [
     Mutant(READ, "in_version_5 or config.get", "config.get"),
     Mutant(READ, 'bool(config.get("tie_word_embeddings", False))', "False"),
     Mutant(REFUSED, 'for key in ("rope_scaling", "rope_parameters"):', 'for key in ("rope_scaling",):'),
-    Mutant(REFUSED, 'stated.get("rope_type", stated.get("type", "default"))', 'stated.get("rope_type", "default")'),
-    Mutant(REFUSED, "if value not in allowed:", "if False:"),
+    Mutant(REFUSED, "value not in ROPE.get(entry, ())", "False"),
+    Mutant(REFUSED, "value is not None and value not in allowed:", "False:"),
     Mutant(REFUSED, 'if kind != "full_attention":', "if False:"),
     Mutant(REFUSED, "if head_dim != found.head_dim:", "if False:"),
     # weights

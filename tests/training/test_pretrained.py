@@ -87,13 +87,15 @@ def test_rows_that_pad_the_vocabulary_are_left_out(tmp_path):
 
 
 REFUSED = {
-    "model_type 'qwen3'": {"model_type": "qwen3"},
+    "model_type 'qwen3'; only 'qwen2' or 'llama'": {"model_type": "qwen3"},
     "hidden_act 'gelu'": {"hidden_act": "gelu"},
     "use_sliding_window True": {"use_sliding_window": True},
     "layer_types 'sliding_attention'": {"layer_types": ["full_attention", "sliding_attention"]},
-    "rope_scaling of rope_type 'yarn'": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
-    "rope_scaling of rope_type 'linear'": {"rope_scaling": {"type": "linear", "factor": 2.0}},
-    "rope_parameters of rope_type 'llama3'": {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}},
+    "rope_scaling with rope_type 'yarn'": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+    "rope_scaling with type 'linear'": {"rope_scaling": {"type": "linear", "factor": 2.0}},
+    "rope_parameters with rope_type 'llama3'": {
+        "rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}
+    },
     "rope_parameters with factor 4.0": {"rope_parameters": {"rope_theta": 1e4, "factor": 4.0}},
     "partial_rotary_factor 0.5": {"partial_rotary_factor": 0.5},
     "rope_interleaved True": {"rope_interleaved": True},
