@@ -221,6 +221,9 @@ class TrainingSettings(Checked):
         "auto is bfloat16 where it is fast; bfloat16 is by autocast, weights stay float32",
         choices=("auto", "float32", "bfloat16", "float64"),
     )
+    lora: int | None = setting(
+        None, "with --init: train adapters of this rank and the rows of new ids, nothing else", at_least=1
+    )
     compile: bool = setting(False, "torch.compile the Transformer")
     shard: bool = setting(False, "FSDP2: every process keeps a shard of the weights (under torchrun)")
     seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)
@@ -234,6 +237,8 @@ class TrainingSettings(Checked):
         super().__post_init__()
         if self.compile and self.shard:
             raise MinitttError("compile and shard do not go together: choose one")
+        if self.lora is not None and self.shard:
+            raise MinitttError("lora and shard do not go together: adapters leave little to shard")
 
 
 @dataclass(frozen=True)

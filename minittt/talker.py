@@ -22,7 +22,8 @@ from minittt.data import headers
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus
 from minittt.data.front_end import front_end_named
-from minittt.data.vocabulary import TextTokeniser, Vocabulary
+from minittt.data.tokenisers import Tokeniser, read_tokeniser
+from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import (
     BlockClosed,
     Draft,
@@ -116,9 +117,7 @@ def row_generators(seed: int | list[int], rows: int) -> list[torch.Generator]:
 class Talker:
     """Model, vocabulary and tokeniser. `info` says what they were trained on and how (`headers.TALKER`)."""
 
-    def __init__(
-        self, model: Transformer, vocabulary: Vocabulary, tokeniser: TextTokeniser, info: dict
-    ) -> None:
+    def __init__(self, model: Transformer, vocabulary: Vocabulary, tokeniser: Tokeniser, info: dict) -> None:
         self.model = model
         self.vocabulary = vocabulary
         self.tokeniser = tokeniser
@@ -255,7 +254,7 @@ class Talker:
             tensors[name] = weight.detach().cpu().to(dtype).contiguous()
         if self.model.config.tie_embeddings:
             del tensors["lm_head.weight"]
-        tensors["tokeniser"] = torch.frombuffer(bytearray(self.tokeniser.proto), dtype=torch.uint8)
+        tensors["tokeniser"] = torch.frombuffer(bytearray(self.tokeniser.content), dtype=torch.uint8)
         write_tensors(path, tensors, self.header())
 
     def fingerprint(self) -> str:
@@ -305,15 +304,15 @@ class Talker:
         return cls(model.eval(), vocabulary, tokeniser, _with_what_follows(info, tokeniser))
 
 
-def _tokeniser(path: str | Path, tensors: dict[str, torch.Tensor]) -> TextTokeniser:
+def _tokeniser(path: str | Path, tensors: dict[str, torch.Tensor]) -> Tokeniser:
     """Take the tokeniser out of the tensors of a talker's file."""
-    proto = tensors.pop("tokeniser", None)
-    if proto is None or proto.dtype != torch.uint8 or proto.dim() != 1:
+    content = tensors.pop("tokeniser", None)
+    if content is None or content.dtype != torch.uint8 or content.dim() != 1:
         raise MinitttError(f"{path}: it has no tokeniser: a row of bytes among its tensors")
-    return TextTokeniser.from_proto(proto.numpy().tobytes(), f"the tokeniser in {path}")
+    return read_tokeniser(content.numpy().tobytes(), f"the tokeniser in {path}")
 
 
-def _with_what_follows(info: dict, tokeniser: TextTokeniser) -> dict:
+def _with_what_follows(info: dict, tokeniser: Tokeniser) -> dict:
     """The fields of `info` that an older file lacks and that follow from what it has."""
     name = (info["training"] or {}).get("preset")
     if info["block_sizes"] is None and name in PRESETS:

@@ -18,8 +18,13 @@ class ToyTokeniser:
     def __len__(self) -> int:
         return len(WORDS) + 1
 
+    never_written = (0,)
+
     def fingerprint(self) -> str:
         return "toy"
+
+    def all_pieces(self) -> list[str]:
+        return ["<unk>", *WORDS]
 
     def encode(self, text: str) -> list[int]:
         return [WORDS.index(word) + 1 for word in text.split()]

@@ -1,4 +1,4 @@
-"""The command line: minittt talk | chat | transcribe | speak | caption | train | evaluate | data | codec | referee | doctor.
+"""The command line: minittt talk | chat | transcribe | speak | caption | train | export | evaluate | data | codec | ...
 
 Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
 code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.
@@ -129,6 +129,7 @@ def _parser() -> Parser:
         _chat,
         _listen_and_speak,
         _train,
+        _export,
         _adapt,
         _evaluate,
         _calibrate,
@@ -233,7 +234,12 @@ def _train(command) -> None:
         "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
     )
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
-    train.add_argument("--init", type=Path, metavar="TALKER", help="start from this talker's weights")
+    train.add_argument(
+        "--init",
+        type=Path,
+        metavar="TALKER",
+        help="start from this talker's weights, or from a Hugging Face folder of Qwen2 or Llama shape",
+    )
     train.add_argument(
         "--mix",
         type=Path,
@@ -245,6 +251,17 @@ def _train(command) -> None:
     add_options(train, ComputingSettings)
     add_options(train, ModelSizes)
     add_options(train, TrainingSettings)
+
+
+def _export(command) -> None:
+    export = command(
+        "export",
+        "Write a talker as a Hugging Face folder, which transformers loads as Qwen2.",
+        "export runs/mine/talker.safetensors -o exported",
+        talks=False,
+    )
+    export.add_argument("talker", type=Path, help="the talker's file")
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
 
 
 def _adapt(command) -> None:

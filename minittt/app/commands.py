@@ -337,6 +337,7 @@ def train(args) -> None:
     from minittt.app.plotting import draw_curves
     from minittt.training.checkpoints import steps_of
     from minittt.training.parallel import leave_processes
+    from minittt.training.pretrained import start_from
     from minittt.training.trainer import Trainer, steps_in
 
     _use_threads(args)
@@ -348,8 +349,7 @@ def train(args) -> None:
         sizes["n_layers"] = asked.layers
     settings = settings_from(args, TrainingSettings, model=sizes)
     try:
-        start = Talker.load(args.init) if args.init else None
-        corpus = load_corpus(args.data)
+        start, corpus = start_from(args.init, load_corpus(args.data))
         if args.mix:
             corpus = mixed(corpus, load_corpus(args.mix), settings_from(args, MixOptions).mix_share)
         minutes = settings_from(args, TimeOption).minutes
@@ -369,6 +369,14 @@ def train(args) -> None:
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
     finally:
         leave_processes()
+
+
+def export(args) -> None:
+    """Write a talker as a Hugging Face folder."""
+    from minittt.training.pretrained import export_talker
+
+    export_talker(Talker.load(args.talker), args.output)
+    print(f"wrote {args.output}")
 
 
 def adapt(args) -> None:

@@ -188,7 +188,7 @@ class _Show:
 
     def __init__(self, talker: Talker) -> None:
         self.vocabulary = talker.vocabulary
-        self.pieces = talker.tokeniser.pieces
+        self.tokeniser = talker.tokeniser
         self.data: list[dict] = []
 
     def question(self, numbered: list[tuple[int, Entry]]) -> Markup:
@@ -273,7 +273,7 @@ class _Show:
     def name(self, token: int) -> str:
         """A text piece as it is written, or the name of any other id."""
         if token < self.vocabulary.text_size:
-            return self.pieces.id_to_piece(token).replace("▁", " ")
+            return self.tokeniser.piece(token)
         return self.vocabulary.name(token)
 
 

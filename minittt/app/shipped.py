@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minittt.codec import Codec
 from minittt.data.corpus import Corpus, load_corpus
+from minittt.data.tokenisers import JsonTokeniser
 from minittt.errors import MinitttError
 from minittt.settings import SHIPPED, shipped_folder
 from minittt.talker import Talker
@@ -34,14 +35,18 @@ def codec_for(talker: Talker, file: Path | None) -> Codec:
 
 
 def corpus_for(talker: Talker, folder: Path | None) -> Corpus:
-    """The corpus in `folder`; without one the shipped corpus that the talker was trained on.
+    """The corpus in `folder`; without one the shipped corpus that belongs to the talker.
 
-    Raises MinitttError if there is none.
+    A talker that was an LLM reads any corpus of its codec with its own tokeniser. Raises MinitttError if there is none.
     """
+    was_llm = isinstance(talker.tokeniser, JsonTokeniser)
     if folder is not None:
-        return load_corpus(folder)
+        corpus = load_corpus(folder)
+        return corpus.read_by(talker.tokeniser) if was_llm else corpus
     for name in SHIPPED:
         corpus = load_corpus(shipped_folder(name) / "corpus")
+        if was_llm and corpus.info["codec"] == talker.info["codec"]:
+            return corpus.read_by(talker.tokeniser)
         if corpus.tokeniser.fingerprint() == talker.tokeniser.fingerprint():
             return corpus
     raise MinitttError("this talker was not trained on a shipped corpus: name the corpus that belongs to it")

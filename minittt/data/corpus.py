@@ -2,7 +2,7 @@
 
 A corpus is a folder:
     corpus.json         what the corpus is: sizes, splits, codec, tokeniser, words, and the other files' checksums
-    tokeniser.model     SentencePiece
+    tokeniser.model     SentencePiece, or a Hugging Face tokenizer.json under this name
     audio.npz           codes (n,) uint16, flattened frame by frame, and offsets (utterances + 1,) of where each begins
     utterances.jsonl.gz one line an utterance: {"text": ..., "voice": ...}
     SPLIT.jsonl.gz      one line a record
@@ -16,7 +16,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ import numpy as np
 from minittt import __version__
 from minittt.codec import Codec, whole_file
 from minittt.data import headers
-from minittt.data.vocabulary import TextTokeniser, Vocabulary, words_of
+from minittt.data.tokenisers import Tokeniser, load_tokeniser
+from minittt.data.vocabulary import Vocabulary, words_of
 from minittt.errors import MinitttError
 
 FORMAT = "minittt corpus 1"
@@ -35,7 +36,7 @@ class Corpus:
     """Codes, utterances and records in memory. `info` is what corpus.json says (`headers.CORPUS`)."""
 
     info: dict
-    tokeniser: TextTokeniser
+    tokeniser: Tokeniser
     codes: np.ndarray  # (n,) uint16
     offsets: np.ndarray  # (utterances + 1,) int64
     utterances: list[dict]
@@ -45,7 +46,22 @@ class Corpus:
     @property
     def vocabulary(self) -> Vocabulary:
         """The ids of this corpus: its tokeniser's pieces, then its codec's codes."""
-        return Vocabulary(len(self.tokeniser), self.info["codebook_size"], self.info["n_codebooks"])
+        return Vocabulary(
+            text_size=len(self.tokeniser),
+            codebook_size=self.info["codebook_size"],
+            n_codebooks=self.info["n_codebooks"],
+            never_written=self.tokeniser.never_written,
+        )
+
+    def read_by(self, tokeniser: Tokeniser) -> "Corpus":
+        """The same records for a model with another tokeniser: records hold texts, not text tokens.
+
+        Raises MinitttError if a text of the training has a character that this tokeniser does not know.
+        """
+        for text in sorted(texts_of(self.splits.get("train", []))):
+            tokeniser.encode(text)
+        info = {**self.info, "tokeniser": tokeniser.fingerprint()}
+        return replace(self, tokeniser=tokeniser, info=info)
 
     def audio(self, utterance: int) -> np.ndarray:
         """Flattened codes of one utterance, (n,)."""
@@ -214,7 +230,7 @@ def write_info(folder: Path, info: dict) -> None:
         **info,
         "format": FORMAT,
         "written_by": f"minittt {__version__}",
-        "tokeniser": TextTokeniser(folder / "tokeniser.model").fingerprint(),
+        "tokeniser": load_tokeniser(folder / "tokeniser.model").fingerprint(),
         "checksums": {name: _checksum(folder / name) for name in _files(info)},
     }
     info = headers.complete(folder / "corpus.json", info, headers.CORPUS)
@@ -283,7 +299,7 @@ def load_corpus(folder: str | Path) -> Corpus:
         raise
     except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise MinitttError(f"the corpus in {folder} is damaged ({error}); make it anew") from error
-    tokeniser = TextTokeniser(folder / "tokeniser.model")
+    tokeniser = load_tokeniser(folder / "tokeniser.model")
     stated = info["tokeniser"] or tokeniser.fingerprint()
     if stated != tokeniser.fingerprint():
         raise MinitttError(

@@ -45,6 +45,10 @@ def _is_list_of_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
+def _is_list_of_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_count(entry) for entry in value)
+
+
 def _is_list_of_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(entry is None or _is_count(entry) for entry in value)
 
@@ -143,7 +147,7 @@ def read_config(path: str | Path, header: dict[str, str], field: str, config: ty
     It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused.
     """
     values = read_object(path, header, field)
-    fits = {int: _is_count, float: _is_number, bool: _is_switch}
+    fits = {int: _is_count, float: _is_number, bool: _is_switch, tuple[int, ...]: _is_list_of_counts}
     for entry in fields(config):
         test = fits.get(entry.type, _is_list_of_texts)
         if entry.name in values and not test(values[entry.name]):

@@ -30,8 +30,16 @@ class Vocabulary:
     text_size: int
     codebook_size: int
     n_codebooks: int = 1
+    never_written: tuple[int, ...] = (
+        0,
+    )  # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
 
     def __post_init__(self) -> None:
+        last = max(self.never_written, default=0)
+        if last >= self.text_size:
+            raise MinitttError(
+                f"never_written names id {last}, but the last of {self.text_size} pieces is {self.text_size - 1}"
+            )
         for offset, name in enumerate(CONTROL):
             object.__setattr__(self, name.lower(), self.text_size + offset)
 
@@ -56,10 +64,11 @@ class Vocabulary:
         return self.mask + 1
 
     def text_choices(self) -> Tensor:
-        """Ids that a text step may write, (n,): every text piece, OPEN and END."""
-        return torch.tensor(
-            [*range(1, self.text_size), self.open, self.end]
-        )  # piece 0 is SentencePiece's <unk>
+        """Ids that a text step may write, (n,): every text piece but those in `never_written`, OPEN and END."""
+        written = torch.ones(self.text_size, dtype=torch.bool)
+        written[list(self.never_written)] = False
+        pieces = written.nonzero()[:, 0]
+        return torch.cat([pieces, torch.tensor([self.open, self.end])])
 
     def audio_choices(self) -> Tensor:
         """Ids that an audio slot may hold, (n,): every code, and EOA."""
@@ -111,16 +120,25 @@ class TextTokeniser:
         self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
 
     @property
-    def proto(self) -> bytes:
+    def content(self) -> bytes:
         """The SentencePiece model as bytes: what a file of it holds."""
         return self.pieces.serialized_model_proto()
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this tokeniser: a hash of its SentencePiece model."""
-        return hashlib.sha256(self.proto).hexdigest()[:8]
+        return hashlib.sha256(self.content).hexdigest()[:8]
 
     def __len__(self) -> int:
         return len(self.pieces)
+
+    @property
+    def never_written(self) -> tuple[int, ...]:
+        """Ids that are no text: <unk> alone."""
+        return (self.pieces.unk_id(),)
+
+    def piece(self, token: int) -> str:
+        """The text of one piece, its spaces as spaces."""
+        return self.pieces.id_to_piece(token).replace("▁", " ")
 
     def all_pieces(self) -> list[str]:
         """The text of every piece, by id."""

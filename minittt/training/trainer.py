@@ -28,6 +28,7 @@ from minittt.objective import preset
 from minittt.settings import TrainingSettings
 from minittt.talker import Talker
 from minittt.training import checkpoints
+from minittt.training.adapters import add_adapters, merged
 from minittt.training.held_out import held_out_losses, questions, sample_replies
 from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
@@ -146,6 +147,8 @@ class Trainer:
             place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
         if self.start is not None:
             warm_start(self.model, self.corpus, self.start)
+        if s.lora is not None:
+            self._adapt(s.lora)
         # 2. The loss, alone or in several processes, and what adds up its gradient.
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
         shared = wrap_for_processes(self.worker, s.shard)
@@ -154,6 +157,15 @@ class Trainer:
         self.optimiser = make_optimiser(
             self.model, s.optimiser, s.learning_rate, s.muon_learning_rate, s.weight_decay, s.betas
         )
+
+    def _adapt(self, rank: int) -> None:
+        """Freeze what the run began with, and train adapters beside it. Raises MinitttError if it began with nothing."""
+        mine = self.corpus.tokeniser.fingerprint()
+        if self.start is None or self.start.tokeniser.fingerprint() != mine:
+            raise MinitttError(
+                "lora keeps the text that a model knows: start from one, with --init, that has this corpus's tokeniser"
+            )
+        add_adapters(self.model, rank, known=self.corpus.vocabulary.text_size)
 
     def _in_bfloat16(self) -> bool:
         """Whether forward and backward run under autocast to bfloat16."""
@@ -261,7 +273,7 @@ class Trainer:
             "training": asdict(self.s),
             "started_from": self._started_from(),
         }
-        model = self.model
+        model = merged(self.model)
         if self.s.shard:
             model = Transformer(self.model.config).to(self.world.device)
             with torch.no_grad():

@@ -310,4 +310,4 @@ def _write_tokeniser(path: Path, rows: list[dict], like: Talker | None) -> None:
         )
         train_tokeniser([*texts, *INSTRUCTIONS, *(like.words or [])], path)
         return
-    path.write_bytes(like.tokeniser.proto)
+    path.write_bytes(like.tokeniser.content)

@@ -38,13 +38,13 @@ V = VOCABULARY
 class Pieces:
     """What a page asks of a tokeniser."""
 
-    def id_to_piece(self, token: int) -> str:
-        return WORDS[token]
+    def piece(self, token: int) -> str:
+        return WORDS[token].replace("▁", " ")
 
 
 class FakeTalker:
     vocabulary, info = V, {"codec": "0123abcd", "step": 7, "training": {"preset": "exact"}}
-    tokeniser = type("T", (), {"pieces": Pieces()})()
+    tokeniser = Pieces()
 
 
 class Noise:

@@ -55,7 +55,7 @@ def content_of(name: str, loaded) -> tuple:
         loaded.model.config,
         loaded.vocabulary,
         loaded.info,
-        loaded.tokeniser.proto,
+        loaded.tokeniser.content,
     ), loaded.model.state_dict()
 
 
@@ -326,7 +326,7 @@ def test_a_talker_without_its_tokeniser_or_with_another_is_refused(folder, tmp_p
         (None, "has no tokeniser"),
         (torch.ones(3), "has no tokeniser"),
         (torch.ones(30, dtype=torch.uint8), "not a SentencePiece model"),
-        (torch.frombuffer(bytearray(other.proto), dtype=torch.uint8), "field 'vocabulary' has"),
+        (torch.frombuffer(bytearray(other.content), dtype=torch.uint8), "field 'vocabulary' has"),
     ):
         changed = {name: tensor for name, tensor in tensors.items() if name != "tokeniser"}
         if row is not None:

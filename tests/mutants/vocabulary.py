@@ -16,7 +16,7 @@ MUTANTS = [
     Mutant(IDS, 'f"#{token - self.first_code}"', 'f"#{token - self.text_size}"'),
     Mutant(IDS, "if token < self.text_size:", "if token <= self.text_size:"),
     # what a step may choose
-    Mutant(CHOICES, "range(1, self.text_size)", "range(self.text_size)"),  # <unk> may be written
+    Mutant(CHOICES, "written[list(self.never_written)] = False", "pass"),  # <unk> may be written
     Mutant(CHOICES, "self.open, self.end]", "self.end]"),
     Mutant(CHOICES, "self.eoa + 1)", "self.eoa)"),  # no span could end
     Mutant(CHOICES, "self.open, self.eoa, self.end, self.mask", "self.open, self.end, self.eoa, self.mask"),
