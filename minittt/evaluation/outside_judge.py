@@ -95,7 +95,7 @@ class WordJudge:
         return [self._transcribe(wave, sample_rate) for wave in tqdm(waves, "outside judge", leave=False)]
 
     def _transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
-        wave = soxr.resample(wave.astype(np.float32), sample_rate, RATE)
+        wave = soxr.resample(np.asarray(wave, np.float32), sample_rate, RATE)
         loudest = np.abs(wave).max(initial=0.0)
         if loudest == 0:
             return ""
