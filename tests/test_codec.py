@@ -517,7 +517,7 @@ def test_law_22_the_module_stands_alone_and_its_example_runs(tmp_path):
     causal=st.booleans(),
 )
 @settings(max_examples=15)
-def test_law_20_a_long_recording_in_pieces_has_the_codes_and_the_sound_of_the_whole(
+def test_law_23_a_long_recording_in_pieces_has_the_codes_and_the_sound_of_the_whole(
     seed, samples, frames, lstm_layers, causal
 ):
     codec = tiny(seed, lstm_layers=lstm_layers, causal=causal)
@@ -528,7 +528,7 @@ def test_law_20_a_long_recording_in_pieces_has_the_codes_and_the_sound_of_the_wh
     torch.testing.assert_close(codec.decode_long(codes, seconds), codec.decode(codes), rtol=1e-9, atol=1e-12)
 
 
-def test_law_20_memory_of_pieces_does_not_grow_with_the_recording():
+def test_law_23_memory_of_pieces_does_not_grow_with_the_recording():
     """What the convolutions are given at once, in samples: never more than a piece and its overlap."""
     codec = tiny(0)
     given_at_once = []

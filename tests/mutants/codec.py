@@ -95,9 +95,8 @@ MUTANTS = [
     Mutant(law=21, old="self.n_filters - 1, self.lstm_layers + 1", new="self.n_filters"),
     Mutant(law=22, old="import soundfile\n", new="import soundfile\nimport minittt.errors\n"),
     Mutant(law=22, old="from codec import Codec,", new="from minittt.codec import Codec,"),
-    Mutant(law=20, old="reach = self._reach()", new="reach = 0"),
-    Mutant(law=20, old="yield start, stop, first - start, kept", new="yield start, stop, 0, kept"),
-    Mutant(law=20, old="spacing *= layer.stride[0]", new="spacing *= 1"),
-    Mutant(law=20, old="frames = layers[:before](quantised)", new="frames = layers[:1](quantised)"),
-    Mutant(law=20, old="length = max(1, round(seconds * self.frame_rate))", new="length = n_frames"),
+    Mutant(law=23, old="reach = self._reach()", new="reach = 0"),
+    Mutant(law=23, old="yield start, stop, first - start, kept", new="yield start, stop, 0, kept"),
+    Mutant(law=23, old="frames = layers[:before](quantised)", new="frames = layers[:1](quantised)"),
+    Mutant(law=23, old="length = max(1, round(seconds * self.frame_rate))", new="length = n_frames"),
 ]
