@@ -68,7 +68,11 @@ def from_released(released: Any, codebook_size: int = CODEBOOK_SIZE) -> dict:
     _require(not (has_messages and has_text), "a record has 'messages' or 'text', and this has both")
     if has_text:
         parts = _parts_of(released["text"], "the text", codebook_size, heard=False)
-        return {"family": "document", "messages": [["document", *parts]], "fields": [_without(released, "text")]}
+        return {
+            "family": "document",
+            "messages": [["document", *parts]],
+            "fields": [_without(released, "text")],
+        }
     messages = released["messages"]
     _require(isinstance(messages, list) and len(messages) > 0, "'messages' is a list of one or more messages")
     _check_turns(messages)
@@ -97,7 +101,9 @@ def _check_turns(messages: list) -> None:
         role = message.get("role")
         known = role in ("system", "user", "assistant")
         _require(known, f"message {number} has the role {role!r}; roles are system, user and assistant")
-        _require(role in expected, f"message {number} is of {role}, where {' or '.join(expected)} is expected")
+        _require(
+            role in expected, f"message {number} is of {role}, where {' or '.join(expected)} is expected"
+        )
         expected = ("assistant",) if role == "user" else ("user",)
     _require(role == "assistant", f"the last message is of {role}: a conversation ends with a reply")
 
@@ -113,7 +119,9 @@ def _parts_of(content: Any, where: str, codebook_size: int, heard: bool) -> list
     at = 0
     for mark in _MARK.finditer(content):
         text, at = content[at : mark.start()], mark.end()
-        _require(opener is None or text == "", f"{where}, character {mark.start()}: text {text!r:.20} in a span")
+        _require(
+            opener is None or text == "", f"{where}, character {mark.start()}: text {text!r:.20} in a span"
+        )
         if text:
             parts.append(text)
         name = mark.group()
@@ -231,7 +239,7 @@ def interleave(
     n_audio: int = AUDIO_CHUNK,
     fit: bool = False,
 ) -> list[Part]:
-    """A reply's text and codes in turns: n_text text tokens, n_audio codes, ...; the last text is followed by all that is left.
+    """A reply's text and codes in turns of n_text text tokens and n_audio codes; after the last text come all codes left.
 
     fit: a span and its end mark fill blocks of n_audio slots, so it has n_audio - 1 codes. In the released data it has
     n_audio, and the mark begins a second block. Texts join to `text` and spans to `codes`; a chunk is a little shorter than

@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minittt.codec import CodecError, whole_file
+from minittt.data.corpus import Corpus
 from minittt.data.released_format import CODEBOOK_SIZE, RecordError, from_released
+from minittt.data.vocabulary import TextTokeniser, train_tokeniser
 from minittt.errors import MinitttError
 
 ROUNDS = 6  # of the Feistel network
@@ -40,7 +42,8 @@ class Permutation:
         self.n = n
         self.half = max(1, ((n - 1).bit_length() + 1) // 2)  # bits of half a number
         self.keys = [
-            hashlib.blake2b(f"{seed} {epoch} {name} {i}".encode(), digest_size=8).digest() for i in range(ROUNDS)
+            hashlib.blake2b(f"{seed} {epoch} {name} {i}".encode(), digest_size=8).digest()
+            for i in range(ROUNDS)
         ]
 
     def __len__(self) -> int:
@@ -80,7 +83,9 @@ class RecordFile:
         elif self.path.suffix in (".json", ".jsonl"):
             self.places = _index_of(self.path)
         else:
-            raise MinitttError(f"{self.path}: the name of a file of records ends in .json, .jsonl or .parquet")
+            raise MinitttError(
+                f"{self.path}: the name of a file of records ends in .json, .jsonl or .parquet"
+            )
 
     def __len__(self) -> int:
         return len(self.parquet) if self.parquet is not None else len(self.places)
@@ -203,7 +208,7 @@ def _array_elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int]]:
                     in_string = False
                 continue
             if closed or (depth == 0 and byte != b"["):
-                raise MinitttError(f"{path}: at byte {place}: a file that ends in .json is one JSON array of records")
+                raise MinitttError(f"{path}, byte {place}: a .json file is one JSON array of records")
             ends = depth == 1 and byte in b",]"
             if ends and not (empty and byte == b"]"):
                 yield begin, place
@@ -261,7 +266,9 @@ class RecordStream:
         for file in self.files:
             size = len(file) - held_out
             if size < 1:
-                raise MinitttError(f"{file.path}: {len(file)} records leave none after {held_out} are held out")
+                raise MinitttError(
+                    f"{file.path}: {len(file)} records leave none after {held_out} are held out"
+                )
             self.sizes.append(size)
         self.shares = [max(1, round(n * w)) for n, w in zip(self.sizes, weights, strict=True)]  # of an epoch
         self.ends = np.cumsum(self.shares)
@@ -326,3 +333,39 @@ def texts_in(stream: RecordStream, most: int) -> Iterator[str]:
         record = stream.drawn(0, position) or {"messages": []}
         for _, *parts in record["messages"]:
             yield from (part for part in parts if isinstance(part, str))
+
+
+# ---- a corpus of them
+
+TOKENISER_SIZE = 4000  # pieces of a tokeniser that is trained on the records themselves
+TOKENISER_RECORDS = 2000  # records that it is trained on
+HELD_OUT = 16  # records at the end of each file that are watched in training, not trained on
+
+
+class StreamedCorpus(Corpus):
+    """A corpus whose training records are a RecordStream: their codes stand in the records, not in one array."""
+
+    @property
+    def words(self) -> None:
+        """Not known: it would take a pass over all data."""
+        return None
+
+
+def stream_corpus(stream: RecordStream, tokeniser: TextTokeniser, codec: str) -> StreamedCorpus:
+    """What a talker trains on: the stream, and what it holds out as `renditions`. codec: a name for who made the codes."""
+    info = {"codec": codec, "codebook_size": stream.codebook_size, "n_codebooks": 1}
+    no_codes, no_offsets = np.zeros(0, np.uint16), np.zeros(1, np.int64)
+    splits = {"train": stream, "renditions": stream.held_out()}
+    return StreamedCorpus(info, tokeniser, no_codes, no_offsets, [], splits)
+
+
+def tokeniser_of(stream: RecordStream, path: Path) -> TextTokeniser:
+    """The tokeniser in `path`; where there is none, one trained on the first records of the first epoch, and written there.
+
+    Processes that do so at once write the same file. A letter that it never saw is spelled in bytes.
+    """
+    if not path.is_file():
+        texts = list(texts_in(stream, TOKENISER_RECORDS))
+        with whole_file(path) as unfinished:
+            train_tokeniser(texts, unfinished, TOKENISER_SIZE, bytes_for_unknown=True)
+    return TextTokeniser(path)

@@ -41,7 +41,10 @@ def conversation(*contents, system="Answer in text and speech."):
 
 
 RECORDS = {
-    "chat": [conversation("What is 2 + 2?\n(A) 4", "4."), {"messages": [message("user", "a"), message("assistant", "b")]}],
+    "chat": [
+        conversation("What is 2 + 2?\n(A) 4", "4."),
+        {"messages": [message("user", "a"), message("assistant", "b")]},
+    ],
     "qa": [
         conversation(heard(1, 2), "Two words" + said(3, 16383) + " and more." + last(4)),
         conversation(heard(1), "Yes." + last(2), heard(3, 4), "No." + last(5)),
@@ -71,7 +74,9 @@ def as_json(record):
     return json.dumps(record, ensure_ascii=False)
 
 
-@pytest.mark.parametrize("family, number", [(f, i) for f, those in RECORDS.items() for i in range(len(those))])
+@pytest.mark.parametrize(
+    "family, number", [(f, i) for f, those in RECORDS.items() for i in range(len(those))]
+)
 def test_law_01_every_family_comes_back_character_for_character(family, number):
     released = RECORDS[family][number]
     record = from_released(released)
@@ -94,7 +99,9 @@ def test_law_01_the_released_samples_come_back_character_for_character():
 TEXTS = st.text(st.characters(exclude_characters="<|>", exclude_categories=["Cs"]), min_size=1, max_size=8)
 SPANS = st.lists(st.integers(0, 16383), min_size=1, max_size=5)
 PARTS = st.lists(TEXTS | SPANS, min_size=1, max_size=6).filter(
-    lambda parts: not any(isinstance(a, str) and isinstance(b, str) for a, b in zip(parts, parts[1:], strict=False))
+    lambda parts: (
+        not any(isinstance(a, str) and isinstance(b, str) for a, b in zip(parts, parts[1:], strict=False))
+    )
 )
 
 
@@ -195,4 +202,6 @@ def test_interleaving_has_the_sizes_of_the_released_data():
     parts = interleave("abcdefghijklm" * 2 + "nop", list(range(100)), Bytes())
     assert [len(part) for part in parts] == [13, 26, 13, 26, 3, 48]
     with pytest.raises(RecordError, match="does not give the text"):
-        interleave("Ab", [1], type("Lower", (Bytes,), {"encode": lambda self, text: list(text.lower().encode())})())
+        interleave(
+            "Ab", [1], type("Lower", (Bytes,), {"encode": lambda self, text: list(text.lower().encode())})()
+        )

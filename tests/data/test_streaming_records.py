@@ -72,11 +72,11 @@ def test_an_index_of_another_file_is_made_anew(tmp_path):
 
 def test_parquet_gives_the_records_that_json_gives(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    parquet = pytest.importorskip("pyarrow.parquet")
 
     rows = [released(i) for i in range(7)] + [{"text": "words"}]
     table = pyarrow.Table.from_pylist([{"messages": None, "text": None, **row} for row in rows])
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=3)
     file = RecordFile(tmp_path / "a.parquet")
     assert [file[i] for i in (7, 0, 6, 3)] == [rows[i] for i in (7, 0, 6, 3)]
     (tmp_path / "b.parquet").write_bytes(b"no")
@@ -98,9 +98,13 @@ def test_law_03_an_epoch_holds_every_record_once_and_ranks_share_it(tmp_path_fac
 
 
 @given(st.sampled_from([0.5, 1.0, 1.5, 3.0]), st.integers(0, 9))
-def test_law_04_weights_are_shares_and_no_record_comes_again_before_all_have_come(tmp_path_factory, weight, seed):
+def test_law_04_weights_are_shares_and_no_record_comes_again_before_all_have_come(
+    tmp_path_factory, weight, seed
+):
     folder = tmp_path_factory.mktemp("records")
-    stream = RecordStream([write(folder / "a.json", range(10)), write(folder / "b.json", range(10))], seed, [1, weight])
+    stream = RecordStream(
+        [write(folder / "a.json", range(10)), write(folder / "b.json", range(10))], seed, [1, weight]
+    )
     assert len(stream) == 10 + round(10 * weight)
     counts = [0] * 10
     for epoch in range(4):
