@@ -239,7 +239,7 @@ class RecordStream:
 
     weights: how often each file's records come, where 1 is once an epoch, 2 twice, 0.5 every other one. All of a file's
     records come before one comes again. held_out: that many records at the end of each file are never drawn; `held_out()`
-    gives them. on_error: whether a malformed record ends the run ("raise") or is counted in `malformed` and skipped ("skip");
+    gives them. on_error: a malformed record ends the run ("raise") or is counted in `malformed` and skipped ("skip");
     `drawn` then gives None. It holds no state besides: (epoch, position) is all there is to resume from.
     """
 

@@ -1,0 +1,43 @@
+"""Training on files in the released format: from the command line, with a malformed record among them."""
+
+import json
+
+from minittt.app.cli import main
+from minittt.talker import Talker
+
+
+def test_files_of_released_records_train_a_talker(tmp_path, capsys):
+    def record(i):
+        codes = "".join(f"<|audio_{(i + j) % 8}|>" for j in range(5))
+        asked = {
+            "role": "user",
+            "content": f"<|begin_of_audio|>{codes}<|end_of_audio|>",
+            "text_content": None,
+        }
+        reply = f"number {i % 5}<|begin_of_quad|>{codes}<|end_of_audio_span_last|>"
+        return {"messages": [asked, {"role": "assistant", "content": reply, "text_content": None}]}
+
+    chat = tmp_path / "chat.json"
+    chat.write_text(json.dumps([record(i) for i in range(24)] + [{}] + [record(i) for i in range(16)]))
+    books = tmp_path / "books.jsonl"
+    books.write_text("\n".join(json.dumps({"text": f"words {i} 水"}) for i in range(20)))
+    arguments = [
+        "train",
+        "--data",
+        str(chat),
+        str(books),
+        "--codebook-size",
+        "8",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    sizes = ["--width", "16", "--layers", "1", "--steps", "7", "--records", "4", "--optimiser", "adamw"]
+    # an epoch has 25 and 4 records: in 7 steps of 4, the malformed one is nearly sure to come
+    assert main([*arguments, *sizes, "--on-error", "raise"]) == 2
+    assert "chat.json, record 24 (at byte" in capsys.readouterr().err
+    assert main([*arguments, *sizes, "--on-error", "skip", "--weights", "1", "2"]) == 0
+    talker = Talker.load(tmp_path / "run" / "talker.safetensors")
+    assert (talker.vocabulary.codebook_size, talker.info["codec"]) == (8, "released")
+    assert talker.tokeniser.decode(talker.tokeniser.encode("number 火")) == "number 火"
+    assert main([*arguments, *sizes, "--mix", str(tmp_path)]) == 2
+    assert "--mix takes corpora" in capsys.readouterr().err
