@@ -370,6 +370,8 @@ def train(args) -> None:
             lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
             draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
+            for path, times in getattr(corpus.split("train"), "malformed", {}).items():
+                print(f"{path}: a malformed record was skipped {times} times; --on-error raise names it")
     finally:
         leave_processes()
 

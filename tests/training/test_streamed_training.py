@@ -36,6 +36,7 @@ def test_files_of_released_records_train_a_talker(tmp_path, capsys):
     assert main([*arguments, *sizes, "--on-error", "raise"]) == 2
     assert "chat.json, record 24 (at byte" in capsys.readouterr().err
     assert main([*arguments, *sizes, "--on-error", "skip", "--weights", "1", "2"]) == 0
+    assert "chat.json: a malformed record was skipped" in capsys.readouterr().out
     talker = Talker.load(tmp_path / "run" / "talker.safetensors")
     assert (talker.vocabulary.codebook_size, talker.info["codec"]) == (8, "released")
     assert talker.tokeniser.decode(talker.tokeniser.encode("number 火")) == "number 火"
