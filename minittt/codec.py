@@ -134,9 +134,13 @@ class Codec(nn.Module):
 
     def latents(self, wave: Tensor) -> Tensor:
         """wave (B, samples) -> latents (B, dimension, T), T = ceil(samples / hop): zeros fill the end."""
+        return self.encoder(self._whole_frames(wave))
+
+    def _whole_frames(self, wave: Tensor) -> Tensor:
+        """wave (B, samples) -> (B, 1, T * hop), zeros at the end. Raises CodecError for another shape."""
         sound = wave.dim() == 2 and wave.numel() > 0
         _require(sound, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
-        return self.encoder(F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop)))
+        return F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop))
 
     @torch.no_grad()
     def encode(self, wave: Tensor) -> Tensor:
@@ -146,12 +150,16 @@ class Codec(nn.Module):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes (B, n_q, T) long -> wave (B, T * hop) float. Raises CodecError for a wrong shape or code."""
+        return self.decoder(self._quantised(codes))[:, 0]  # (B, T * hop)
+
+    def _quantised(self, codes: Tensor) -> Tensor:
+        """codes (B, n_q, T) -> the entries they name, added up over codebooks, (B, dimension, T)."""
         n_codebooks, size = self.config.n_codebooks, self.config.codebook_size
         sound = codes.dim() == 3 and codes.shape[1] == n_codebooks and codes.numel() > 0
         _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
         low, high = int(codes.min()), int(codes.max())
         _require(low >= 0 and high < size, f"codes lie in 0..{size - 1}, but these go from {low} to {high}")
-        return self.decoder(self.quantizer.vq.decode(codes.transpose(0, 1)))[:, 0]  # (B, T * hop)
+        return self.quantizer.vq.decode(codes.transpose(0, 1))
 
     def encode_many(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Tensor]:
         """Encode waves (samples_i,) of any lengths fast. Returns codes (n_q, T_i) for each, in their order.
@@ -173,6 +181,68 @@ class Codec(nn.Module):
                 encoded = self.encode(torch.from_numpy(batch).to(device)).cpu()  # (B, n_q, T)
                 codes |= dict(zip(chosen, encoded, strict=True))
         return [codes[i] for i in range(len(waves))]
+
+    @torch.no_grad()
+    def encode_long(self, wave: Tensor, seconds: float = 30.0) -> Tensor:
+        """As `encode`, the convolutions in pieces of `seconds`: memory beyond the wave's own stays bounded.
+
+        Convolutions look a few frames far, so pieces that overlap by so much give what the whole wave gives. The
+        LSTM remembers everything: it runs over all frames at once, which take no more memory than the wave does.
+        Codes are those of `encode`, up to ties within rounding.
+        """
+        layers = self.encoder.model
+        after = -3 if self.config.lstm_layers else -2  # LSTM if there is one, ELU, convolution
+        padded = self._whole_frames(wave)  # (B, 1, T * hop)
+        frames = []
+        for start, stop, skipped, kept in self._pieces(padded.shape[-1] // self.hop, seconds):
+            piece = layers[:after](
+                padded[..., start * self.hop : stop * self.hop]
+            )  # (B, channels, stop - start)
+            frames.append(piece[..., skipped : skipped + kept].clone())
+        latents = layers[after:](torch.cat(frames, dim=-1))  # (B, dimension, T)
+        return self.quantizer.vq.encode(latents).transpose(0, 1)
+
+    @torch.no_grad()
+    def decode_long(self, codes: Tensor, seconds: float = 30.0) -> Tensor:
+        """As `decode`, the convolutions in pieces of `seconds`: memory beyond the wave's own stays bounded."""
+        quantised = self._quantised(codes)  # (B, dimension, T)
+        layers = self.decoder.model
+        before = 2 if self.config.lstm_layers else 1  # convolution, LSTM if there is one
+        frames = layers[:before](quantised)  # (B, channels, T)
+        waves = []
+        for start, stop, skipped, kept in self._pieces(frames.shape[-1], seconds):
+            piece = layers[before:](frames[..., start:stop])[:, 0]  # (B, (stop - start) * hop)
+            waves.append(piece[:, skipped * self.hop : (skipped + kept) * self.hop].clone())
+        return torch.cat(waves, dim=-1)
+
+    def _pieces(self, n_frames: int, seconds: float) -> Iterator[tuple[int, int, int, int]]:
+        """Pieces of a row of frames: where each begins and ends, and how many of its frames to skip and to keep."""
+        _require(seconds > 0, f"pieces are longer than 0 seconds, not {seconds}")
+        length = max(1, round(seconds * self.frame_rate))
+        reach = self._reach()
+        for first in range(0, n_frames, length):
+            kept = min(length, n_frames - first)
+            start = max(0, first - reach)
+            stop = min(n_frames, first + kept + reach)
+            yield start, stop, first - start, kept
+
+    def _reach(self) -> int:
+        """Frames on each side that a frame's convolutions look at, at most."""
+        samples = 0
+        for layers in (self.encoder, self.decoder):
+            spacing = (
+                1 if layers is self.encoder else self.hop
+            )  # samples between two values of this layer's input
+            reach = 0
+            for layer in layers.modules():
+                if isinstance(layer, nn.ConvTranspose1d):
+                    reach += layer.kernel_size[0] // layer.stride[0] * spacing
+                    spacing //= layer.stride[0]
+                elif isinstance(layer, nn.Conv1d):
+                    reach += (layer.kernel_size[0] - 1) * layer.dilation[0] * spacing
+                    spacing *= layer.stride[0]
+            samples = max(samples, reach)
+        return math.ceil(samples / self.hop) + 1
 
     def codebooks(self) -> Tensor:
         """What the codes stand for: the entries of all codebooks, (n_q * codebook_size, dimension), as flattened."""

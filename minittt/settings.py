@@ -362,6 +362,26 @@ class BuildOptions(Checked):
 
 
 @dataclass(frozen=True)
+class RecordOptions(Checked):
+    """How records of the released format are read, where --data names files."""
+
+    codebook_size: int = setting(
+        16384, "with files of records: codes that their tokenizer has", at_least=1, at_most=65536
+    )
+    on_error: str = setting(
+        "raise", "with files of records: what a malformed one does", choices=("raise", "skip")
+    )
+    codec_name: str = setting("released", "with files of records: a name for where their codes come from")
+
+
+@dataclass(frozen=True)
+class EncodeOptions(Checked):
+    """How a folder of recordings is encoded."""
+
+    per_shard: int = setting(256, "encode: recordings in a shard", at_least=1)
+
+
+@dataclass(frozen=True)
 class MixOptions(Checked):
     """How two corpora are mixed."""
 

@@ -507,3 +507,36 @@ def test_law_22_the_module_stands_alone_and_its_example_runs(tmp_path):
     shutil.copy(SOURCE, tmp_path / "codec.py")
     done = run_alone(tmp_path, example_in_the_docstring(source))
     assert "25 frames a second" in done.stdout, done.stderr
+
+
+@given(
+    seed=SEEDS,
+    samples=st.integers(1, 400),
+    frames=st.integers(1, 30),
+    lstm_layers=st.sampled_from([0, 1]),
+    causal=st.booleans(),
+)
+@settings(max_examples=15)
+def test_law_23_a_long_recording_in_pieces_has_the_codes_and_the_sound_of_the_whole(
+    seed, samples, frames, lstm_layers, causal
+):
+    codec = tiny(seed, lstm_layers=lstm_layers, causal=causal)
+    wave = noise(seed, 1, samples)
+    seconds = frames / codec.frame_rate
+    codes = codec.encode(wave)
+    assert torch.equal(codec.encode_long(wave, seconds), codes)
+    torch.testing.assert_close(codec.decode_long(codes, seconds), codec.decode(codes), rtol=1e-9, atol=1e-12)
+
+
+def test_law_23_memory_of_pieces_does_not_grow_with_the_recording():
+    """What the convolutions are given at once, in samples: never more than a piece and its overlap."""
+    codec = tiny(0)
+    given_at_once = []
+    codec.encoder.model[0].register_forward_pre_hook(
+        lambda _, inputs: given_at_once.append(inputs[0].shape[-1])
+    )
+    codec.encode_long(noise(0, 1, 6000), seconds=100 / codec.frame_rate)
+    assert len(given_at_once) == 10
+    assert max(given_at_once) <= (100 + 2 * codec._reach()) * codec.hop
+    with pytest.raises(CodecError, match="longer than 0 seconds"):
+        codec.encode_long(noise(0, 1, 60), seconds=0.0)

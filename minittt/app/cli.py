@@ -23,10 +23,12 @@ from minittt.settings import (
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
+    EncodeOptions,
     EvaluationOptions,
     ImportOptions,
     MixOptions,
     ModelSizes,
+    RecordOptions,
     RefereeSettings,
     SeedOption,
     StreamingOptions,
@@ -231,8 +233,22 @@ def _train(command) -> None:
     )
     train.add_argument("-o", "--output", type=Path, default=Path("runs/talker"), help="folder of the run")
     train.add_argument(
-        "--data", type=Path, default=SAMPLES / "corpus", help="corpus folder (default: the shipped one)"
+        "--data",
+        type=Path,
+        nargs="+",
+        default=[SAMPLES / "corpus"],
+        help="corpus folder (default: the shipped one), or files of records in the released format",
     )
+    train.add_argument(
+        "--weights", type=float, nargs="+", metavar="X", help="with files of records: how often each comes"
+    )
+    train.add_argument(
+        "--tokeniser",
+        type=Path,
+        metavar="FILE",
+        help="with files of records: a SentencePiece model (default: one trained on them, kept in the output folder)",
+    )
+    add_options(train, RecordOptions)
     train.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
     train.add_argument(
         "--init",
@@ -353,12 +369,16 @@ def _data(command) -> None:
     data = command(
         "data",
         "Make token files.",
-        "data build -o my_corpus   |   minittt data import recordings -o my_corpus",
+        "data build -o my_corpus   |   minittt data import recordings -o my_corpus"
+        "   |   minittt data encode recordings -o shards",
         talks=False,
     )
-    data.add_argument("action", choices=["build", "import"])
+    data.add_argument("action", choices=["build", "import", "encode"])
     data.add_argument(
-        "recordings", nargs="?", type=Path, help="import: folder of recordings with a metadata.csv"
+        "recordings",
+        nargs="?",
+        type=Path,
+        help="import: folder of recordings with a metadata.csv; encode: of recordings",
     )
     data.add_argument("-o", "--output", type=Path, required=True, help="corpus folder to write")
     _crowd_options(data)
@@ -380,6 +400,7 @@ def _data(command) -> None:
     add_options(data, SeedOption)
     add_options(data, BuildOptions)
     add_options(data, ImportOptions)
+    add_options(data, EncodeOptions)
 
 
 def _crowd_options(sub: argparse.ArgumentParser) -> None:

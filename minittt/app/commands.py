@@ -13,7 +13,8 @@ import torch
 from minittt.app import typed
 from minittt.app.shipped import codec_for, corpus_for
 from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
-from minittt.data.corpus import load_corpus, mixed
+from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.data.tokenisers import Tokeniser, load_tokeniser
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
@@ -24,10 +25,12 @@ from minittt.settings import (
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
+    EncodeOptions,
     EvaluationOptions,
     ImportOptions,
     MixOptions,
     ModelSizes,
+    RecordOptions,
     RefereeSettings,
     SeedOption,
     TimeOption,
@@ -349,7 +352,7 @@ def train(args) -> None:
         sizes["n_layers"] = asked.layers
     settings = settings_from(args, TrainingSettings, model=sizes)
     try:
-        start, corpus = start_from(args.init, load_corpus(args.data))
+        start, corpus = start_from(args.init, _training_data(args))
         if args.mix:
             corpus = mixed(corpus, load_corpus(args.mix), settings_from(args, MixOptions).mix_share)
         minutes = settings_from(args, TimeOption).minutes
@@ -367,6 +370,8 @@ def train(args) -> None:
             lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
             draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
+            for path, times in getattr(corpus.split("train"), "malformed", {}).items():
+                print(f"{path}: a malformed record was skipped {times} times; --on-error raise names it")
     finally:
         leave_processes()
 
@@ -377,6 +382,35 @@ def export(args) -> None:
 
     export_talker(Talker.load(args.talker), args.output)
     print(f"wrote {args.output}")
+
+
+def _training_data(args) -> Corpus:
+    """The corpus folder that --data names, or the files of records that it names as a corpus."""
+    if len(args.data) == 1 and not args.data[0].is_file():
+        return load_corpus(args.data[0])
+    from minittt.data.streaming_records import HELD_OUT, RecordStream, stream_corpus
+
+    if args.mix:
+        raise MinitttError("--mix takes corpora; mix files of records by naming them all, and --weights")
+    options = settings_from(args, RecordOptions)
+    seed = settings_from(args, TrainingSettings).seed
+    stream = RecordStream(
+        args.data, seed, args.weights, options.on_error, options.codebook_size, held_out=HELD_OUT
+    )
+    return stream_corpus(stream, _tokeniser_for(args, stream), options.codec_name)
+
+
+def _tokeniser_for(args, stream) -> Tokeniser:
+    """What reads the texts of the records: the tokeniser that is named, or that of --init, or one trained on them."""
+    from minittt.data.streaming_records import tokeniser_of
+
+    if args.tokeniser:
+        return load_tokeniser(args.tokeniser)
+    if args.init and args.init.is_dir():
+        return load_tokeniser(args.init / "tokenizer.json")
+    if args.init:
+        return Talker.load(args.init).tokeniser
+    return tokeniser_of(stream, args.output / "tokeniser.model")
 
 
 def adapt(args) -> None:
@@ -510,11 +544,36 @@ def _build(args, codec: Codec) -> None:
     )
 
 
+def _encode(args, codec: Codec) -> None:
+    """Encode a folder of recordings; one process of several where torchrun started it."""
+    from minittt.data.encode import encode_folder
+    from minittt.training.parallel import join_processes, leave_processes
+
+    if args.recordings is None:
+        raise MinitttError("say which folder to encode: minittt data encode DIR -o OUT")
+    try:
+        world = join_processes()
+        per_shard = settings_from(args, EncodeOptions).per_shard
+        codec = codec.to(world.device)
+        done = encode_folder(args.recordings, args.output, codec, world.rank, world.size, per_shard)
+        for name, why in done.left_out.items():
+            print(f"left out {name}: {why}", file=sys.stderr)
+        print(
+            f"process {world.rank} of {world.size}: {done.written} shards written, {done.found} were there, "
+            f"{len(done.left_out)} recordings left out"
+        )
+        world.wait()
+    finally:
+        leave_processes()
+
+
 def data(args) -> None:
     """Make a corpus folder: the spoken world, or someone's own recordings."""
     codec = Codec.load(args.codec)
     if args.action == "build":
         _build(args, codec)
+    elif args.action == "encode":
+        _encode(args, codec)
     else:
         from minittt.world.recordings import import_recordings
 

@@ -169,10 +169,13 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
-def train_tokeniser(sentences: list[str], path: str | Path, size: int = 400) -> TextTokeniser:
+def train_tokeniser(
+    sentences: list[str], path: str | Path, size: int = 400, bytes_for_unknown: bool = False
+) -> TextTokeniser:
     """Train a byte-pair SentencePiece model of at most `size` pieces, every letter and digit always among them.
 
     Byte-pair rather than unigram: it goes on merging until the few words of a small corpus are a piece each.
+    bytes_for_unknown: spell letters that are not in `sentences` in bytes, instead of refusing them.
     """
     with Path(path).open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
@@ -181,6 +184,7 @@ def train_tokeniser(sentences: list[str], path: str | Path, size: int = 400) -> 
             model_type="bpe",
             vocab_size=size,
             hard_vocab_limit=False,
+            byte_fallback=bytes_for_unknown,
             normalization_rule_name="nmt_nfkc_cf",  # lower case
             required_chars="abcdefghijklmnopqrstuvwxyz0123456789.,?!'-",
             bos_id=-1,

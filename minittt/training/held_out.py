@@ -117,7 +117,14 @@ def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Prese
         longest = len(render(record, corpus, reply=False).ids) + room
         said = [[corpus.audio(x).tolist() if isinstance(x, int) else x for x in m] for m in told]
         [reply] = talker.converse([said], settings, max_length=longest)
-        asked = " ".join(corpus.utterances[x]["text"] if isinstance(x, int) else x for x in told[-1][1:])
+        asked = " ".join(_in_words(part, corpus) for part in told[-1][1:])
         spans = [len(span) for span in reply.spans]
         lines.append(f"{asked[:60]!r} -> {reply.text!r} and {spans} audio tokens")
     return "\n".join(lines)
+
+
+def _in_words(part: str | int | list[int], corpus: Corpus) -> str:
+    """What a part of a question says: its text, that of its utterance, or how many codes it has."""
+    if isinstance(part, list):
+        return f"({len(part)} codes)"
+    return corpus.utterances[part]["text"] if isinstance(part, int) else part

@@ -10,6 +10,7 @@ from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.batches import Batch, pack
 from minittt.data.conversation import TokenSequence, render
 from minittt.data.corpus import Corpus
+from minittt.data.streaming_records import RecordStream
 from minittt.errors import MinitttError
 from minittt.objective import Preset, draw_blocks, example
 from minittt.strategies import denoise_replies
@@ -25,7 +26,7 @@ class Loader:
 
     def __init__(
         self,
-        records: list[dict],
+        records: list[dict] | RecordStream,
         corpus: Corpus,
         p: Preset,
         seed: int,
@@ -45,6 +46,10 @@ class Loader:
             raise MinitttError(
                 "replies whose text is denoised cannot be split: use longer rows, without split"
             )
+        if isinstance(records, RecordStream):
+            self.records = records  # too many to look at: what does not fit is left out as it is drawn
+            self.left_out = 0
+            return
         self.records = [record for record in records if self._fits(record)]
         self.left_out = len(records) - len(self.records)
         if not self.records:
@@ -77,13 +82,29 @@ class Loader:
         documents = []
         for i in range(begin, end):
             epoch, at = divmod(i, len(self.records))
-            record = self.records[self._order(epoch)[at]]
+            record = self._record(epoch, at)
+            if record is None:
+                continue
             block, first = draw_blocks(self.p, rng)
             sequence = render(record, self.corpus, block, first)
             if self.source_noise:
                 sequence = mishear(sequence, self.corpus, self.source_noise, rng)
             documents += [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
+        if not documents:
+            raise MinitttError(
+                f"no record of step {step} fits a row of {self.row_length} tokens: use longer rows"
+            )
         return pack(documents, self.row_length, self.corpus.vocabulary.pad)
+
+    def _record(self, epoch: int, at: int) -> dict | None:
+        """The record at a place of an epoch; None for one of a stream that is malformed or too long."""
+        if not isinstance(self.records, RecordStream):
+            return self.records[self._order(epoch)[at]]
+        record = self.records.drawn(epoch, at)
+        if record is None or self._fits(record):
+            return record
+        self.left_out += 1
+        return None
 
     def _order(self, epoch: int) -> list[int]:
         if getattr(self, "_epoch", None) != epoch:

@@ -27,8 +27,8 @@ MUTANTS = [
     ),
     Mutant(
         law=6,
-        old="self.decoder(self.quantizer.vq.decode(codes.transpose(0, 1)))[:, 0]",
-        new="self.decoder(self.quantizer.vq.decode(codes.flip(0).transpose(0, 1)))[:, 0]",
+        old="self.quantizer.vq.decode(codes.transpose(0, 1))",
+        new="self.quantizer.vq.decode(codes.flip(0).transpose(0, 1))",
     ),
     Mutant(
         law=7,
@@ -44,8 +44,8 @@ MUTANTS = [
     ),
     Mutant(
         law=8,
-        old="self.encoder(F.pad(wave[:, None],",
-        new="self.encoder(F.pad(wave[:, None] + 0.1 * torch.randn_like(wave[:, None]),",
+        old="return F.pad(wave[:, None],",
+        new="return F.pad(wave[:, None] + 0.1 * torch.randn_like(wave[:, None]),",
     ),
     Mutant(law=9, old="sound = wave.dim() == 2 and wave.numel() > 0", new="sound = wave.dim() == 2"),
     Mutant(law=9, old="low >= 0 and high < size", new="high < size"),
@@ -95,4 +95,8 @@ MUTANTS = [
     Mutant(law=21, old="self.n_filters - 1, self.lstm_layers + 1", new="self.n_filters"),
     Mutant(law=22, old="import soundfile\n", new="import soundfile\nimport minittt.errors\n"),
     Mutant(law=22, old="from codec import Codec,", new="from minittt.codec import Codec,"),
+    Mutant(law=23, old="reach = self._reach()", new="reach = 0"),
+    Mutant(law=23, old="yield start, stop, first - start, kept", new="yield start, stop, 0, kept"),
+    Mutant(law=23, old="frames = layers[:before](quantised)", new="frames = layers[:1](quantised)"),
+    Mutant(law=23, old="length = max(1, round(seconds * self.frame_rate))", new="length = n_frames"),
 ]

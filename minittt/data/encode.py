@@ -1,0 +1,141 @@
+"""A folder of recordings to shards of codes: for collections too large for one process, one sitting, or memory.
+
+The recordings are sorted by name and cut into shards of equal number; shard s is the work of process s modulo the number of
+processes. A shard depends on its recordings and the codec alone, is written whole or not at all, and is left as it is where
+it is there: whoever computes it, and however often the work was interrupted, the files are the same, byte for byte.
+
+    OUT/shard-00000-of-00012.safetensors    codes (n,) int32, flattened frame by frame; offsets (recordings + 1,) int64
+                                            header: format, codec, front_end, files, left_out
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from minittt.codec import Codec, CodecError, flatten, read_audio, read_header, write_tensors
+from minittt.data import front_end, headers
+from minittt.errors import MinitttError
+
+FORMAT = "minittt-shard-1"
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+LONG = 60.0  # seconds: a longer recording is encoded alone and in pieces
+
+
+@dataclass
+class Encoded:
+    """What one process did: how many shards it wrote and found there, and which recordings it left out, and why."""
+
+    written: int = 0
+    found: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def recordings_in(folder: str | Path) -> list[str]:
+    """Names of all recordings in a folder and those below it, sorted. Raises MinitttError if there are none."""
+    folder = Path(folder)
+    names = [
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
+    ]
+    if not names:
+        raise MinitttError(f"{folder} holds no recordings: put files there that end in {', '.join(SUFFIXES)}")
+    return sorted(names)
+
+
+def encode_folder(
+    folder: str | Path,
+    out: str | Path,
+    codec: Codec,
+    rank: int = 0,
+    size: int = 1,
+    per_shard: int = 256,
+    front_end_name: str = front_end.NAME,
+) -> Encoded:
+    """Write this process's shards, those with a number that is `rank` modulo `size`, unless they are there.
+
+    A damaged recording is left out, and named in its shard's header. Raises MinitttError where the folder `out` holds shards
+    of other recordings or of another codec.
+    """
+    names = recordings_in(folder)
+    n_shards = -(-len(names) // per_shard)  # rounded up
+    others = [path.name for path in Path(out).glob("shard-*") if not path.name.endswith(_ending(n_shards))]
+    if others:
+        raise MinitttError(f"{out} holds {others[0]}, of another list of recordings: give another folder")
+    done = Encoded()
+    mine = range(rank, n_shards, size)
+    for number in tqdm(mine, desc="encode", unit="shard", disable=rank > 0):
+        path = Path(out) / f"shard-{number:05d}{_ending(n_shards)}"
+        chosen = names[number * per_shard : (number + 1) * per_shard]
+        about = {"format": FORMAT, "codec": codec.fingerprint(), "front_end": front_end_name}
+        about["files"] = json.dumps(chosen)
+        if path.is_file():
+            _check_shard(path, about)
+            done.found += 1
+            done.left_out |= headers.read_object(path, read_header(path), "left_out")
+            continue
+        codes, left_out = _encode(Path(folder), chosen, codec, front_end_name)
+        offsets = np.cumsum([0, *map(len, codes)])
+        tensors = {"codes": torch.cat(codes).int(), "offsets": torch.from_numpy(offsets.astype(np.int64))}
+        write_tensors(path, tensors, {**about, "left_out": json.dumps(left_out)})
+        done.written += 1
+        done.left_out |= left_out
+    return done
+
+
+def _ending(n_shards: int) -> str:
+    return f"-of-{n_shards:05d}.safetensors"
+
+
+def _check_shard(path: Path, about: dict[str, str]) -> None:
+    header = read_header(path)
+    for name, value in about.items():
+        if header.get(name) != value:
+            raise MinitttError(f"{path}: its {name} is another than now; give another folder, or remove it")
+
+
+def _encode(folder: Path, names: list[str], codec: Codec, front_end_name: str) -> tuple[list, dict[str, str]]:
+    """Flattened codes (n_i,) of each recording, none for one left out, and why it was."""
+    listen = front_end.front_end_named(front_end_name)
+    rate = codec.config.sample_rate
+    codes = [torch.zeros(0, dtype=torch.long) for _ in names]
+    left_out = {}
+    short = {}
+    for number, name in enumerate(names):
+        try:
+            wave = listen(read_audio(folder / name, rate), rate)
+        except CodecError as error:
+            left_out[name] = str(error).removeprefix(f"{folder / name}: ")
+            continue
+        if len(wave) > LONG * rate:
+            wave = torch.from_numpy(wave)[None].to(next(codec.parameters()).device)  # (1, samples)
+            codes[number] = flatten(codec.encode_long(wave)[0].cpu(), codec.config.codebook_size)
+        else:
+            short[number] = wave
+    encoded = codec.encode_many(list(short.values()))
+    for number, frames in zip(short, encoded, strict=True):
+        codes[number] = flatten(frames, codec.config.codebook_size)
+    return codes, left_out
+
+
+def read_shards(folder: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and codes (n,) of every recording in a folder of shards, in order, those left out aside."""
+    paths = sorted(Path(folder).glob("shard-*.safetensors"))
+    if not paths:
+        raise MinitttError(f"{folder} holds no shards; `minittt data encode` writes them")
+    stated = int(paths[0].stem.rsplit("-", 1)[1])
+    if len(paths) != stated:
+        raise MinitttError(
+            f"{folder} holds {len(paths)} shards of {stated}: let `minittt data encode` finish"
+        )
+    for path in paths:
+        header, tensors = headers.read_file(path, FORMAT)
+        names = json.loads(header["files"])
+        offsets = tensors["offsets"]
+        for number, name in enumerate(names):
+            codes = tensors["codes"][int(offsets[number]) : int(offsets[number + 1])]
+            if len(codes):
+                yield name, codes.numpy()
