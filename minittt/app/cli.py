@@ -1,4 +1,4 @@
-"""The command line: minittt talk | chat | transcribe | speak | caption | train | evaluate | data | codec | referee | doctor.
+"""The command line: minittt talk | chat | serve | transcribe | speak | caption | train | evaluate | data | ...
 
 Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
 code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.
@@ -26,6 +26,7 @@ from minittt.settings import (
     ModelSizes,
     RefereeSettings,
     SeedOption,
+    ServingOptions,
     StreamingOptions,
     TimeOption,
     TrainingSettings,
@@ -122,6 +123,7 @@ def _parser() -> Parser:
     for add in (
         _talk,
         _chat,
+        _serve,
         _listen_and_speak,
         _train,
         _adapt,
@@ -189,6 +191,24 @@ def _chat(command) -> None:
     )
     chat.add_argument("-o", "--output", type=Path, help="a folder for the sound of the answers")
     add_options(chat, DecodingOptions)
+
+
+def _serve(command) -> None:
+    serve = command(
+        "serve",
+        "A page in the browser on which one talks, and sees answers being written (extra [serve]).",
+        "serve --port 0",
+        talks=False,
+    )
+    talker, codec = SAMPLES / "talker.safetensors", SAMPLES / "codec.safetensors"
+    serve.add_argument(
+        "--talker", nargs="+", type=Path, default=[talker], help="one talker, or several to compare by ear"
+    )
+    serve.add_argument(
+        "--codec", nargs="+", type=Path, default=[codec], help="codec of all talkers, or one for each"
+    )
+    add_options(serve, ServingOptions)
+    add_options(serve, ComputingSettings)
 
 
 def _listen_and_speak(command) -> None:
