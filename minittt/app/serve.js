@@ -738,6 +738,7 @@ class Column {
 async function takeTurn(question, take = null) {
   turns.number += 1;
   find("#anew").disabled = true;
+  find("#legend").open = find("#legend").open && turns.number > 1; // it has been seen; whoever opens it again keeps it
   inForm("answering");
   say("");
   const turn = make("section", "turn");
