@@ -179,6 +179,7 @@ class Speaker:
             "codes": sum(map(len, reply.spans)),
             "groups": reply.groups,
             "confidence": None if chance is None else round(chance, 3),
+            "certainty": round(reply.certainty, 3) if reply.log_p else None,
             "voice": voice,
             "coherence": share,
             "voices": along,

@@ -382,6 +382,8 @@ class Answer {
     this.figures.replaceChildren();
     if (end.confidence !== null) {
       this.figures.append(bar("confidence", end.confidence));
+    } else if (end.certainty !== null) {
+      this.figures.append(bar("sure of its words", end.certainty)); // not calibrated: no chance of being right
     }
     if (end.coherence !== null) {
       this.figures.append(bar("in one voice", end.coherence), this.voices());
@@ -537,6 +539,11 @@ class Answer {
       key.append(make("i", `tok target voice-${voice}`), name(voice));
       line.append(key);
     }
+    if (this.end.voices.flat().includes(-1)) {
+      const key = make("span");
+      key.append(make("i", "tok target"), "too quiet to tell");
+      line.append(key);
+    }
     return line;
   }
 
@@ -648,6 +655,7 @@ class Answer {
   fail(message) {
     this.element.classList.add("failed");
     this.text.textContent = message;
+    [this.figures, this.replay, this.caption].forEach(part => part.remove());
   }
 }
 
@@ -765,7 +773,7 @@ async function takeTurn(question, take = null) {
 async function takeAnswer(column, question, answers, words) {
   const talker = about.talkers[column.talker.value];
   const request = { talker: +column.talker.value, settings: column.settings(), ...question };
-  request.before = turns.before[column.number] ?? null;
+  request.before = (find("#remember").checked && turns.before[column.number]) || null;
   const answer = new Answer(talker, column.inWords(), request);
   answers.append(answer.element);
   answer.element.scrollIntoView({ block: "nearest" });
@@ -790,6 +798,9 @@ async function takeAnswer(column, question, answers, words) {
     seed.value = seed.valueAsNumber + 1; // the next answer is drawn anew
   } catch (error) {
     answer.fail(error.message);
+    if (words.textContent === "…") {
+      words.textContent = "(nothing that could be answered)";
+    }
   }
   answer.element.scrollIntoView({ block: "nearest" });
 }

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from minittt.app import serve as serving
 from minittt.app.cli import main
 from minittt.app.live import Answer, Speaker, pcm, wave_of
-from minittt.attention import assign_groups
 from minittt.codec import Codec, read_audio
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
@@ -205,7 +204,7 @@ def test_sound_comes_through_as_it_was_sent(values):
 def test_a_page_says_what_there_is(client):
     about = client.get("/about").json()
     [talker] = about["talkers"]
-    assert ["what is two plus three"] == [q for q, _ in talker["examples"] if q.startswith("what")]
+    assert [q for q, _ in talker["examples"] if q.startswith("what")] == ["what is two plus three"]
     settings = {setting["name"]: setting for setting in about["settings"]}
     assert settings["steps"]["default"] == DecodingOptions().steps
     assert "entropy_bound" in settings["policy"]["choices"]
