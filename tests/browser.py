@@ -1,9 +1,12 @@
-"""A headless Chromium, driven by the DevTools protocol: as much of it as the tests of the page need."""
+"""A page that is served, and a headless Chromium to look at it, driven by the DevTools protocol: what the tests need of both."""
 
 import base64
 import json
+import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +15,21 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0  # seconds: a machine may be busy
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """The address of a page that a process of its own serves; Ctrl-C ends it, with exit code 130."""
+    command = [sys.executable, "-m", "minittt", "serve", "--port", "0", "--threads", "1", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield re.search(r"http://[\d.]+:\d+/", process.stdout.readline())[0]
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, told.strip()) == (130, "stopped")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def program() -> str | None:

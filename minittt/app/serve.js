@@ -22,7 +22,7 @@ function button(text, act, look = "small") {
 }
 
 const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
-const percent = share => `${Math.round(100 * share)} %`;
+const percent = share => `${Math.round(100 * share)}\u00a0%`;
 
 function inForm(state) {
   document.documentElement.dataset.state = state; // loading, idle, recording, answering or answered
@@ -663,7 +663,7 @@ function bar(name, share) {
   const line = make("div", "measure");
   const track = make("span", "bar");
   const fill = make("i");
-  fill.style.width = percent(share);
+  fill.style.width = `${100 * share}%`;
   track.append(fill);
   line.append(make("span", "", name), track, make("b", "", share.toFixed(2)));
   return line;

@@ -2,12 +2,8 @@
 
 import asyncio
 import json
-import re
-import signal
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
 
@@ -439,25 +435,8 @@ def test_what_goes_wrong_inside_ends_one_answer_alone(client, speaker, monkeypat
 # ---- the command
 
 
-@contextmanager
-def served(*options):
-    """The address of a page that a process of its own serves; Ctrl-C ends it, with exit code 130."""
-    command = [sys.executable, "-m", "minittt", "serve", "--port", "0", "--threads", "1", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        found = re.search(r"http://[\d.]+:(\d+)/", process.stdout.readline())
-        yield found[0]
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert told.strip() == "stopped"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_the_command_prints_its_address_and_ends_with_ctrl_c():
-    with served() as address:
+    with browser.served() as address:
         host = address.removeprefix("http://").rstrip("/")
         connection = HTTPConnection(host, timeout=60)
         connection.request("GET", "/")
@@ -498,7 +477,7 @@ def test_one_talks_to_it_in_a_browser(tmp_path):
     wave, rate = soundfile.read(QUESTION)
     said = tmp_path / "said.wav"
     soundfile.write(said, np.pad(wave, (rate // 2, 2 * rate)), rate, subtype="PCM_16")
-    with served() as address, browser.browser(tmp_path / "profile", said) as tab:
+    with browser.served() as address, browser.browser(tmp_path / "profile", said) as tab:
         state = lambda: tab.run("document.documentElement.dataset.state")  # noqa: E731
         tab.go(address)
         browser.until(lambda: state() == "idle", "the page")
