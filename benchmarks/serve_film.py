@@ -24,7 +24,7 @@ from tests.browser import PATIENCE, Tab, browser, served  # noqa: E402
 
 SPOKEN = ("question_1", "question_2", "question_4", "question_5")
 TYPED = "what is 7 - 4?"
-SIZE = (720, 620)  # CSS pixels
+SIZE = (720, 680)  # CSS pixels
 LONGEST_FRAME = 0.6  # seconds: a busy machine takes pictures slowly
 LAST_FRAME = 3.0  # seconds
 LARGEST = 2_000_000  # bytes
@@ -108,6 +108,7 @@ def converse(tab: Tab, address: str, microphone: Path) -> Film:
             time.sleep(0.02)
         film.while_in("answering")
         tab.run("scrollTo(0, document.body.scrollHeight)")
+        time.sleep(0.4)  # colours fade in
         film.take()
         question, answer = tab.run(
             "['.asked', '.answer'].map(s => document.querySelector(`.turn:last-child ${s} blockquote`).textContent)"

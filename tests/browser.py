@@ -1,4 +1,4 @@
-"""A page that is served, and a headless Chromium to look at it, driven by the DevTools protocol: what the tests need of both."""
+"""A page that is served, and a headless Chromium to look at it, driven by the DevTools protocol: what tests need of both."""
 
 import base64
 import json

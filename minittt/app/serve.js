@@ -362,6 +362,7 @@ class Answer {
       }
       this.events.push(event);
       this.apply(event);
+      this.last.scrollIntoView({ block: "nearest" });
     }
   }
 
@@ -822,6 +823,11 @@ function showExamples() {
 function listenToControls() {
   const hold = find("#hold");
   hold.disabled = false;
+  const row = find("#ask");
+  // what is scrolled to is not to hide behind the row of buttons
+  new ResizeObserver(() => {
+    document.documentElement.style.scrollPaddingBottom = `${row.offsetHeight + 12}px`;
+  }).observe(row);
   hold.addEventListener("pointerdown", event => {
     hold.setPointerCapture(event.pointerId);
     press();

@@ -502,14 +502,11 @@ def test_one_talks_to_it_in_a_browser(tmp_path):
         )
         # a typed question, in two settings
         tab.run("document.querySelector('#compare').click()")
-        tab.run("document.querySelector('#text').value = 'say again'")
+        tab.run("document.querySelector('#text').value = 'say 7 2 9'")
         tab.run("document.querySelector('#typed').requestSubmit()")
         browser.until(lambda: state() == "answered" and tab.run("turns.number") == 2, "the second turn")
-        answers = (
-            "[...document.querySelectorAll('.turn:last-child .answer blockquote')].map(e => e.textContent)"
-        )
-        assert tab.run(answers)[0] == "two plus three equals five"
-        assert len(tab.run(answers)) == 2
+        answers = "[...document.querySelectorAll('.turn:last-child .answer blockquote')].map(e => e.textContent)"
+        assert tab.run(answers) == ["seven two nine", "seven two nine"]
         tab.resize(380, 700)
         assert tab.run("document.documentElement.scrollWidth") <= 380
         assert tab.complaints() == []
