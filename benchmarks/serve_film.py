@@ -25,6 +25,7 @@ from tests.browser import PATIENCE, Tab, browser, served  # noqa: E402
 SPOKEN = ("question_1", "question_2", "question_4", "question_5")
 TYPED = "what is 7 - 4?"
 SIZE = (720, 680)  # CSS pixels
+SHORTEST_FRAME = 0.3  # seconds: about two passes of the network
 LONGEST_FRAME = 0.6  # seconds: a busy machine takes pictures slowly
 LAST_FRAME = 3.0  # seconds
 LARGEST = 2_000_000  # bytes
@@ -53,6 +54,7 @@ class Film:
         begin = time.monotonic()
         while self.tab.run(STATE) == state and time.monotonic() - begin < seconds:
             self.take()
+            time.sleep(SHORTEST_FRAME)
 
     def save(self, path: Path) -> int:
         """Write the film, in lower quality until it is small enough. Returns its bytes."""

@@ -868,7 +868,8 @@ function listenToControls() {
 async function begin() {
   about = await (await fetch("about")).json();
   columns.push(new Column("settings", 0), new Column("other settings", 1));
-  columns[1].fields.get("steps").value = 1; // what differs most by ear
+  columns[1].fields.get("block").value = 16;
+  columns[1].fields.get("steps").value = 1; // slots drawn without knowledge of each other: what differs most by ear
   columns[1].element.hidden = true;
   find("#columns").append(...columns.map(column => column.element));
   find("#text").maxLength = about.longest_text;

@@ -46,9 +46,9 @@ def client(speaker):
 
 @pytest.fixture
 def question():
-    """A take, as the page sends it: silence, then the question, at the browser's rate."""
+    """A take, as the page sends it: a second of silence, the question, another, at the browser's rate."""
     wave = read_audio(QUESTION, 48_000)
-    wave = np.pad(wave, (20_000, 30_000))
+    wave = np.pad(wave, (48_000, 48_000))
     return {"rate": 48_000, "pcm": pcm(wave)}
 
 
@@ -164,23 +164,23 @@ def test_one_slot_again_changes_that_slot_alone(speaker):
 
 
 def test_a_slot_drawn_again_has_the_probabilities_it_had_when_it_was_denoised(speaker):
-    """One slot left: the draft in `again` is the one before the last step, so that greedy drawing gives the same code."""
-    options = DecodingOptions(block=4, steps=4, temperature=0.0, policy="left_to_right")
+    """The slot that a block's last step revealed: the network sees the same again, and, greedy, draws the same again."""
+    options = DecodingOptions(block=4, steps=4, temperature=0.0)
     answer = Answer("one", options)
-    list(speaker.tell("count from three to nine", [], answer))
-    ids = [*answer.reply.prompt, *answer.reply.ids]
-    groups = answer.reply.groups
-    kinds = answer.reply.kinds
-    v = speaker.talker.vocabulary
-    lasts = [
-        i
-        for i in range(len(answer.reply.prompt), len(ids) - 1)
-        if kinds[i] == 2 and groups[i + 1] != groups[i] and ids[i] != v.eoa
-    ]
-    assert len(lasts) > 3
-    for position in lasts:
-        slot, *_ = speaker.again(answer, position, 0, Answer("new", options))
-        assert slot["now"] == slot["was"]
+    events = list(speaker.tell("count from three to nine", [], answer))
+    lasts = {}  # by group: the slot, and what was told of the network's uncertainty there
+    for event in events:
+        if event["event"] == "step" and None not in event["slots"] and -1 not in event["slots"]:
+            [slot] = event["revealed"]
+            lasts[event["group"]] = (slot, event["entropy"][slot])
+    assert len({slot for slot, _ in lasts.values()}) > 2  # not the ends of blocks alone
+    for group, (slot, entropy) in lasts.items():
+        position = answer.reply.groups.index(group) + slot
+        told, *_ = speaker.again(answer, position, 0, Answer("new", options))
+        assert told["now"] == told["was"]
+        assert told["entropy"] == pytest.approx(
+            entropy, abs=0.02
+        )  # there, the end of audio could be drawn as well
 
 
 def test_the_voice_of_each_slot_is_told(client, speaker):
@@ -189,6 +189,18 @@ def test_the_voice_of_each_slot_is_told(client, speaker):
     assert len(voices) == end["codes"]
     assert set(voices) <= set(range(-1, len(speaker.judge.config.voices)))
     assert voices.count(end["voice"]) > end["codes"] / 3
+
+
+def test_a_slot_is_judged_by_the_sound_around_it(speaker):
+    judge, hop = speaker.judge, speaker.codec.hop
+    wave = read_audio(SAMPLES / "wav" / "answer_1.wav", judge.config.sample_rate)
+    voices = judge.voices_along(wave, hop)
+    assert len(voices) == -(-len(wave) // hop)
+    for i in range(5, len(voices) - 5):
+        around = wave[i * hop + hop // 2 - 800 : i * hop + hop // 2 + 800]
+        if voices[i] >= 0:
+            assert [voices[i]] == judge.window_voices(around).tolist()
+    assert set(judge.voices_along(np.zeros(4000, np.float32), hop)) == {-1}
 
 
 @given(st.lists(st.floats(-1, 1, width=32), max_size=40))
@@ -505,7 +517,9 @@ def test_one_talks_to_it_in_a_browser(tmp_path):
         tab.run("document.querySelector('#text').value = 'say 7 2 9'")
         tab.run("document.querySelector('#typed').requestSubmit()")
         browser.until(lambda: state() == "answered" and tab.run("turns.number") == 2, "the second turn")
-        answers = "[...document.querySelectorAll('.turn:last-child .answer blockquote')].map(e => e.textContent)"
+        answers = (
+            "[...document.querySelectorAll('.turn:last-child .answer blockquote')].map(e => e.textContent)"
+        )
         assert tab.run(answers) == ["seven two nine", "seven two nine"]
         tab.resize(380, 700)
         assert tab.run("document.documentElement.scrollWidth") <= 380
