@@ -362,7 +362,7 @@ class Answer {
       }
       this.events.push(event);
       this.apply(event);
-      this.last.scrollIntoView({ block: "nearest" });
+      this.caption.scrollIntoView({ block: "nearest" });
     }
   }
 

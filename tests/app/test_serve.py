@@ -201,6 +201,11 @@ def test_a_slot_is_judged_by_the_sound_around_it(speaker):
         if voices[i] >= 0:
             assert [voices[i]] == judge.window_voices(around).tolist()
     assert set(judge.voices_along(np.zeros(4000, np.float32), hop)) == {-1}
+    # sound in the middle of silence is found in the middle
+    noise = np.random.default_rng(0).normal(size=10 * hop).astype(np.float32)
+    can_tell = judge.voices_along(np.pad(noise, 12 * hop), hop) >= 0
+    assert can_tell.any() and not can_tell.all()
+    assert (can_tell == can_tell[::-1]).all()
 
 
 @given(st.lists(st.floats(-1, 1, width=32), max_size=40))
