@@ -342,6 +342,14 @@ class StreamingOptions(Checked):
 
 
 @dataclass(frozen=True)
+class ServingOptions(Checked):
+    """Where the page of `serve` is found."""
+
+    host: str = setting("127.0.0.1", "address to listen at; the default is reached from this machine alone")
+    port: int = setting(8765, "port to listen at; 0 picks a free one", at_least=0, at_most=65535)
+
+
+@dataclass(frozen=True)
 class EvaluationOptions(Checked):
     """What is measured."""
 

@@ -1,4 +1,4 @@
-"""The command line: minittt talk | chat | transcribe | speak | caption | train | export | evaluate | data | codec | ...
+"""The command line: minittt talk | chat | serve | transcribe | speak | caption | train | export | evaluate | ...
 
 Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
 code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and their ranges come from `settings.py`.
@@ -31,6 +31,7 @@ from minittt.settings import (
     RecordOptions,
     RefereeSettings,
     SeedOption,
+    ServingOptions,
     StreamingOptions,
     TimeOption,
     TrainingSettings,
@@ -129,6 +130,7 @@ def _parser() -> Parser:
     for add in (
         _talk,
         _chat,
+        _serve,
         _listen_and_speak,
         _train,
         _export,
@@ -207,6 +209,30 @@ def _chat(command) -> None:
     )
     chat.add_argument("-o", "--output", type=Path, help="a folder for the sound of the answers")
     add_options(chat, DecodingOptions)
+
+
+def _serve(command) -> None:
+    serve = command(
+        "serve",
+        "A page in the browser on which one talks, and sees answers being written (extra [serve]).",
+        "serve --port 0",
+        talks=False,
+    )
+    serve.add_argument(
+        "--talker",
+        nargs="+",
+        type=talker_file,
+        default=[talker_file(TO_TALK)],
+        help=f"one talker, or several to compare by ear: files, or {' or '.join(SHIPPED)} (default: {TO_TALK})",
+    )
+    serve.add_argument(
+        "--codec",
+        nargs="+",
+        type=Path,
+        help="codec of all talkers, or one for each (default: the shipped ones that belong to them)",
+    )
+    add_options(serve, ServingOptions)
+    add_options(serve, ComputingSettings)
 
 
 def _listen_and_speak(command) -> None:

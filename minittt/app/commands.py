@@ -144,6 +144,14 @@ def chat(args) -> None:
     )
 
 
+def serve(args) -> None:
+    """A page in the browser on which one talks."""
+    from minittt.app.serve import serve as open_page
+
+    _use_threads(args)
+    open_page(args)
+
+
 def _talk_along(args) -> None:
     """Answer one question, writing its sound while it is being made."""
     from minittt.app.streaming import answer_aloud

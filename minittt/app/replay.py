@@ -51,11 +51,11 @@ def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list
                 if event.block == 0:
                     span_start = len(items)
                 items += [Item(mask_id, TARGET) for _ in event.ids]
-            frames.append({"at": len(items) - len(event.ids), **_denoising(event, mask_id)})
+            frames.append({"at": len(items) - len(event.ids), **denoising_frame(event, mask_id)})
         elif isinstance(event, BlockClosed):
             for item, final in zip(items[-len(event.ids) :], event.ids, strict=True):
                 item.id = final
-            frames[-1] |= {"closed": True, "say": frames[-1]["say"] + _closing(event)}
+            frames[-1] |= {"closed": True, "say": frames[-1]["say"] + in_closing(event)}
         elif isinstance(event, SpanClosed):
             dropped += items[span_start + len(event.ids) + 1 :]  # all after its first EOA
     if len(items) == len(reply.ids):
@@ -70,7 +70,7 @@ def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list
     return items, frames
 
 
-def _denoising(event: DenoisingStep, mask_id: int) -> dict:
+def denoising_frame(event: DenoisingStep, mask_id: int) -> dict:
     """The frame of one denoising step."""
     place = f"span {event.span + 1}, block {event.block + 1}, step {event.step + 1}"
     say = f"{place}: {count(len(event.revealed), 'slot')} revealed"
@@ -86,7 +86,7 @@ def _denoising(event: DenoisingStep, mask_id: int) -> dict:
     }
 
 
-def _closing(event: BlockClosed) -> str:
+def in_closing(event: BlockClosed) -> str:
     """What a frame says of the block that is complete after it."""
     say = "; block closed"
     if event.changed:

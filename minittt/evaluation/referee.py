@@ -176,14 +176,20 @@ def level_one(waves: Tensor) -> Tensor:
     return waves / level.clamp(min=1e-5)
 
 
-def loud_windows(wave: np.ndarray, window: int, hop: int) -> Tensor:
-    """The windows of a wave (n,) that can be judged: loud enough beside the loudest. Returns (N, window)."""
+def windows_of(wave: np.ndarray, window: int, hop: int) -> tuple[Tensor, Tensor]:
+    """The windows (N, window) of a wave (n,), and which can be judged, (N,) bool: loud enough beside the loudest."""
     samples = torch.as_tensor(wave, dtype=torch.float32)
     missing = max(0, window - len(wave))
     padded = nn.functional.pad(samples, (0, missing))
     windows = padded.unfold(0, window, hop)  # (N, window)
     level = windows.square().mean(-1).sqrt()  # (N,)
     is_loud = (level >= _LOUD * level.max()) & (level > 1e-4)
+    return windows, is_loud
+
+
+def loud_windows(wave: np.ndarray, window: int, hop: int) -> Tensor:
+    """The windows of a wave (n,) that can be judged. Returns (N, window)."""
+    windows, is_loud = windows_of(wave, window, hop)
     return windows[is_loud]
 
 
@@ -234,7 +240,23 @@ class Referee:
 
         window, hop: in samples; the judge was trained on windows of five codec tokens, 1600 samples.
         """
-        windows = loud_windows(wave, window, hop)  # (N, window)
+        return self._voices(loud_windows(wave, window, hop))
+
+    @torch.no_grad()
+    def voices_along(self, wave: np.ndarray, hop: int, window: int = WINDOW) -> np.ndarray:
+        """The voice heard around each stretch of `hop` samples of a wave (n,): indices (ceil(n / hop),) into
+        `config.voices`, -1 where it is too quiet to tell."""
+        stretches = -(-len(wave) // hop)  # rounded up
+        before = (window - hop) // 2  # samples of a window before its stretch
+        padded = np.zeros(window + max(0, stretches - 1) * hop, np.float32)
+        padded[before : before + len(wave)] = wave[: len(padded) - before]
+        windows, is_loud = windows_of(padded, window, hop)
+        voices = np.full(len(windows), -1)
+        voices[is_loud.numpy()] = self._voices(windows[is_loud])
+        return voices[:stretches]
+
+    def _voices(self, windows: Tensor) -> np.ndarray:
+        """windows (N, window) -> the most likely voice in each, (N,)."""
         if not len(windows):
             return np.zeros(0, dtype=np.int64)
         power = self.judge.mel(level_one(windows))  # (N, T, bands)

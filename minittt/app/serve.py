@@ -1,0 +1,509 @@
+"""`minittt serve`: a page in the browser on which one talks to a talker, and sees how its answers are written.
+
+    GET  /         the page; /serve.js, /recorder.js and /serve.css belong to it
+    GET  /about    talkers, what they may be asked, settings and limits
+    POST /ask      {"talker", "settings", "text" or "sound": {"rate", "pcm"}, "before"} -> events, a line of JSON each
+    POST /again    {"answer", "position", "seed"} -> the same, after one slot was drawn again
+
+Events are those of `live.py`, in the order in which they arise, with two more: `queued` says how many others are ahead, and
+`error` says what went wrong. One request is answered at a time, a few wait, more are refused.
+
+The server trusts nobody. A page of another origin, or a foreign name that was made to point at this machine (DNS rebinding),
+is refused; bodies, takes, texts, queue and times are bounded; the page may load nothing from anywhere else.
+"""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import secrets
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from minittt.app.chat import LONGEST
+from minittt.app.live import Answer, Speaker, wave_of
+from minittt.app.plotting import COLOURS
+from minittt.app.shipped import codec_for
+from minittt.codec import CodecError
+from minittt.errors import MinitttError
+from minittt.evaluation.referee import Referee
+from minittt.settings import (
+    MAX_SPAN,
+    POLICIES,
+    DecodingOptions,
+    ServingOptions,
+    kind_of,
+    options_of,
+    samples_folder,
+    settings_from,
+)
+from minittt.talker import Talker
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import iterate_in_threadpool
+    from starlette.datastructures import Headers, MutableHeaders
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+except ImportError as error:
+    raise MinitttError(f"the page needs a web server ({error}): pip install 'minittt[serve]'") from error
+
+LOWEST_RATE, HIGHEST_RATE = 8000, 192_000  # Hz: what microphones deliver
+LARGEST_BODY = (
+    int(LONGEST * HIGHEST_RATE * 2 * 4 / 3) + 65_536
+)  # bytes: the longest take in base64, and the rest
+LONGEST_TEXT = 500  # characters of a typed question
+WAITING = 8  # requests that may wait while one is answered
+KEPT = 64  # answers that can be gone on from
+BODY_SECONDS = 20.0  # for a request to arrive
+SEND_SECONDS = 60.0  # for the browser to take an event; in slow motion it takes its time
+ANSWER_SECONDS = 180.0  # for an answer, once its turn has come
+ENCODING = "utf-8"
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+SECURITY = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "permissions-policy": "microphone=(self)",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def serve(args) -> None:
+    """Load the talkers, open the page's address, and answer until Ctrl-C."""
+    options = settings_from(args, ServingOptions)
+    speakers = load_speakers(args.talker, args.codec)
+    with listen_at(options.host, options.port) as listener:
+        port = listener.getsockname()[1]
+        app = application(speakers, options.host, port)
+        print(f"talk at http://{_in_address(options.host)}:{port}/  (Ctrl-C ends)", flush=True)
+        if not is_loopback(options.host):
+            print(
+                "anyone who reaches this address may talk; browsers give a microphone only to https and to this machine",
+                file=sys.stderr,
+            )
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            limit_concurrency=64,
+            timeout_graceful_shutdown=1,  # seconds; an answer that is being made is cut off
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def load_speakers(talkers: list[Path], codecs: list[Path] | None = None) -> list[Speaker]:
+    """The talkers to be spoken with; codecs: one for all, or one for each; without, the shipped ones that belong to them.
+
+    Names that are alike are numbered.
+    """
+    given: list[Path | None] = list(codecs or [None])
+    if len(given) == 1:
+        given = given * len(talkers)
+    if len(given) != len(talkers):
+        raise MinitttError(f"{len(talkers)} talkers and {len(given)} codecs: give one codec, or one for each")
+    judge = None
+    referee = samples_folder() / "referee.safetensors"
+    if referee.is_file():
+        judge = Referee.load(referee)
+    speakers = []
+    for path, file in zip(talkers, given, strict=True):
+        name = f"{path.resolve().parent.name}/{path.stem}"
+        alike = sum(speaker.name.startswith(name) for speaker in speakers)
+        if alike:
+            name += f" ({alike + 1})"
+        talker = Talker.load(path)
+        speakers.append(Speaker(name, talker, codec_for(talker, file), judge))
+    return speakers
+
+
+def listen_at(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 picks a free one. Raises MinitttError where that cannot be."""
+    try:
+        [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise MinitttError(
+            f"cannot listen at {host}, port {port} ({error}): choose another --port, or 0 for a free one"
+        ) from error
+
+
+def application(speakers: list[Speaker], host: str, port: int) -> Callable:
+    """The whole server as an ASGI application, to be reached as `host`:`port`."""
+    page = Page(speakers)
+    routes = [
+        Route("/about", page.about),
+        Route("/ask", page.ask, methods=["POST"]),
+        Route("/again", page.again, methods=["POST"]),
+    ]
+    parts = {
+        "/": "serve.html",
+        "/serve.js": "serve.js",
+        "/recorder.js": "recorder.js",
+        "/serve.css": "serve.css",
+    }
+    routes += [Route(path, _file(name)) for path, name in parts.items()]
+    refusals = {
+        MinitttError: lambda _, error: _refusal(400, str(error)),
+        HTTPException: lambda _, error: _refusal(error.status_code, error.detail),
+    }
+    return Gate(Starlette(routes=routes, exception_handlers=refusals), host, port)
+
+
+def _refusal(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status)
+
+
+def _file(name: str) -> Callable:
+    """What serves one part of the page. Colours come from `plotting.py`, so that they are the same everywhere."""
+    content = files("minittt.app").joinpath(name).read_text(encoding=ENCODING)
+    if name.endswith(".css"):
+        palette = " ".join(f"--{key}: {colour};" for key, colour in COLOURS.items())
+        content = f":root {{ {palette} }}\n{content}"
+    response = Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]])
+
+    async def send(request: Request) -> Response:
+        return response
+
+    return send
+
+
+# ---- who may come in
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, seen from itself."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
+
+
+def _in_address(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+class Gate:
+    """In front of the application: refuses foreign hosts and origins, and adds the security headers to all that goes out.
+
+    A host name that anyone may choose could be made to point here, so only numbers, localhost, and the name that was asked
+    for are answered to; where the page is this machine's alone, only this machine's.
+    """
+
+    def __init__(self, app: Callable, host: str, port: int) -> None:
+        self.app = app
+        self.host = host
+        self.port = port
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def send_guarded(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        answering = self.app
+        if not self.is_ours(headers.get("host", "")):
+            answering = _refusal(403, "this name is not the page's own: use the address that was printed")
+        elif not self.is_same_origin(headers):
+            answering = _refusal(403, "only the page itself may ask: open the address that was printed")
+        await answering(scope, receive, send_guarded)
+
+    def is_ours(self, host: str) -> bool:
+        """Whether a Host header names this server."""
+        try:
+            url = urlsplit(f"//{host}")
+            name = url.hostname or ""
+            port = url.port or 80
+        except ValueError:
+            return False
+        if port != self.port:
+            return False
+        if is_loopback(self.host):
+            return is_loopback(name)
+        return name == self.host.lower() or name == "localhost" or _is_address(name)
+
+    def is_same_origin(self, headers: Headers) -> bool:
+        """Whether a request comes from this page, or from no page at all (a browser always says where it comes from)."""
+        origin = headers.get("origin")
+        if origin is not None and origin != f"http://{headers['host']}":
+            return False
+        # "none": typed by hand. Absent: no browser, or one too old to say
+        return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
+# ---- one at a time
+
+
+class Ticket:
+    """A place in the queue. `moved` is set when somebody ahead has left."""
+
+    def __init__(self) -> None:
+        self.moved = asyncio.Event()
+
+
+class Queue:
+    """Requests in the order in which they came: the first is answered, `waiting` more may wait."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        self.tickets: list[Ticket] = []
+
+    def join(self) -> Ticket:
+        """A place at the end. Raises HTTPException 503 where there is none."""
+        if len(self.tickets) > self.waiting:
+            raise HTTPException(503, f"{len(self.tickets)} others are waiting already: try again in a while")
+        ticket = Ticket()
+        self.tickets.append(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a place back, answered or not."""
+        self.tickets.remove(ticket)
+        for other in self.tickets:
+            other.moved.set()
+
+    async def wait(self, ticket: Ticket) -> AsyncIterator[int]:
+        """How many are ahead, at once and whenever that changes, until none is."""
+        while ahead := self.tickets.index(ticket):
+            yield ahead
+            await ticket.moved.wait()
+            ticket.moved.clear()
+
+
+class Telling(StreamingResponse):
+    """Events as lines of JSON, once the turn has come. However it ends, the place in the queue is given back."""
+
+    def __init__(self, queue: Queue, ticket: Ticket, events: Iterator[dict]) -> None:
+        self.queue = queue
+        self.ticket = ticket
+        super().__init__(self.lines(events), media_type="application/x-ndjson")
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        async def send_in_time(message: dict) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        try:
+            with suppress(TimeoutError, ClientDisconnect):  # nobody is there to be told
+                await super().__call__(scope, receive, send_in_time)
+        finally:
+            self.queue.leave(self.ticket)
+
+    async def lines(self, events: Iterator[dict]) -> AsyncIterator[str]:
+        """Wait for the turn, then tell event by event. Whatever goes wrong is the last of them."""
+        async for ahead in self.queue.wait(self.ticket):
+            yield _line({"event": "queued", "ahead": ahead})
+        deadline = time.monotonic() + ANSWER_SECONDS
+        try:
+            # each event is made in another thread, so that the server can attend to others meanwhile
+            async for event in iterate_in_threadpool(events):
+                yield _line(event)
+                if time.monotonic() > deadline:
+                    raise MinitttError(
+                        f"stopped after {ANSWER_SECONDS:g} seconds: ask for fewer steps or larger blocks"
+                    )
+        except (MinitttError, CodecError) as error:
+            yield _line({"event": "error", "message": str(error)})
+        except Exception as error:  # the boundary: the page is told, the terminal shows where
+            logging.getLogger("uvicorn.error").exception("an answer ended early")
+            yield _line({"event": "error", "message": f"{type(error).__name__}: see the terminal"})
+
+
+def _line(event: dict) -> str:
+    return json.dumps(event, separators=(",", ":")) + "\n"
+
+
+# ---- what is asked
+
+
+class Page:
+    """What the page asks for. It keeps the last answers, so that a turn can go on from them."""
+
+    def __init__(self, speakers: list[Speaker]) -> None:
+        self.speakers = speakers
+        self.queue = Queue(WAITING)
+        self.answers: OrderedDict[str, tuple[Speaker, Answer]] = OrderedDict()
+
+    async def about(self, request: Request) -> Response:
+        """Talkers, settings and limits."""
+        settings = [_described(entry) for entry in options_of(DecodingOptions)]
+        return JSONResponse(
+            {
+                "talkers": [speaker.about() for speaker in self.speakers],
+                "settings": settings,
+                "longest": LONGEST,
+                "longest_text": LONGEST_TEXT,
+            }
+        )
+
+    async def ask(self, request: Request) -> Response:
+        """Answer a question that is spoken or typed."""
+        asked = Asked(await read_object(request))
+        speaker = asked.choice("talker", self.speakers)
+        options = decoding_options(asked.get("settings", dict, {}))
+        before = []
+        if asked.get("before", str, ""):
+            other, earlier = self.kept(asked.get("before", str))
+            if other.talker.info["codec"] != speaker.talker.info["codec"]:
+                raise MinitttError("that answer was given through another codec: begin anew with this talker")
+            before = earlier.turn
+        hear = asked.question(speaker)
+
+        def events(answer: Answer) -> Iterator[dict]:
+            yield from speaker.tell(hear(), before, answer)
+
+        return self.telling(speaker, options, events)
+
+    async def again(self, request: Request) -> Response:
+        """Mask one slot of an answer, and draw it again."""
+        asked = Asked(await read_object(request))
+        speaker, old = self.kept(asked.get("answer", str))
+        position = asked.get("position", int)
+        options = decoding_options({"seed": asked.get("seed", int, 0)}, old.options)
+        return self.telling(
+            speaker, options, lambda answer: speaker.again(old, position, options.seed, answer)
+        )
+
+    def telling(
+        self, speaker: Speaker, options: DecodingOptions, events: Callable[[Answer], Iterator[dict]]
+    ) -> Telling:
+        """Queue up for an answer. It is kept when it is whole."""
+        answer = Answer(secrets.token_urlsafe(9), options)
+
+        def events_and_keep() -> Iterator[dict]:
+            with closing(events(answer)) as told:
+                for event in told:
+                    if event["event"] == "end":
+                        self.keep(speaker, answer)
+                    yield event
+
+        return Telling(self.queue, self.queue.join(), events_and_keep())
+
+    def keep(self, speaker: Speaker, answer: Answer) -> None:
+        """Keep an answer; the oldest is forgotten."""
+        self.answers[answer.id] = (speaker, answer)
+        while len(self.answers) > KEPT:
+            self.answers.popitem(last=False)
+
+    def kept(self, name: str) -> tuple[Speaker, Answer]:
+        """An answer by its id. Raises MinitttError if it was forgotten, or never there."""
+        if name not in self.answers:
+            raise MinitttError(f"that answer is no longer kept (the last {KEPT} are): begin anew")
+        return self.answers[name]
+
+
+def _described(entry) -> dict:
+    """A setting as the page makes a field of it."""
+    described = {key: entry.metadata[key] for key in ("at_least", "at_most", "help", "choices")}
+    described |= {"name": entry.name, "default": entry.default, "whole": kind_of(entry) is int}
+    if entry.name == "policy":
+        described["choices"] = POLICIES
+    return described
+
+
+async def read_object(request: Request) -> dict:
+    """The JSON object in a request's body, which is bounded in size and time."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "a request is JSON: say so in its content-type, application/json")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    raise HTTPException(413, f"a request may have {LARGEST_BODY:,} bytes: record less")
+    except TimeoutError:
+        raise HTTPException(408, f"the request was not whole after {BODY_SECONDS:g} seconds") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the request broke off") from None
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MinitttError(f"the request is no JSON ({error})") from error
+    if not isinstance(asked, dict):
+        raise MinitttError(f"the request must be a JSON object, not {type(asked).__name__}")
+    return asked
+
+
+def decoding_options(given: dict, others: DecodingOptions | None = None) -> DecodingOptions:
+    """Settings by name, what is not given from `others` or the defaults. Raises MinitttError for one that does not fit."""
+    values = {entry.name: entry.default for entry in options_of(DecodingOptions)}
+    if others is not None:
+        values = vars(others)
+    unknown = sorted(set(given) - set(values))
+    if unknown:
+        raise MinitttError(f"there is no setting {', '.join(unknown)}: there are {', '.join(values)}")
+    options = DecodingOptions(**{**values, **given})
+    if options.steps > MAX_SPAN:
+        raise MinitttError(f"steps must be at most {MAX_SPAN}: a block has no more slots")
+    return options
+
+
+class Asked:
+    """The fields of a request, checked one by one."""
+
+    def __init__(self, fields: dict) -> None:
+        self.fields = fields
+
+    def get(self, name: str, kind: type, default=None):
+        """A field of that kind, `default` where it is absent or null. Raises MinitttError for another kind, or for none."""
+        value = self.fields.get(name)
+        if value is None:
+            value = default
+        if type(value) is not kind:
+            raise MinitttError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    def choice(self, name: str, things: list):
+        """One of several things, by its number from 0, which is the default."""
+        number = self.get(name, int, 0)
+        if not 0 <= number < len(things):
+            raise MinitttError(f"{name} must be a number from 0 to {len(things) - 1}, not {number}")
+        return things[number]
+
+    def question(self, speaker: Speaker) -> Callable[[], str | list[int]]:
+        """What makes a message part of the question; it takes a while where that is a recording."""
+        if ("text" in self.fields) == ("sound" in self.fields):
+            raise MinitttError('a question is either "text" or "sound": give one of them')
+        if "text" in self.fields:
+            text = self.get("text", str)
+            if len(text) > LONGEST_TEXT or not text.isprintable():
+                raise MinitttError(f"text must be one line of at most {LONGEST_TEXT} characters")
+            part = speaker.read(text)
+            return lambda: part
+        sound = Asked(self.get("sound", dict))
+        rate = sound.get("rate", int)
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise MinitttError(f"rate must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz, not {rate}")
+        wave = wave_of(sound.get("pcm", str))  # (samples,)
+        if len(wave) > (LONGEST + 0.5) * rate:  # half a second's grace for the browser's last buffer
+            raise MinitttError(f"a question may be {LONGEST:g} seconds long, not {len(wave) / rate:.1f}")
+        return lambda: speaker.hear(wave, rate)
