@@ -99,7 +99,7 @@ def serve(args) -> None:
             )
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="critical",  # what is cut off by Ctrl-C is no error; what fails in an answer is logged below
             access_log=False,
             server_header=False,
             ws="none",
@@ -333,7 +333,7 @@ class Telling(StreamingResponse):
         except (MinitttError, CodecError) as error:
             yield _line({"event": "error", "message": str(error)})
         except Exception as error:  # the boundary: the page is told, the terminal shows where
-            logging.getLogger("uvicorn.error").exception("an answer ended early")
+            logging.getLogger("minittt").exception("an answer ended early")
             yield _line({"event": "error", "message": f"{type(error).__name__}: see the terminal"})
 
 
