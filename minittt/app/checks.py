@@ -10,7 +10,7 @@ from pathlib import Path
 from minittt.app import typed
 from minittt.data.corpus import is_of_a_corpus
 from minittt.errors import MinitttError
-from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder
+from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, writable_text
 
 TENSORS = (".safetensors",)
 JSON = (".json",)
@@ -72,7 +72,7 @@ def check(args: argparse.Namespace) -> None:
     _check_action(args)
     if args.command == "talk" and args.stream and len(args.questions) > 1:
         raise MinitttError("--stream answers one question, and makes no page")
-    for path in inputs_of(args):
+    for path in (*inputs_of(args), *targets_of(args)):
         _check_name(path)
     for path in recordings_of(args):
         if path.is_dir():
@@ -99,6 +99,10 @@ def _check_action(args: argparse.Namespace) -> None:
 def _check_name(path: Path) -> None:
     if "\0" in str(path):
         raise MinitttError(f"{str(path)!r} cannot be a file's name: it has a zero byte in it")
+    if writable_text(str(path)) != str(path):  # the libraries that read and write take UTF-8 alone
+        raise MinitttError(
+            f"{writable_text(str(path))}: the name is not UTF-8: rename the file, or set the terminal to UTF-8"
+        )
 
 
 # ---- where results go
@@ -121,6 +125,12 @@ def recordings_of(args: argparse.Namespace) -> list[Path]:
     """The audio files that a command listens to."""
     asked = [Path(question) for question in getattr(args, "questions", []) if typed.is_audio(question)]
     return [*getattr(args, "files", []), *asked]
+
+
+def targets_of(args: argparse.Namespace) -> list[Path]:
+    """All places that options name for results."""
+    named = (getattr(args, name, None) for name in ("output", "json", "page"))
+    return [path for path in named if isinstance(path, Path)]
 
 
 def check_targets(args: argparse.Namespace) -> None:

@@ -9,8 +9,10 @@ import _thread
 import argparse
 import contextlib
 import dataclasses
+import errno
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -481,7 +483,9 @@ def _prepare(is_the_program: bool) -> None:
 def _hear_what_is_ignored(ignored: Any) -> None:
     """Python ignores exceptions inside callbacks of C libraries. A Ctrl-C that falls there is raised once more, after it."""
     if ignored.exc_type is KeyboardInterrupt:
-        _thread.interrupt_main()
+        again = threading.Timer(0.05, _thread.interrupt_main)  # at once it would fall into this very function
+        again.daemon = True
+        again.start()
         return
     sys.__unraisablehook__(ignored)
 
@@ -538,6 +542,8 @@ def _in_one_line(error: Exception) -> str:
         return f"{text or 'a module cannot be imported'}; `minittt doctor` says what is missing"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}; name a file or a folder that you may use"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full: make room, or write elsewhere"
     return f"{text or 'no message'} ({type(error).__name__}; --debug before the command shows where)"
 
 
