@@ -21,6 +21,7 @@ print(f"{codec.frame_rate:g} frames a second, tokens {tokens[:4].tolist()}... of
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -300,9 +301,11 @@ def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -
     _require(sound, f"{path}: only one row of finite samples can be written, not {wave.shape} or NaN")
     known = Path(path).suffix.lower() in _SUBTYPES
     _require(known, f"{path}: the name of a recording to write ends in .wav, .flac or .ogg")
+    kind = Path(path).suffix.lower()
+    sound = io.BytesIO()  # not straight to the file: libsndfile says nothing when the disk is full
+    soundfile.write(sound, np.clip(wave, -1, 1), sample_rate, _SUBTYPES[kind], format=kind[1:])
     with whole_file(path) as unfinished:
-        subtype = _SUBTYPES[unfinished.suffix.lower()]
-        soundfile.write(unfinished, np.clip(wave, -1, 1), sample_rate, subtype=subtype)
+        unfinished.write_bytes(sound.getvalue())
 
 
 @contextmanager

@@ -157,8 +157,8 @@ ends in silence. `minittt --debug COMMAND ...` shows where an error comes from, 
 **What is kept.** Everything in the tables below is asked before the work, and leaves every file as it was. Later a disk
 may be full or a process killed: a result is written under another name in the same folder, and takes its own name when
 it is whole, so the older one stays until then; a corpus, which is a folder, likewise. A kill may leave such an
-unfinished file or folder (`.PID-NAME`) behind, which can be
-deleted. A run of `train` or `adapt` locks its folder: a second one says who holds it. Checkpoints are whole files, and `--resume` goes on from the newest.
+unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder: a
+second one says who holds it. Checkpoints are whole files, and `--resume` goes on from the newest.
 """
 MIDDLE = """
 ## What is said, and goes on
@@ -189,7 +189,7 @@ def page() -> str:
 
 def _row(given: str, sees: str) -> str:
     shown = given.replace("\udcff", "\\xff")
-    return f"| `minittt {shown}` | {sees.replace('`', '').replace('|', '&#124;')} |\n"
+    return f"| `minittt {shown}` | {sees.replace('|', '&#124;')} |\n"
 
 
 if __name__ == "__main__":
