@@ -302,10 +302,10 @@ def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -
     known = Path(path).suffix.lower() in _SUBTYPES
     _require(known, f"{path}: the name of a recording to write ends in .wav, .flac or .ogg")
     kind = Path(path).suffix.lower()
-    sound = io.BytesIO()  # not straight to the file: libsndfile says nothing when the disk is full
-    soundfile.write(sound, np.clip(wave, -1, 1), sample_rate, _SUBTYPES[kind], format=kind[1:])
+    buffer = io.BytesIO()  # not straight to the file: libsndfile says nothing when the disk is full
+    soundfile.write(buffer, np.clip(wave, -1, 1), sample_rate, _SUBTYPES[kind], format=kind[1:])
     with whole_file(path) as unfinished:
-        unfinished.write_bytes(sound.getvalue())
+        unfinished.write_bytes(buffer.getvalue())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from minittt.app import typed
 from minittt.data.corpus import is_of_a_corpus
 from minittt.errors import MinitttError
 from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, writable_text
+from minittt.settings import DecodingOptions, settings_from
 
 TENSORS = (".safetensors",)
 JSON = (".json",)
@@ -70,6 +71,8 @@ def check(args: argparse.Namespace) -> None:
         if _is_given(args, option) and _is_given(args, other):
             raise MinitttError(message)
     _check_action(args)
+    if "policy" in args:
+        settings_from(args, DecodingOptions)  # a policy's number is no matter of a range
     if args.command == "talk" and args.stream and len(args.questions) > 1:
         raise MinitttError("--stream answers one question, and makes no page")
     for path in (*inputs_of(args), *targets_of(args)):

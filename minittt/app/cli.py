@@ -536,7 +536,7 @@ def _in_one_line(error: Exception) -> str:
     ours = isinstance(error, MinitttError) or type(error).__name__ == "CodecError"
     if ours:
         return text
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         return "not enough memory: use a shorter recording, a smaller model or fewer records a step"
     if isinstance(error, ImportError):
         return f"{text or 'a module cannot be imported'}; `minittt doctor` says what is missing"

@@ -179,9 +179,15 @@ def chat(args) -> None:
         conversation,
         sys.stdin,
         args.output,
-        lambda reply: f"{reply}{_how_sure(talker, reply)}",
+        lambda reply: _described(talker, reply),
         lambda reply: _wave(talker, codec, reply),
     )
+
+
+def _described(talker: Talker, reply: Reply) -> str:
+    """A reply as `chat` prints it; what of it was cut is told besides."""
+    _warn_of_cuts(talker, "this reply", reply)
+    return f"{reply}{_how_sure(talker, reply)}"
 
 
 def _talk_along(args) -> None:
