@@ -618,11 +618,14 @@ def codec(args) -> None:
             draw_corpus,
             draw_listening_corpus,
             read_corpus,
+            state_path,
             train_codec,
         )
         from minittt.world.users import Users
 
         settings = settings_from(args, CodecTrainingSettings, config=CodecConfig())
+        if args.resume and not state_path(args.output).is_file():  # asked before minutes of drawing
+            raise MinitttError(f"{state_path(args.output)}: there is no state to resume from")
         start = None
         if args.start is not None:
             start = Codec.load(args.start)

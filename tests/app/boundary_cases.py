@@ -136,6 +136,10 @@ GROUPS = {
         ),
         Case("data import none -o corpus", "there is no folder none"),
         Case(
+            "codec train --resume -o new.safetensors",
+            "new.state: there is no state to resume from",
+        ),
+        Case(
             "train --resume -o none", "none holds no state to resume from: leave --resume out to begin a run"
         ),
     ),
