@@ -21,6 +21,7 @@ print(f"{codec.frame_rate:g} frames a second, tokens {tokens[:4].tolist()}... of
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -47,6 +48,7 @@ from torch.nn import functional as F
 FORMAT = "minittt-codec-1"  # written into the header of a codec file
 WRITER = "minittt 0.2.0"  # the version this file belongs to, written into the header of every file
 SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale) is taken for silent
+_SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS"}  # what recordings are written as
 
 
 class CodecError(ValueError):
@@ -360,27 +362,44 @@ def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
 
 
 def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -> None:
-    """Write wave (samples,) as 16-bit mono, the whole file or none; the name tells the format (.wav, .flac).
+    """Write wave (samples,) as mono, the whole file or none; the name tells the format (.wav, .flac, .ogg).
 
     What exceeds [-1, 1] is clipped. Raises CodecError for an empty or non-finite wave or an unknown format.
     """
     wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave, dtype=np.float32)
     sound = wave.ndim == 1 and wave.size > 0 and np.isfinite(wave).all()
     _require(sound, f"{path}: only one row of finite samples can be written, not {wave.shape} or NaN")
-    known = Path(path).suffix[1:].upper() in ("WAV", "FLAC")
-    _require(known, f"{path}: the name of a recording to write ends in .wav or .flac")
+    known = Path(path).suffix.lower() in _SUBTYPES
+    _require(known, f"{path}: the name of a recording to write ends in .wav, .flac or .ogg")
+    kind = Path(path).suffix.lower()
+    buffer = io.BytesIO()  # not straight to the file: libsndfile says nothing when the disk is full
+    soundfile.write(buffer, np.clip(wave, -1, 1), sample_rate, _SUBTYPES[kind], format=kind[1:])
     with whole_file(path) as unfinished:
-        soundfile.write(unfinished, np.clip(wave, -1, 1), sample_rate, subtype="PCM_16")
+        unfinished.write_bytes(buffer.getvalue())
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """`with whole_file(path) as unfinished:` write to `unfinished`; it becomes `path` if all goes well."""
+    """`with whole_file(path) as unfinished:` write to `unfinished`; it becomes `path` if all goes well.
+
+    Only an ordinary file is replaced. The file has the mode that the umask gives to new files, whoever wrote it.
+    Raises CodecError where it cannot be written.
+    """
     path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    end = os.fsdecode(
+        os.fsencode(path.name)[-200:]
+    )  # the longer name must not be too long for the file system
+    unfinished = path.with_name(f".{os.getpid()}-{end}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError("it is a folder, a link or a device")
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(mode)  # safetensors gives its files another
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
         os.replace(unfinished, path)
     except (OSError, SafetensorError, soundfile.LibsndfileError) as error:
         raise CodecError(f"{path}: cannot be written ({error})") from error
@@ -403,8 +422,6 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str
         save_file(tensors, unfinished, metadata=header)
         with unfinished.open("rb+") as file:
             _seal(file)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
 
 
 def read_tensors(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -404,7 +404,7 @@ def test_law_18_what_cannot_be_written_leaves_nothing_behind(tmp_path):
         with pytest.raises(CodecError, match="one row of finite samples"):
             write_audio(tmp_path / "a.wav", wave, 8000)
     for name in ("a.xyz", "a"):
-        with pytest.raises(CodecError, match=r"ends in \.wav or \.flac"):
+        with pytest.raises(CodecError, match=r"ends in \.wav, \.flac or \.ogg"):
             write_audio(tmp_path / name, np.ones(9), 8000)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("in the way")

@@ -4,7 +4,6 @@ What the talker knew is practised along, from the corpus that it came from, and 
 old ones. Nothing that is measured was trained on.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from minittt.errors import MinitttError
 from minittt.evaluation.confidence import calibrate_on
 from minittt.evaluation.evaluate import ask, family
 from minittt.evaluation.scores import Score, error_rate, ratio, same_text
+from minittt.files import json_text
 from minittt.settings import TrainingSettings
 from minittt.talker import Talker, decoding_settings
 from minittt.training.checkpoints import states
@@ -82,7 +82,7 @@ def adapt(
     found = [Measure(a, b) for a, b in zip(before, after, strict=True)]
     with whole_file(out / "report.json") as unfinished:
         rows = [{"before": asdict(one.before), "after": asdict(one.after)} for one in found]
-        unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(json_text(rows, indent=1) + "\n", encoding="utf-8")
     return found
 
 

@@ -13,6 +13,7 @@ from minittt.app import typed
 from minittt.codec import Codec, CodecError, read_audio, write_audio
 from minittt.decoding import Settings
 from minittt.errors import MinitttError
+from minittt.files import remove
 from minittt.talker import Reply, Talker
 
 EXAMPLES = (
@@ -135,8 +136,15 @@ def chat(
             continue
         number += 1
         print(describe(reply))
-        if out is not None and any(reply.spans):
-            out.mkdir(parents=True, exist_ok=True)
-            path = out / f"answer_{number}.wav"
-            write_audio(path, sound(reply), rate)
-            print(f"wrote {path}")
+        if out is not None:
+            _write(out / f"answer_{number}.wav", sound(reply), rate)
+
+
+def _write(path: Path, wave: np.ndarray, rate: int) -> None:
+    """Write an answer (samples,); where nothing was said, say so, and leave no older answer under its name."""
+    if len(wave):
+        write_audio(path, wave, rate)
+        print(f"wrote {path}")
+        return
+    remove(path)
+    print("warning: nothing was said", file=sys.stderr)

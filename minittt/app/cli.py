@@ -5,10 +5,14 @@ code 2 (130 for Ctrl-C); `--debug` shows the traceback. Options, their help and 
 Nothing heavy is imported before the arguments are understood.
 """
 
+import _thread
 import argparse
+import contextlib
 import dataclasses
+import errno
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -183,7 +187,10 @@ def _talk(command) -> None:
 
     talk.set_defaults(check=check)
     talk.add_argument(
-        "-o", "--output", type=Path, help="a WAV file, or a folder if there are several questions"
+        "-o",
+        "--output",
+        type=Path,
+        help="a sound file (.wav, .flac, .ogg; - is standard output), or a folder, also for several questions",
     )
     talk.add_argument(
         "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
@@ -243,7 +250,13 @@ def _listen_and_speak(command) -> None:
         "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
     )
     speak.add_argument("text")
-    speak.add_argument("-o", "--output", type=Path, default=Path("speech.wav"), help="WAV file to write")
+    speak.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("speech.wav"),
+        help="a sound file (.wav, .flac, .ogg), or - for standard output",
+    )
     add_options(speak, DecodingOptions)
     caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
     caption.add_argument("files", nargs="+", type=Path)
@@ -505,6 +518,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 2 for anything wrong, 130 for Ctrl-C."""
     name = "minittt"
     debug = False
+    _prepare(is_the_program=arguments is None)
     try:
         args = _parser().parse_args(arguments)
         if "check" in args:
@@ -513,20 +527,72 @@ def main(arguments: list[str] | None = None) -> int:
         name = f"minittt {args.command}"
         debug = args.debug
         code = _run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # whoever was reading has gone; nothing more can be printed, not even by Python as it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 2
     except Exception as error:  # the boundary: anything else would be a traceback in front of a user
         if debug:
             raise
+        if _was_stopped(error):
+            print("stopped", file=sys.stderr)
+            return 130
         print(f"{name}: {_in_one_line(error)}", file=sys.stderr)
+        _flush_or_give_up()
         return 2
+
+
+def _prepare(is_the_program: bool) -> None:
+    """Make the surroundings harmless: any terminal can be printed to, and a Ctrl-C is heard wherever it falls."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # LC_ALL=C, or a file name that is no UTF-8
+    if is_the_program:
+        os.environ["MPLBACKEND"] = (
+            "agg"  # no window is ever shown, and matplotlib ends at a name that it does not know
+        )
+        sys.unraisablehook = _hear_what_is_ignored
+
+
+def _hear_what_is_ignored(ignored: Any) -> None:
+    """Python ignores exceptions inside callbacks of C libraries. A Ctrl-C that falls there is raised once more, after it."""
+    if ignored.exc_type is KeyboardInterrupt:
+        again = threading.Timer(0.05, _thread.interrupt_main)  # at once it would fall into this very function
+        again.daemon = True
+        again.start()
+        return
+    sys.__unraisablehook__(ignored)
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether an error came of a Ctrl-C: an import that is stopped half-way ends in an ImportError at times."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _flush_or_give_up() -> None:
+    """What is printed but cannot be written, to a full disk for instance, must not make Python complain as it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        _print_no_more()
+
+
+def _print_no_more() -> None:
+    """Whoever was reading has gone; nothing more can be printed, not even by Python as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -535,10 +601,11 @@ def _run(args: argparse.Namespace) -> int:
         from minittt.app.doctor import doctor
 
         return doctor(SAMPLES)
-    try:
-        from minittt.app import commands
-    except ImportError as error:
-        raise MinitttError(f"{error}; `minittt doctor` says what is missing") from error
+    from minittt.app.checks import check
+
+    check(args)
+    from minittt.app import commands
+
     return getattr(commands, args.command)(args) or 0
 
 
@@ -548,8 +615,14 @@ def _in_one_line(error: Exception) -> str:
     ours = isinstance(error, MinitttError) or type(error).__name__ == "CodecError"
     if ours:
         return text
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         return "not enough memory: use a shorter recording, a smaller model or fewer records a step"
+    if isinstance(error, ImportError):
+        return f"{text or 'a module cannot be imported'}; `minittt doctor` says what is missing"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; name a file or a folder that you may use"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full: make room, or write elsewhere"
     return f"{text or 'no message'} ({type(error).__name__}; --debug before the command shows where)"
 
 

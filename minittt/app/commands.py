@@ -11,16 +11,20 @@ import numpy as np
 import torch
 
 from minittt.app import typed
+from minittt.app.checks import answer_paths
 from minittt.app.shipped import codec_for, corpus_for
+from minittt.app.streaming import write_wav_to
 from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
 from minittt.data.corpus import Corpus, load_corpus, mixed
 from minittt.data.tokenisers import Tokeniser, load_tokeniser
-from minittt.decoding import Settings
+from minittt.decoding import End, Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
+from minittt.files import STANDARD_OUTPUT, json_text, locked, remove, writable_text
 from minittt.nar import DenoisingTalker
 from minittt.objective import preset
 from minittt.settings import (
+    MAX_TEXT,
     AdaptOptions,
     CodecTrainingSettings,
     ComputingSettings,
@@ -38,7 +42,7 @@ from minittt.settings import (
     samples_folder,
     settings_from,
 )
-from minittt.talker import Reply, Talker, decoding_settings
+from minittt.talker import Reply, Talker, decoding_settings, whole_frames
 from minittt.unmasking import policy_named
 
 SAMPLES = samples_folder()
@@ -50,14 +54,54 @@ def _decoding(args, talker: Talker, steps: int | None = None, first_block: int |
     options = settings_from(args, DecodingOptions)
     if steps is None:
         steps = options.steps
+    block = _block(args, talker, options.block)
+    if first_block is not None and first_block >= block:
+        raise MinitttError(f"--first-block must be smaller than a block, {block} slots, not {first_block}")
+    if getattr(args, "steps", None) is not None and steps > block:
+        warn(f"a block of {block} slots takes {block} steps at most: --steps {steps} is no more than that")
     return decoding_settings(
-        options.block,
+        block,
         steps,
         options.temperature,
         full_span=not preset(talker.info["training"]["preset"]).two_streams,
         policy=policy_named(options.policy),
         first_block=first_block,
     )
+
+
+def _block(args, talker: Talker, block: int) -> int:
+    """The block size to decode with: the one asked for, with a warning where this talker was not trained for it.
+
+    Where none is asked for and the default was not trained, it is the largest that was.
+    """
+    trained = [size for size in talker.info.get("block_sizes") or [] if size is not None]
+    if not trained or block in trained:
+        return block
+    if args.block is None:
+        return max(trained)
+    known = ", ".join(map(str, trained))
+    warn(f"this talker was trained for blocks of {known}, not {block}: its speech may be worse")
+    return block
+
+
+def warn(message: str) -> None:
+    """One line on standard error: the result may be wrong, or is not all that was asked for."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _warn_of_cuts(talker: Talker, question: object, reply: Reply) -> None:
+    """Say what of a reply was cut off, or is silence."""
+    if reply.reason == "limit":
+        warn(f"{question}: the text was cut after {MAX_TEXT} tokens")
+    ends = [event for event in reply.events if isinstance(event, End)]
+    forced = sum(end.forced for end in ends)
+    if forced:
+        warn(f"{question}: {forced} of {len(reply.spans)} audio spans had no end, and were cut")
+    n_codebooks = talker.vocabulary.n_codebooks
+    size = talker.vocabulary.codebook_size
+    empty = sum(not whole_frames(span, n_codebooks, size) for span in reply.spans)
+    if empty and empty < len(reply.spans):
+        warn(f"{question}: {empty} of {len(reply.spans)} audio spans are empty")
 
 
 def _seed(args) -> int:
@@ -105,8 +149,6 @@ def talk(args) -> None:
 
         print(examples(Talker.load(args.talker).words))
         return
-    if args.compare and not args.page:
-        raise MinitttError("--compare shows its replies on a page: add --page reply.html")
     if args.stream:
         return _talk_along(args)
     talker, codec = _load(args)
@@ -119,7 +161,8 @@ def talk(args) -> None:
             [reply] = talker.converse([[["system", "answer"], ["user", part]]], settings, _seed(args))
             answer = _wave(talker, codec, reply)
             entries.append((question, wave, reply, answer, steps))
-            print(f"{question}: {reply}{_how_sure(talker, reply)}")
+            print(f"{_shown(question)}: {reply}{_how_sure(talker, reply)}", file=_console(args))
+            _warn_of_cuts(talker, _shown(question), reply)
     _write_answers(args, codec, entries)
     _write_replies(args, talker, [(question, reply) for question, _, reply, _, _ in entries])
     if args.page:
@@ -139,7 +182,7 @@ def chat(args) -> None:
         conversation,
         sys.stdin,
         args.output,
-        lambda reply: f"{reply}{_how_sure(talker, reply)}",
+        lambda reply: _described(talker, reply),
         lambda reply: _wave(talker, codec, reply),
     )
 
@@ -152,22 +195,38 @@ def serve(args) -> None:
     open_page(args)
 
 
+def _described(talker: Talker, reply: Reply) -> str:
+    """A reply as `chat` prints it; what of it was cut is told besides."""
+    _warn_of_cuts(talker, "this reply", reply)
+    return f"{reply}{_how_sure(talker, reply)}"
+
+
 def _talk_along(args) -> None:
     """Answer one question, writing its sound while it is being made."""
     from minittt.app.streaming import answer_aloud
 
-    if len(args.questions) > 1 or args.page:
-        raise MinitttError("--stream answers one question, and makes no page")
     talker, codec = _load(args)
     [question] = args.questions
     wave = _read_question(question, codec)
     asked = [["system", "answer"], ["user", _heard(talker, codec, question, wave)]]
     settings = _decoding(args, talker, first_block=args.first_block)
     reply, pace = answer_aloud(talker, codec, asked, settings, _seed(args), args.output)
-    is_piped = args.output == Path("-")  # then standard output belongs to the samples
     sure = _how_sure(talker, reply)
-    print(f"{question}: {reply}{sure}\n{pace}", file=sys.stderr if is_piped else sys.stdout)
+    print(f"{_shown(question)}: {reply}{sure}\n{pace}", file=_console(args))
+    _warn_of_cuts(talker, _shown(question), reply)
+    if not pace.speech and args.output not in (None, STANDARD_OUTPUT):
+        _write_sound(args.output, np.zeros(0, np.float32), codec, _shown(question))
     _write_replies(args, talker, [(question, reply)])
+
+
+def _console(args):
+    """Where text goes: standard error while standard output belongs to the samples."""
+    return sys.stderr if args.output == STANDARD_OUTPUT else sys.stdout
+
+
+def _shown(question: object) -> str:
+    """A question or a file's name, as every terminal and file can hold it."""
+    return writable_text(str(question))
 
 
 def _how_sure(talker: Talker, reply: Reply) -> str:
@@ -185,7 +244,7 @@ def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> N
         chance = confidence(talker.info, reply.certainty)
         rows.append(
             {
-                "question": str(question),
+                "question": _shown(question),
                 "text": reply.text,
                 "confidence": None if chance is None else round(chance, 4),
                 "audio_tokens": sum(map(len, reply.spans)),
@@ -194,53 +253,51 @@ def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> N
             }
         )
     with whole_file(args.json) as unfinished:
-        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(json_text(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"wrote {args.json}", file=sys.stderr)
 
 
 def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:
-    """The sound of all spans of a reply, (samples,)."""
-    waves = [talker.sound(codec, span) for span in reply.spans]
-    if not waves:
+    """The sound of all spans of a reply, (samples,); none if no span has a code."""
+    n_codebooks = codec.config.n_codebooks
+    size = codec.config.codebook_size
+    if not any(whole_frames(span, n_codebooks, size) for span in reply.spans):
         return np.zeros(0, np.float32)
+    waves = [talker.sound(codec, span) for span in reply.spans]
     return np.concatenate(waves)
 
 
 def _write_answers(args, codec: Codec, entries: list) -> None:
-    """Write the sound of each answer: one to the file that -o names, several into the folder that it names."""
+    """Write the sound of each answer to the place that -o gives it; where nothing was said, no older answer stays there."""
     if args.output is None:
         return
-    single = len(entries) == 1 and args.output.suffix.lower() == ".wav"
-    if not single and args.output.suffix.lower() == ".wav":
-        raise MinitttError(f"{len(entries)} answers do not fit one file: give -o a folder")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    taken: set[Path] = set()
-    for i, (question, _, _, answer, steps) in enumerate(entries):
-        path = args.output
-        if not single:
-            name = Path(question).stem if typed.is_audio(question) else f"typed_{i + 1}"
-            name += "_answer"
-            if args.compare:
-                name += f"_{steps}_steps"
-            path = args.output / f"{name}.wav"
-            if path in taken:
-                path = path.with_stem(f"{name}_{i + 1}")
-        taken.add(path)
-        if len(answer):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, answer, codec.config.sample_rate)
-            print(f"wrote {path}")
+    paths = [STANDARD_OUTPUT] if args.output == STANDARD_OUTPUT else answer_paths(args)
+    for path, (question, _, _, answer, _) in zip(paths, entries, strict=True):
+        _write_sound(path, answer, codec, question)
+
+
+def _write_sound(path: Path, wave: np.ndarray, codec: Codec, what: str) -> None:
+    """Write one sound (samples,), to a file or as WAV to standard output; without samples, say so and leave no older one."""
+    if not len(wave):
+        gone = path != STANDARD_OUTPUT and remove(path)
+        warn(f"{what}: nothing was said" + (f"; the older {path} is removed" if gone else ""))
+        return
+    if path == STANDARD_OUTPUT:
+        write_wav_to(sys.stdout.buffer, wave, codec.config.sample_rate)
+        return
+    write_audio(path, wave, codec.config.sample_rate)
+    print(f"wrote {path}")
 
 
 def _title(question: str) -> str:
     """What a question is called on the page: the name of its file, or its text."""
-    return Path(question).name if typed.is_audio(question) else question
+    return _shown(Path(question).name if typed.is_audio(question) else question)
 
 
 def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
+    """Write the page of all replies."""
     from minittt.app.page import Entry, PageSettings, write_page
 
-    """Write the page of all replies."""
     command = shlex.join(["minittt", *args.arguments])
     settings = PageSettings(talker=args.talker.name, seed=_seed(args), command=command)
     measure_coherence = _coherence()
@@ -265,9 +322,8 @@ def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
             confidence=confidence(talker.info, reply.certainty),
         )
         shown.append(entry)
-    args.page.parent.mkdir(parents=True, exist_ok=True)
     write_page(args.page, shown, talker, settings)
-    print(f"wrote {args.page}")
+    print(f"wrote {args.page}", file=_console(args))
 
 
 def _referee():
@@ -299,7 +355,9 @@ def _listen_and_write(args, instruction: str) -> None:
     settings = replace(decoding_settings(), max_spans=0)  # text alone
     replies = talker.converse(conversations, settings)
     for path, reply in zip(args.files, replies, strict=True):
-        print(f"{path}: {reply.text}{_how_sure(talker, reply)}")
+        print(f"{_shown(path)}: {reply.text}{_how_sure(talker, reply)}")
+        if reply.reason == "limit":
+            warn(f"{_shown(path)}: the text was cut after {MAX_TEXT} tokens")
     _write_replies(args, talker, list(zip(args.files, replies, strict=True)))
 
 
@@ -334,13 +392,14 @@ def speak(args) -> None:
             n_forwards += reply.nfe
             if not waves or voice_of is None or voice_of(wave) == voice_of(waves[0]):
                 break
-        if not any(reply.spans):
+        if not len(wave):
             raise MinitttError(f"the talker said nothing to {part!r}: try another --seed")
+        _warn_of_cuts(talker, repr(part), reply)
         waves.append(wave)
         n_tokens += sum(map(len, reply.spans))
-    write_audio(args.output, np.concatenate(waves), codec.config.sample_rate)
+    _write_sound(args.output, np.concatenate(waves), codec, args.text)
     in_parts = f"{len(parts)} parts, " if len(parts) > 1 else ""
-    print(f"wrote {args.output} ({in_parts}{n_tokens} audio tokens, {n_forwards} forwards)")
+    print(f"{in_parts}{n_tokens} audio tokens, {n_forwards} forwards", file=_console(args))
 
 
 def train(args) -> None:
@@ -359,6 +418,7 @@ def train(args) -> None:
     if asked.layers is not None:
         sizes["n_layers"] = asked.layers
     settings = settings_from(args, TrainingSettings, model=sizes)
+    _check_run(args)
     try:
         start, corpus = start_from(args.init, _training_data(args))
         if args.mix:
@@ -376,7 +436,8 @@ def train(args) -> None:
         trainer.train()
         if first:
             lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
-            draw_curves(lines).savefig(args.output / "curves.png", dpi=120)
+            with whole_file(args.output / "curves.png") as unfinished:
+                draw_curves(lines).savefig(unfinished, dpi=120)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
             for path, times in getattr(corpus.split("train"), "malformed", {}).items():
                 print(f"{path}: a malformed record was skipped {times} times; --on-error raise names it")
@@ -421,6 +482,16 @@ def _tokeniser_for(args, stream) -> Tokeniser:
     return tokeniser_of(stream, args.output / "tokeniser.model")
 
 
+def _check_run(args) -> None:
+    """Raise MinitttError where the folder of the run does not fit: asked before anything is read."""
+    from minittt.training.checkpoints import states
+
+    if args.resume and not states(args.output):
+        raise MinitttError(f"{args.output} holds no state to resume from: leave --resume out to begin a run")
+    if not args.resume and states(args.output):
+        raise MinitttError(f"{args.output} holds a run already: add --resume, or give another folder")
+
+
 def adapt(args) -> None:
     """Import recordings, train on from a talker, and print how it did before and after."""
     from minittt.app import adapt as adapting
@@ -435,17 +506,18 @@ def adapt(args) -> None:
         seed=_seed(args),
         samples=0,
     )
-    found = adapting.adapt(
-        args.recordings,
-        args.output,
-        talker,
-        codec,
-        corpus_for(talker, args.mix),
-        settings,
-        settings_from(args, AdaptOptions).minutes,
-        tuple(args.hold_out),
-        args.licence,
-    )
+    with locked(args.output):
+        found = adapting.adapt(
+            args.recordings,
+            args.output,
+            talker,
+            codec,
+            corpus_for(talker, args.mix),
+            settings,
+            settings_from(args, AdaptOptions).minutes,
+            tuple(args.hold_out),
+            args.licence,
+        )
     for measure in found:
         print(measure)
     print(f"wrote {args.output / 'talker.safetensors'}")
@@ -609,11 +681,14 @@ def codec(args) -> None:
             draw_corpus,
             draw_listening_corpus,
             read_corpus,
+            state_path,
             train_codec,
         )
         from minittt.world.users import Users
 
         settings = settings_from(args, CodecTrainingSettings, config=CodecConfig())
+        if args.resume and not state_path(args.output).is_file():  # asked before minutes of drawing
+            raise MinitttError(f"{state_path(args.output)}: there is no state to resume from")
         start = None
         if args.start is not None:
             start = Codec.load(args.start)
@@ -628,9 +703,9 @@ def codec(args) -> None:
             pairs = read_corpus(args.input, settings.config.sample_rate)
             licence = args.licence
         train_codec(pairs, settings, args.output, log, licence, args.resume, start)
+        print(f"wrote {args.output}")
     else:
         _roundtrip(args)
-    print(f"wrote {args.output}")
 
 
 def _roundtrip(args) -> None:
@@ -639,8 +714,9 @@ def _roundtrip(args) -> None:
     codec = Codec.load(args.codec)
     wave = read_audio(args.input, codec.config.sample_rate)
     codes = codec.encode(torch.from_numpy(wave)[None])  # (1, n_q, T)
-    write_audio(args.output, codec.decode(codes)[0], codec.config.sample_rate)
-    print(f"{codes.numel()} tokens for {len(wave) / codec.config.sample_rate:.2f} s")
+    _write_sound(args.output, codec.decode(codes)[0].numpy(), codec, str(args.input))
+    seconds = len(wave) / codec.config.sample_rate
+    print(f"{codes.numel()} tokens for {seconds:.2f} s", file=_console(args))
 
 
 def referee(args) -> None:

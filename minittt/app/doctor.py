@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -59,21 +60,47 @@ def doctor(samples: Path) -> int:
 def check(samples: Path) -> list[Line]:
     """Every part in turn. samples: the folder of the shipped files."""
     lines = [_python()]
-    for name, floor in needed_packages().items():
-        if name == "encodec":
-            continue
-        lines.append(_package(name, floor))
-    lines.append(_encodec(all(line.works for line in lines)))
-    lines.append(_device())
+    packages, problem = _needed()
+    if problem:
+        lines.append(Line(False, True, "minittt", problem))
+    for name, floor in packages.items():
+        if name != "encodec":
+            lines.append(_safely(name, _package, name, floor))
+    lines.append(_safely("encodec", _encodec, all(line.works for line in lines)))
+    lines.append(_safely("device", _device))
     for name, advice in OPTIONAL.items():
-        lines.append(_optional(name, advice))
-    lines.append(_jupyter())
-    lines += [_data_file(samples, name, size) for name, size in DATA_FILES.items()]
+        lines.append(_safely(name, _optional, name, advice))
+    lines.append(_safely("jupyter", _jupyter))
+    lines += [_safely(f"data_samples/{name}", _data_file, samples, name, n) for name, n in DATA_FILES.items()]
+    lines.append(_browser())
+    return lines
+
+
+def _safely(part: str, look: Callable[..., Line], *about: object) -> Line:
+    """The line that `look` gives; if looking itself fails, a line that says so."""
+    try:
+        return look(*about)
+    except Exception as error:
+        return Line(False, True, part, f"cannot be checked ({_reason(error)}): reinstall it")
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
+
+
+def _browser() -> Line:
     browsers = ("chromium", "google-chrome", "firefox")
     browser = next((path for path in browsers if shutil.which(path)), None)
     advice = "only to look at reply pages: any browser will do"
-    lines.append(Line(browser is not None, False, "browser", browser or advice))
-    return lines
+    return Line(browser is not None, False, "browser", browser or advice)
+
+
+def _needed() -> tuple[dict[str, str], str]:
+    """What `needed_packages` gives, or nothing and what is wrong with this installation."""
+    try:
+        return needed_packages(), ""
+    except Exception as error:
+        return {}, f"does not say what it needs ({_reason(error)}): reinstall it"
 
 
 def needed_packages() -> dict[str, str]:
@@ -89,8 +116,8 @@ def needed_packages() -> dict[str, str]:
     for requirement in requirements:
         if "extra ==" in requirement:
             continue
-        match = re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", requirement)
-        found[match[1].lower()] = match[2]
+        match = re.match(r"([A-Za-z0-9_.-]+)(?:\s*>=\s*([0-9.]+))?", requirement)
+        found[match[1].lower()] = match[2] or "0"
     return found
 
 
@@ -108,8 +135,10 @@ def _import(module: str):
     """A module, or the reason why it cannot be imported. A broken library may raise anything."""
     try:
         return importlib.import_module(module), ""
-    except Exception as error:
-        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, too
+        return None, _reason(error)
 
 
 def _is_installed(module: str) -> tuple[bool, str]:
@@ -117,7 +146,7 @@ def _is_installed(module: str) -> tuple[bool, str]:
     try:
         found = importlib.util.find_spec(module) is not None
     except Exception as error:
-        return False, f"{type(error).__name__}: {' '.join(str(error).split())[:90]}"
+        return False, _reason(error)
     return found, "" if found else "not installed"
 
 

@@ -8,7 +8,6 @@ only hides and uncovers tokens as the slider moves, one forward of the network p
 
 import base64
 import io
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +28,7 @@ from minittt.app.replay import Item, count, replay
 from minittt.attention import TEXT, group_mask
 from minittt.codec import whole_file
 from minittt.errors import MinitttError
+from minittt.files import json_text, writable_text
 from minittt.talker import Reply, Talker
 
 TINTS = 48  # shades of a spectrogram on the page: fewer make a smaller file, more are not seen
@@ -77,7 +77,7 @@ def write_page(
     questions = _join(show.question(list(run)) for _, run in by_question)
     # 2. What the script and the style sheet need, as text that is safe inside them.
     palette = "".join(f"--{name}: {colour}; " for name, colour in COLOURS.items())
-    data = json.dumps(show.data, separators=(",", ":")).replace("<", "\\u003c")
+    data = json_text(show.data, separators=(",", ":")).replace("<", "\\u003c")
     # 3. The whole page.
     page = _fill(
         "page",
@@ -88,7 +88,7 @@ def write_page(
         data=Markup(data),
     )
     with whole_file(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+        unfinished.write_text(writable_text(page), encoding="utf-8")
 
 
 def _asked(entry: Entry) -> tuple:

@@ -7,6 +7,7 @@ gives, up to rounding. They lag by the decoder's lookahead: 3.7 frames (0.15 s o
 with a causal one such as EnCodec's own at 24 kHz.
 """
 
+import io
 import sys
 import time
 import wave
@@ -15,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minittt.codec import Codec, unflatten
+from minittt.codec import Codec, unflatten, whole_file
 from minittt.decoding import BlockClosed, Event, Settings, SpanClosed
 from minittt.errors import MinitttError
 from minittt.talker import Reply, Talker, whole_frames
@@ -151,6 +153,21 @@ def answer_aloud(
     return reply, pace
 
 
+def _pcm(wave: np.ndarray) -> bytes:
+    """(samples,) as 16-bit integers, clipped."""
+    return (np.clip(wave, -1, 1) * 32767).round().astype("<i2").tobytes()
+
+
+def write_wav_to(stream: BinaryIO, samples: np.ndarray, sample_rate: int) -> None:
+    """Write a whole 16-bit mono WAV (samples,) to a stream that cannot go back, such as standard output."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        sound.writeframes(_pcm(samples))
+    stream.write(buffer.getvalue())
+    stream.flush()
+
+
 @contextmanager
 def growing_sound(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
     """`with growing_sound(path, rate) as hear:` a 16-bit mono WAV that is whole and playable after every `hear(wave)`.
@@ -163,16 +180,19 @@ def growing_sound(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.
 
     def hear(samples: np.ndarray) -> None:
         nonlocal file, sound
-        pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()
+        pcm = _pcm(samples)
         if path == Path("-"):
             sys.stdout.buffer.write(pcm)
             sys.stdout.buffer.flush()
         elif path is not None:
             if file is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = path.open("wb")
-                sound = wave.open(file, "wb")  # noqa: SIM115
-                sound.setparams((1, 2, sample_rate, 0, "NONE", ""))
+                with whole_file(path) as unfinished:  # an older file is replaced, never cut
+                    file = unfinished.open("wb")
+                    sound = wave.open(file, "wb")  # noqa: SIM115
+                    sound.setparams((1, 2, sample_rate, 0, "NONE", ""))
+                    sound.writeframes(pcm)
+                    file.flush()
+                return
             sound.writeframes(pcm)  # brings the length in the header up to date
             file.flush()
 

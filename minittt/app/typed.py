@@ -4,6 +4,7 @@ A small talker knows a few dozen words, in one spelling. What people type has ca
 its own. Whatever is left that was never taught is refused by name: a talker would answer it with an invention.
 """
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -11,7 +12,23 @@ from pathlib import Path
 from minittt.errors import MinitttError
 from minittt.world.lexicon import NUMBERS
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".aiff", ".mp3"}
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # of a name in one word: question.m4a is no text
+AUDIO_SUFFIXES = {
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".aiff",
+    ".aif",
+    ".au",
+    ".caf",
+    ".mp3",
+    ".mp4",
+    ".m4a",
+}
+AUDIO_SUFFIXES |= {".aac", ".wma", ".webm", ".amr", ".3gp"}
+PATH_BEGINNINGS = ("./", "../", "/", "~/")
 SIGNS = {"+": "plus", "-": "minus", "−": "minus", "–": "minus", "=": "equals"}
 _NUMBER = "|".join(sorted(NUMBERS, key=len, reverse=True))
 _SUM = rf"(?P<a>{_NUMBER}) (?P<operator>plus|minus) (?P<b>{_NUMBER})"
@@ -30,12 +47,22 @@ QUESTIONS = (  # how people ask, and how the talker was taught to be asked
 
 
 def is_audio(question: str) -> bool:
-    """Whether a question is a recording; a text too long for a file name is none."""
-    if Path(question).suffix.lower() in AUDIO_SUFFIXES:
+    """Whether a question names a recording, also one that is not there: a mistyped path must not be answered as a text.
+
+    So does what exists, what is written like a path, and a single word with the ending of a file.
+    """
+    if not question.strip():
+        return False
+    path = Path(question)
+    if path.suffix.lower() in AUDIO_SUFFIXES or question.startswith(PATH_BEGINNINGS):
+        return True
+    is_one_word = len(question.split()) == 1
+    if is_one_word and (FILE_SUFFIX.fullmatch(path.suffix) or question.endswith(os.sep)):
         return True
     try:
-        return Path(question).is_file()
-    except OSError:
+        is_in_a_folder = is_one_word and len(path.parts) > 1 and path.parent.is_dir()
+        return is_in_a_folder or path.exists()
+    except (OSError, ValueError):  # too long, or not possible for a name
         return False
 
 
@@ -68,6 +95,7 @@ def question(text: str, taught: list[str] | None) -> str:
 
     A talker of another world than the spoken one gets it as it is. Raises MinitttError naming words that are new.
     """
+    _check_text(text)
     if not knows_numbers(taught):
         return text
     asked = " ".join(spelled_out(text))
@@ -82,11 +110,22 @@ def question(text: str, taught: list[str] | None) -> str:
 
 def sentence(text: str, taught: list[str] | None) -> str:
     """What is to be said aloud, in the words that the talker was taught; see `question`."""
+    _check_text(text)
     if not knows_numbers(taught):
         return text
     words = " ".join(spelled_out(text))
     check_words(words, taught)
     return words
+
+
+def _check_text(text: str) -> None:
+    """Raise MinitttError for what no talker can read: nothing, or bytes that are no letters."""
+    if not text.strip():
+        raise MinitttError("there are no words in the text: write, for instance, what is two plus three")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MinitttError("the text is not UTF-8: type it in a terminal that is set to UTF-8") from error
 
 
 def check_words(text: str, taught: list[str]) -> None:

@@ -165,7 +165,11 @@ def words_taught(records: list[dict]) -> list[str]:
 
 def _write_lines(path: Path, lines: list[dict]) -> None:
     # mtime 0 and no name: the same corpus gives the same bytes
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as file:
+    with (
+        whole_file(path) as unfinished,
+        unfinished.open("wb") as raw,
+        gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as file,
+    ):
         for line in lines:
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
@@ -209,7 +213,8 @@ def save_corpus(
     arrays = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
     if codebooks is not None:
         arrays["codebooks"] = codebooks.astype(np.float16)
-    np.savez_compressed(folder / "audio.npz", **arrays)
+    with whole_file(folder / "audio.npz") as unfinished:
+        np.savez_compressed(unfinished, **arrays)
     _write_lines(folder / "utterances.jsonl.gz", utterances)
     for name, records in splits.items():
         _write_lines(folder / f"{name}.jsonl.gz", records)
@@ -237,6 +242,11 @@ def write_info(folder: Path, info: dict) -> None:
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in info.items()]
     with whole_file(folder / "corpus.json") as unfinished:
         unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def is_of_a_corpus(name: str) -> bool:
+    """Whether a file of this name may be in a corpus folder: one that holds others is not replaced by a new corpus."""
+    return name in ("corpus.json", "audio.npz", "tokeniser.model") or name.endswith(".jsonl.gz")
 
 
 def _files(info: dict) -> list[str]:

@@ -13,6 +13,7 @@ import sentencepiece
 import torch
 from torch import Tensor
 
+from minittt.codec import whole_file
 from minittt.decoding import TokenClasses
 from minittt.errors import MinitttError
 
@@ -177,7 +178,7 @@ def train_tokeniser(
     Byte-pair rather than unigram: it goes on merging until the few words of a small corpus are a piece each.
     bytes_for_unknown: spell letters that are not in `sentences` in bytes, instead of refusing them.
     """
-    with Path(path).open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
             model_writer=file,

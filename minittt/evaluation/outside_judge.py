@@ -7,7 +7,6 @@ holds a model for CTranslate2 (model.bin, config.json, tokenizer.json, vocabular
 
 import hashlib
 import re
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,12 +81,10 @@ class WordJudge:
             raise MinitttError(
                 f"the judge of single words needs pocketsphinx ({error}): pip install 'minittt[judge]'"
             ) from error
-        with tempfile.TemporaryDirectory() as folder:
-            grammar = Path(folder) / "words.gram"
-            grammar.write_text(
-                f"#JSGF V1.0;\ngrammar words;\npublic <word> = {' | '.join(words)};\n", encoding="utf-8"
-            )
-            self.decoder = pocketsphinx.Decoder(jsgf=str(grammar), samprate=RATE, loglevel="FATAL")
+        self.decoder = pocketsphinx.Decoder(lm=None, samprate=RATE, loglevel="FATAL")
+        grammar = f"#JSGF V1.0;\ngrammar words;\npublic <word> = {' | '.join(words)};\n"
+        self.decoder.add_jsgf_string("words", grammar)
+        self.decoder.activate_search("words")
         self.name = f"pocketsphinx {version('pocketsphinx')}, one of {len(words)} words"
 
     def transcribe(self, waves: list[np.ndarray], sample_rate: int) -> list[str]:

@@ -4,7 +4,6 @@ The voice judge knows the four reply voices, as they are and, given a codec, as 
 mistake of the judge would look like a mistake of the talker.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from minittt.codec import Codec
+from minittt.codec import Codec, whole_file
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import HOP, WINDOW, Referee, level_one, log_power, loud_windows
 from minittt.evaluation.referee_sounds import (
@@ -31,6 +30,7 @@ from minittt.evaluation.referee_sounds import (
     utterance,
 )
 from minittt.evaluation.scores import word_errors
+from minittt.files import json_text
 from minittt.settings import RefereeSettings
 from minittt.world import lexicon
 from minittt.world.lexicon import ALL_WORDS, REFEREE, REPLY, UNSEEN
@@ -255,11 +255,10 @@ def train_referee(
         referee.info = {"licence": licence, "heard": users.kinds()}
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("w") as file:
+    with whole_file(log) as unfinished, unfinished.open("w") as file:
 
         def note(line: dict) -> None:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_text(line) + "\n")
             file.flush()
 
         fingerprint = None if through is None else through.fingerprint()

@@ -4,7 +4,6 @@ Two texts are compared only after both went through `normal`: an imported transc
 talker writes, and a perfect transcriber must score a word error rate of 0.
 """
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import jiwer
 import numpy as np
 
 from minittt.codec import whole_file
+from minittt.files import json_text
 
 DRAWS = 1000  # bootstrap draws of an interval
 INTERVAL = (0.025, 0.975)  # quantiles of the draws: a 95 % interval
@@ -60,8 +60,8 @@ def ratio(
 
 
 def write_scores(path: str | Path, scores: list[Score]) -> None:
-    """Write scores as JSON, whole or not at all. Raises ValueError for a figure that is not finite."""
-    text = json.dumps([asdict(score) for score in scores], indent=1, allow_nan=False) + "\n"
+    """Write scores as JSON, whole or not at all; a figure that is not finite is null."""
+    text = json_text([asdict(score) for score in scores], indent=1) + "\n"
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minittt.codec import Codec, CodecConfig, read_audio, write_tensors
+from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
+from minittt.files import json_text
 from minittt.settings import CodecTrainingSettings
 from minittt.world import lexicon, synthesis
 from minittt.world.users import Users, listened, perturbed
@@ -402,7 +403,8 @@ def train_codec(
     if resume:
         before = trainer.load(state)
     if log and not resume:
-        Path(log).write_text("")
+        with whole_file(log) as unfinished:
+            unfinished.write_text("")
     begin = time.monotonic() - before
     saved = time.monotonic()
     with tqdm(total=1.0, desc="codec", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
@@ -415,7 +417,7 @@ def train_codec(
                 bar.set_postfix({name: line[name] for name in ("loss", "perplexity")})
                 if log:
                     with open(log, "a") as lines:
-                        lines.write(json.dumps(line) + "\n")
+                        lines.write(json_text(line) + "\n")
             if time.monotonic() - saved > _SAVE_EVERY:
                 saved = time.monotonic()
                 trainer.codec.save(out, torch.float16)

@@ -10,9 +10,9 @@ A step is cut into as many parts as there are processes times `accumulate`. Text
 tokens of the whole step, so that the gradient depends on what is in the parts, not on who computes them.
 """
 
-import json
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from minittt.data.batches import Batch
 from minittt.data.corpus import Corpus
 from minittt.errors import MinitttError
+from minittt.files import json_text, locked
 from minittt.model import ModelConfig, Transformer, place_codes
 from minittt.objective import preset
 from minittt.settings import TrainingSettings
@@ -100,7 +101,9 @@ class Trainer:
         if self.parts > s.records:
             raise MinitttError(f"{s.records} records a step cannot be divided into {self.parts} parts")
         self.loader = self._loader("train", s.seed)
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = ExitStack()  # held until `train` ends
+        if self.world.rank == 0:
+            self.lock.enter_context(locked(self.out))
         self.held_out, self.questions = self._unseen()
         self._build()
         if resume:
@@ -175,6 +178,10 @@ class Trainer:
 
     def train(self, until: int | None = None) -> Talker:
         """Train to the last step (or to `until`, for tests), logging to log.jsonl, and write the talker."""
+        with self.lock:
+            return self._train(until)
+
+    def _train(self, until: int | None) -> Talker:
         stop = min(until or self.s.steps, self.s.steps)
         first = self.world.rank == 0
         started = time.time()
@@ -215,7 +222,7 @@ class Trainer:
         for name, value in line.items():
             rounded[name] = round(value, 5) if isinstance(value, float) else value
         with (self.out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(rounded) + "\n")
+            log.write(json_text(rounded) + "\n")
 
     def _one_step(self) -> tuple[dict, int]:
         """One optimiser step. Returns its line of the log, and how many tokens it saw."""

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from minittt.codec import read_audio, write_audio
+from minittt.codec import read_audio, whole_file, write_audio
 from minittt.errors import MinitttError
 from minittt.world import lexicon, synthesis
 
@@ -268,9 +268,7 @@ def _record(
         for utterance in tqdm(speak(utterances, tools, styles), voice.name, len(utterances), leave=False):
             wave = synthesis.trim(read_audio(utterance.path, synthesis.SAMPLE_RATE))
             final = out / f"{utterance.path.stem}.flac"
-            unfinished = final.with_suffix(".part.flac")
-            write_audio(unfinished, wave, synthesis.SAMPLE_RATE)
-            unfinished.replace(final)
+            write_audio(final, wave, synthesis.SAMPLE_RATE)
             utterance.path.unlink()
 
 
@@ -280,7 +278,7 @@ def _write_metadata(path: Path, rows: list[dict]) -> None:
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["file_name"] not in names] + rows
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["file_name", "transcript", "speaker"])
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: row["file_name"]))

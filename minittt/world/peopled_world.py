@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from minittt.codec import Codec, CodecConfig, flatten
 from minittt.data import front_end
-from minittt.data.corpus import codec_info, save_corpus
+from minittt.data.corpus import codec_info, is_of_a_corpus, save_corpus
 from minittt.data.vocabulary import train_tokeniser
+from minittt.files import whole_folder
 from minittt.world import lexicon, microphone, spoken_world, synthesis
 from minittt.world.foreign import KINDS as FOREIGN_KINDS
 from minittt.world.foreign import foreign as make_foreign
@@ -297,13 +298,12 @@ def build(
 
     workers: processes that speak and encode; the corpus is the same for any number of them.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    utterances, splits = draw_records(seed, crowds, train_sizes, test_sizes, calibration_sizes)
-    codes = speak_and_encode(utterances, seed, crowds.get("train", Users()), codec, workers)
-    train_tokeniser(spoken_world.texts_of(utterances, splits["train"]), out / "tokeniser.model")
-    splits["train"] += spoken_world.transcripts(splits["train"], utterances)
-    kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
-    flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
-    codebooks = codec.codebooks().numpy()
-    save_corpus(out, codec_info(codec), flat, kept, splits, codebooks, licence, front_end.NAME)
+    with whole_folder(out, is_of_a_corpus) as unfinished:
+        utterances, splits = draw_records(seed, crowds, train_sizes, test_sizes, calibration_sizes)
+        codes = speak_and_encode(utterances, seed, crowds.get("train", Users()), codec, workers)
+        train_tokeniser(spoken_world.texts_of(utterances, splits["train"]), unfinished / "tokeniser.model")
+        splits["train"] += spoken_world.transcripts(splits["train"], utterances)
+        kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
+        flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
+        codebooks = codec.codebooks().numpy()
+        save_corpus(unfinished, codec_info(codec), flat, kept, splits, codebooks, licence, front_end.NAME)

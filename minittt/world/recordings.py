@@ -15,12 +15,13 @@ import numpy as np
 import soxr
 from tqdm import tqdm
 
-from minittt.codec import Codec, CodecError, flatten, read_audio
+from minittt.codec import Codec, CodecError, flatten, read_audio, whole_file
 from minittt.data import front_end
-from minittt.data.corpus import codec_info, save_corpus
+from minittt.data.corpus import codec_info, is_of_a_corpus, save_corpus
 from minittt.data.headers import NO_FRONT_END, UNKNOWN
 from minittt.data.vocabulary import train_tokeniser
 from minittt.errors import MinitttError
+from minittt.files import whole_folder
 from minittt.talker import Talker
 from minittt.world import microphone
 
@@ -181,11 +182,27 @@ def import_recordings(
     training, all is one split, `test`. copies: of each recording in training, in other voices and rooms; with copies, single
     words are also joined to strings (`strings_of`).
     """
-    folder, out = Path(folder), Path(out)
+    folder = Path(folder)
     if not folder.is_dir():
         raise MinitttError(f"there is no folder {folder}")
     if like is not None:
         like.check_codec(codec)
+    with whole_folder(out, is_of_a_corpus) as unfinished:
+        _import(folder, unfinished, codec, seed, licence, like, hold_out, test_only, copies)
+
+
+def _import(
+    folder: Path,
+    out: Path,
+    codec: Codec,
+    seed: int,
+    licence: str,
+    like: Talker | None,
+    hold_out: tuple[str, ...],
+    test_only: bool,
+    copies: int,
+) -> None:
+    """Fill the empty folder `out`; see `import_recordings`."""
     # 1. What is there, and what of it is held out: said before any work is done.
     rows = read_metadata(folder)
     if test_only:
@@ -212,7 +229,6 @@ def import_recordings(
         heard.append(_copy(whole, rate, name, rng))
     codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(heard)]
     # 3. Texts and records.
-    out.mkdir(parents=True, exist_ok=True)
     _write_tokeniser(out / "tokeniser.model", rows, like)
     records = _records(rows, splits, made_of)
     utterances = [{"text": _text(rows, chosen), "voice": rows[chosen[0]]["voice"]} for chosen in made_of]
@@ -310,4 +326,5 @@ def _write_tokeniser(path: Path, rows: list[dict], like: Talker | None) -> None:
         )
         train_tokeniser([*texts, *INSTRUCTIONS, *(like.words or [])], path)
         return
-    path.write_bytes(like.tokeniser.content)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(like.tokeniser.content)

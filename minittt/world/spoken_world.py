@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from minittt.codec import flatten, write_audio
-from minittt.data.corpus import codec_info, save_corpus
+from minittt.codec import flatten, whole_file, write_audio
+from minittt.data.corpus import codec_info, is_of_a_corpus, save_corpus
 from minittt.data.vocabulary import train_tokeniser
+from minittt.files import whole_folder
 from minittt.world import lexicon, synthesis
 
 TRAIN_SIZES = {"qa": 11_000, "asr": 9_000, "tts": 6_000, "caption": 3_000, "chat": 3_000, "document": 2_000}
@@ -245,16 +246,16 @@ def build(
     out: str | Path, codec, seed: int = 0, train_sizes: dict = TRAIN_SIZES, test_sizes: dict = TEST_SIZES
 ) -> None:
     """Draw, synthesise, encode and write a corpus folder. `codec` is a `codec.Codec` at 8 kHz."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    utterances, splits = draw_records(seed, train_sizes, test_sizes)
-    waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
-    codes = codec.encode_many(waves)
-    train_tokeniser(texts_of(utterances, splits["train"]), out / "tokeniser.model")
-    splits["train"] += transcripts(splits["train"], utterances)
-    kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
-    flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
-    save_corpus(out, codec_info(codec), flat, kept, splits, codec.codebooks().numpy(), licence="MIT")
+    with whole_folder(out, is_of_a_corpus) as unfinished:
+        utterances, splits = draw_records(seed, train_sizes, test_sizes)
+        waves = [synthesise(u, 7919 * seed + i) for i, u in enumerate(tqdm(utterances, desc="speaking"))]
+        codes = codec.encode_many(waves)
+        train_tokeniser(texts_of(utterances, splits["train"]), unfinished / "tokeniser.model")
+        splits["train"] += transcripts(splits["train"], utterances)
+        kept = [{"text": u["text"], "voice": u["voice"]} for u in utterances]
+        flat = [flatten(c, codec.config.codebook_size).numpy() for c in codes]
+        codebooks = codec.codebooks().numpy()
+        save_corpus(unfinished, codec_info(codec), flat, kept, splits, codebooks, licence="MIT")
 
 
 SAMPLES = (  # file, what is said (facts of training), a voice never heard in training, and the reply
@@ -279,7 +280,8 @@ def write_samples(folder: str | Path) -> None:
         wave = synthesis.vary(synthesis.say(text, voice, 170, 50), np.random.default_rng(i))
         write_audio(folder / f"{name}.wav", wave, synthesis.SAMPLE_RATE)
         rows.append(f"{name}.wav,{text},{voice},{reply}")
-    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    with whole_file(folder / "metadata.csv") as unfinished:
+        unfinished.write_text("\n".join(rows) + "\n", encoding="utf-8")
     for i, name in enumerate(synthesis.SOUNDS):
         file = folder / f"sound_{name.removeprefix('a ').replace(' ', '_')}.wav"
         write_audio(file, synthesis.sound(name, np.random.default_rng(100 + i)), synthesis.SAMPLE_RATE)

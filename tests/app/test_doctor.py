@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from minittt.app import doctor
 from minittt.app.doctor import MODULES, _numbers, check, needed_packages
 from minittt.settings import samples_folder
 
@@ -62,3 +63,24 @@ def test_a_broken_notebook_server_is_not_found(error):
 def test_versions_are_compared_as_numbers():
     assert _numbers("2.13.0+cpu") > _numbers("2.9")
     assert _numbers("1.26.0rc1") == (1, 26, 0)
+
+
+def test_what_cannot_even_be_looked_at_is_a_line(monkeypatch, tmp_path):
+    """Looking may fail itself: drivers that raise, folders that may not be read, an installation without its metadata."""
+
+    def broken(*about):
+        raise RuntimeError("driver\ntoo old")
+
+    for name in ("_device", "_data_file", "_optional", "_package", "_encodec", "_jupyter", "needed_packages"):
+        monkeypatch.setattr(doctor, name, broken)
+    lines = check(tmp_path)
+    assert sum("driver too old" in line.what for line in lines) == 4 + len(doctor.OPTIONAL) + len(
+        doctor.DATA_FILES
+    )
+    assert all("\n" not in str(line) for line in lines)
+
+
+def test_a_module_that_ends_the_program_is_only_a_broken_module(tmp_path, monkeypatch):
+    (tmp_path / "quits.py").write_text("raise SystemExit('no licence')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctor._import("quits") == (None, "SystemExit: no licence")

@@ -133,13 +133,13 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
     pytest.importorskip("espeakng_loader")
     codec.save(tmp_path / "codec.safetensors")
     # each build in a process of its own: espeak-ng keeps a little state from one utterance to the next
-    for out in (tmp_path, tmp_path / "again"):
+    for out in (tmp_path / "once", tmp_path / "again"):
         subprocess.run(
             [sys.executable, "-c", BUILD, tmp_path / "codec.safetensors", out],
             check=True,
             capture_output=True,
         )
-    corpus = load_corpus(tmp_path)
+    corpus = load_corpus(tmp_path / "once")
     assert np.allclose(corpus.codebooks, codec.codebooks(), atol=1e-2)
     assert {name: len(records) for name, records in corpus.splits.items()} == {
         "train": 29, "renditions": 21, "voices": 21, "facts": 6
@@ -147,7 +147,7 @@ def test_a_built_corpus_reads_back(tmp_path, codec):
     assert corpus.info["codec"] == codec.fingerprint()
     assert all(len(corpus.audio(i)) for i in range(len(corpus.utterances)))
     for file in ("train.jsonl.gz", "utterances.jsonl.gz", "corpus.json", "tokeniser.model"):
-        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / file).read_bytes()
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "once" / file).read_bytes()
     assert np.array_equal(load_corpus(tmp_path / "again").codes, corpus.codes)
 
 

@@ -1,7 +1,6 @@
 """The outside judge: its transcripts are spelled as the talker writes, and what is missing is said."""
 
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -74,8 +73,14 @@ def test_a_word_judge_hears_one_of_its_words_in_any_level_and_nothing_in_silence
     heard = []
 
     class Decoder:
-        def __init__(self, jsgf, samprate, loglevel):
-            self.words = Path(jsgf).read_text()
+        def __init__(self, lm, samprate, loglevel):
+            self.grammars = {}
+
+        def add_jsgf_string(self, name, grammar):
+            self.grammars[name] = grammar
+
+        def activate_search(self, name):
+            self.words = self.grammars[name]
 
         def start_utt(self):
             pass

@@ -18,7 +18,7 @@ MUTANTS = [
     Mutant(INTERVAL, "integers(0, n, (DRAWS, n))", "integers(0, n, (DRAWS, max(1, n // 2)))"),
     # what is no figure
     Mutant(NOTHING, "if n == 0 or b.sum() == 0:", "if n == 0:"),
-    Mutant(JSON, "allow_nan=False", "allow_nan=True"),
+    Mutant(JSON, "json_text([", "__import__('json').dumps(["),
     # one side normalised; what is ignored
     Mutant(
         PERFECT,

@@ -44,7 +44,8 @@ def test_files_of_released_records_train_a_talker(tmp_path, capsys):
     talker = Talker.load(tmp_path / "run" / "talker.safetensors")
     assert (talker.vocabulary.codebook_size, talker.info["codec"]) == (8, "released")
     assert talker.tokeniser.decode(talker.tokeniser.encode("number 火")) == "number 火"
-    assert main([*arguments, *sizes, "--mix", str(tmp_path)]) == 2
+    elsewhere = [*arguments[:-1], str(tmp_path / "other")]
+    assert main([*elsewhere, *sizes, "--mix", str(tmp_path)]) == 2
     assert "--mix takes corpora" in capsys.readouterr().err
 
 

@@ -107,8 +107,8 @@ def test_what_users_say_passes_the_front_end_and_replies_do_not(crowd):
 def test_a_corpus_of_the_peopled_world_says_through_which_front_end(crowd, tmp_path):
     codec = Codec.load(samples_folder() / "codec.safetensors")
     crowds = {"train": crowd, "renditions": crowd, "makes": crowd}
-    build(tmp_path, codec, crowds, 0, FEW, FEW, FEW, "CC0-1.0")
-    corpus = load_corpus(tmp_path)
+    build(tmp_path / "corpus", codec, crowds, 0, FEW, FEW, FEW, "CC0-1.0")
+    corpus = load_corpus(tmp_path / "corpus")
     assert corpus.info["front_end"] == front_end.NAME
     assert corpus.info["licence"] == "CC0-1.0"
     assert set(corpus.splits) == {*spoken_world.SPLITS, "makes", "calibration"}

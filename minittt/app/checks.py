@@ -1,0 +1,217 @@
+"""What argparse cannot see of a command line: options that go together, and whether results can be written where they shall.
+
+All of it is asked before the work, so that an evaluation of an hour does not end in a folder that is not there.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from minittt.app import typed
+from minittt.data.corpus import is_of_a_corpus
+from minittt.errors import MinitttError
+from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, writable_text
+from minittt.settings import DecodingOptions, settings_from
+
+TENSORS = (".safetensors",)
+JSON = (".json",)
+PAGE = (".html", ".htm")
+
+# ---- options that would be ignored
+
+# command -> (option, what it needs, in words): a switch or an option that must be given, or the action that takes it
+NEEDS = {
+    "talk": (
+        ("compare", "page", "--compare shows its replies on a page: add --page reply.html"),
+        ("first_block", "stream", "--first-block is for sound that is heard while it is made: add --stream"),
+    ),
+    "train": (
+        ("mix_share", "mix", "--mix-share says how much of the corpus that --mix names: add --mix CORPUS"),
+    ),
+    "evaluate": (
+        ("speaker", "people", "--speaker chooses among people: add --people FOLDER"),
+        ("conditions", "people", "--conditions are for people: add --people FOLDER"),
+    ),
+}
+EXCLUDES = {
+    "talk": (
+        ("stream", "page", "--stream answers one question, and makes no page: leave --page out"),
+        ("stream", "compare", "--stream answers once: leave --compare out"),
+    ),
+    "train": (
+        ("resume", "init", "a run that is resumed has its weights already: leave --init or --resume out"),
+    ),
+    "evaluate": (
+        ("people", "foreign", "--people and --foreign are two measures: ask for one of them"),
+        ("people", "split", "--split is of a corpus: leave it out with --people"),
+        ("foreign", "split", "--split is of a corpus: leave it out with --foreign"),
+        ("people", "data", "--data is not heard with --people: leave it out"),
+        ("foreign", "data", "--data is not heard with --foreign: leave it out"),
+        ("people", "judge_model", "--judge-model is for corpora: leave it out with --people"),
+        ("foreign", "judge_model", "--judge-model is for corpora: leave it out with --foreign"),
+        ("people", "pace", "--pace is for corpora: leave it out with --people"),
+        ("foreign", "pace", "--pace is for corpora: leave it out with --foreign"),
+    ),
+}
+# what each action of `data` and `codec` takes besides
+ONLY = {
+    ("data", "build"): ("recorded", "people", "leave_out", "held_out", "workers"),
+    ("data", "import"): ("recordings", "like", "hold_out", "test_only", "copies"),
+    ("data", "encode"): ("recordings", "per_shard"),
+    ("codec", "train"): ("recorded", "people", "leave_out", "start", "resume", "minutes", "seed"),
+    ("codec", "roundtrip"): (),
+}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise MinitttError for a command line that cannot be carried out, or in which something would be ignored."""
+    for option, needed, message in NEEDS.get(args.command, ()):
+        if _is_given(args, option) and not _is_given(args, needed):
+            raise MinitttError(message)
+    for option, other, message in EXCLUDES.get(args.command, ()):
+        if _is_given(args, option) and _is_given(args, other):
+            raise MinitttError(message)
+    _check_action(args)
+    if "policy" in args:
+        settings_from(args, DecodingOptions)  # a policy's number is no matter of a range
+    if args.command == "talk" and args.stream and len(args.questions) > 1:
+        raise MinitttError("--stream answers one question, and makes no page")
+    for path in (*inputs_of(args), *targets_of(args)):
+        _check_name(path)
+    for path in recordings_of(args):
+        if path.is_dir():
+            raise MinitttError(f"{path} is a folder: name the recordings in it")
+    check_targets(args)
+
+
+def _is_given(args: argparse.Namespace, option: str) -> bool:
+    return getattr(args, option, None) not in (None, False, [], ())
+
+
+def _check_action(args: argparse.Namespace) -> None:
+    """An option of `data build` says nothing to `data import`, and the other way round; `codec` alike."""
+    action = getattr(args, "action", None)
+    for (command, other), options in ONLY.items():
+        if command != args.command or other == action:
+            continue
+        for option in options:
+            if option not in ONLY[command, action] and _is_given(args, option):
+                name = option if option == "recordings" else "--" + option.replace("_", "-")
+                raise MinitttError(f"{name} is for `minittt {command} {other}`: leave it out with {action}")
+
+
+def _check_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise MinitttError(f"{str(path)!r} cannot be a file's name: it has a zero byte in it")
+    if writable_text(str(path)) != str(path):  # the libraries that read and write take UTF-8 alone
+        raise MinitttError(
+            f"{writable_text(str(path))}: the name is not UTF-8: rename the file, or set the terminal to UTF-8"
+        )
+
+
+# ---- where results go
+
+
+def inputs_of(args: argparse.Namespace) -> list[Path]:
+    """All files and folders that a command reads."""
+    found = []
+    for name in ("talker", "codec", "referee", "init", "mix", "start", "like", "data", "recordings"):
+        is_read = name != "codec" or getattr(args, "action", None) != "train"
+        named = getattr(args, name, None)
+        paths = named if isinstance(named, list) else [named]
+        if is_read:
+            found += [path for path in paths if isinstance(path, Path)]
+    if isinstance(getattr(args, "input", None), Path):
+        found.append(args.input)
+    return found + recordings_of(args)
+
+
+def recordings_of(args: argparse.Namespace) -> list[Path]:
+    """The audio files that a command listens to."""
+    asked = [Path(question) for question in getattr(args, "questions", []) if typed.is_audio(question)]
+    return [*getattr(args, "files", []), *asked]
+
+
+def targets_of(args: argparse.Namespace) -> list[Path]:
+    """All places that options name for results."""
+    named = (getattr(args, name, None) for name in ("output", "json", "page"))
+    return [path for path in named if isinstance(path, Path)]
+
+
+def check_targets(args: argparse.Namespace) -> None:
+    """Raise MinitttError for a place where the results of this command cannot or must not be written."""
+    inputs = inputs_of(args)
+    output = getattr(args, "output", None)
+    if isinstance(getattr(args, "json", None), Path):
+        check_file(args.json, JSON, inputs)
+    if isinstance(getattr(args, "page", None), Path):
+        check_file(args.page, PAGE, inputs)
+    if output is None or output == STANDARD_OUTPUT and _is_one_sound(args):
+        return
+    if output == STANDARD_OUTPUT:
+        raise MinitttError("-o - is standard output, which takes one sound alone: name a file or a folder")
+    if args.command == "talk":
+        for path in answer_paths(args):
+            check_file_in(path, args, inputs)
+    elif args.command in ("train", "adapt", "chat", "export") or getattr(args, "action", None) == "encode":
+        check_folder(output, inputs=inputs)
+    elif args.command == "data":
+        check_folder(output, is_of_a_corpus, inputs)
+    elif args.command == "calibrate":
+        check_file(output, TENSORS, [args.data] if args.data else [])
+    elif args.command == "speak" or getattr(args, "action", None) == "roundtrip":
+        check_file(output, SOUNDS, inputs)
+    else:
+        check_file(output, TENSORS, inputs)
+        check_file(output.with_suffix(".jsonl"))
+
+
+def check_file_in(path: Path, args: argparse.Namespace, inputs: list[Path]) -> None:
+    """An answer in the folder that -o names, which need not exist, or the file that it names."""
+    if path == args.output:
+        check_file(path, (".wav",) if args.stream else SOUNDS, inputs)
+        return
+    check_folder(path.parent)
+    if path.parent.is_dir():
+        check_file(path, SOUNDS, inputs)
+
+
+def _is_one_sound(args: argparse.Namespace) -> bool:
+    """Whether what the command makes is one sound, which standard output can take."""
+    if args.command == "talk":
+        return len(args.questions) == 1 and not args.compare
+    return args.command == "speak" or getattr(args, "action", None) == "roundtrip"
+
+
+def answer_paths(args: argparse.Namespace) -> list[Path]:
+    """Where `talk` writes the sound of each answer: to the file that -o names, or into the folder that it names.
+
+    With --compare there is an answer for each number of steps, question by question. Empty where nothing is written.
+    """
+    if args.output is None or args.output == STANDARD_OUTPUT:
+        return []
+    answers = list(_answers(args))
+    suffix = args.output.suffix.lower()
+    if args.stream or suffix in SOUNDS:
+        if len(answers) > 1:
+            raise MinitttError(f"{len(answers)} answers do not fit one file: give -o a folder")
+        return [args.output]
+    if suffix and not args.output.is_dir():
+        check_file(args.output, SOUNDS)  # says which suffixes there are
+    paths = []
+    for i, name in enumerate(answers):
+        path = args.output / f"{name}.wav"
+        if path in paths:
+            path = path.with_name(f"{name}_{i + 1}.wav")
+        paths.append(path)
+    return paths
+
+
+def _answers(args: argparse.Namespace) -> Iterator[str]:
+    """The name of each answer."""
+    place = 0
+    for question in args.questions:
+        for steps in args.compare or [None]:
+            place += 1
+            name = Path(question).stem if typed.is_audio(question) else f"typed_{place}"
+            yield f"{name}_answer" if steps is None else f"{name}_answer_{steps}_steps"

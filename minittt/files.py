@@ -1,0 +1,273 @@
+"""Where results go: checked before the work, written whole or not at all, and by one process at a time.
+
+A file is written by `codec.whole_file` (it lives there because codec.py runs when copied alone), a folder by
+`whole_folder` here: built beside its place, then put there in one move. So a full disk, an error or a kill leaves what was
+there before. `check_file` and `check_folder` say at the start what would fail at the end.
+"""
+
+import ctypes
+import json
+import math
+import os
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from minittt.errors import MinitttError
+
+try:
+    import fcntl
+except ImportError:  # Windows: a run folder is not locked there
+    fcntl = None
+
+STANDARD_OUTPUT = Path("-")
+SOUNDS = (".wav", ".flac", ".ogg")  # what recordings are written as
+_AT_FDCWD = -100  # Linux: paths count from the current folder
+_RENAME_EXCHANGE = 2  # Linux: two names change places in one step
+
+
+# ---- checks before the work
+
+
+def check_file(path: Path, suffixes: Iterable[str] = (), inputs: Iterable[Path] = ()) -> None:
+    """Raise MinitttError unless `path` can become a new file, or replace an ordinary one.
+
+    suffixes: how its name may end, in lower case; none: as it likes. inputs: files that are read and must not be replaced.
+    """
+    suffixes = tuple(suffixes)
+    kind = _kind_of(path)
+    if kind not in ("nothing", "a file"):
+        raise _refusal(path, f"it is {kind}; name a new file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise _refusal(path, f"its name must end in {_or(suffixes)}")
+    if not path.parent.is_dir():
+        raise _refusal(path, f"there is no folder {path.parent}; make it first")
+    _check_may_write(path, path.parent)
+    for other in inputs:
+        if _is_same(path, other):
+            raise _refusal(path, "it is read by the same command; name another file")
+
+
+def check_folder(
+    path: Path, is_ours: Callable[[str], bool] | None = None, inputs: Iterable[Path] = ()
+) -> None:
+    """Raise MinitttError unless files can be written into the folder `path`, which need not exist.
+
+    is_ours: whether a file of this name may be there, where the folder is to be replaced as a whole. inputs: folders that
+    are read, and are to stay as they are.
+    """
+    for other in inputs:
+        if _is_same(path, other):
+            raise _refusal(path, "it is read by the same command; name another folder")
+    kind = _kind_of(path)
+    if kind == "a link" and path.is_dir():
+        kind = "a folder"
+    if kind not in ("nothing", "a folder"):
+        raise _refusal(path, f"it is {kind}; name a folder")
+    nearest = Path(os.path.abspath(path))
+    while not nearest.exists() and not nearest.is_symlink():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise _refusal(path, f"{nearest} is {_kind_of(nearest)}, not a folder")
+    _check_may_write(path, nearest)
+    if is_ours is None or kind == "nothing":
+        return
+    foreign = sorted(entry.name for entry in path.iterdir() if not is_ours(entry.name))
+    if foreign:
+        raise _refusal(path, f"it holds {foreign[0]}, which would be lost; name another folder")
+
+
+def _kind_of(path: Path) -> str:
+    """What is at a path, the last link not followed."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except OSError as error:  # the name is too long, for instance
+        raise _refusal(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise MinitttError(f"{str(path)!r} cannot be a file's name ({error})") from error
+    if stat.S_ISREG(mode):
+        return "a file"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISLNK(mode):
+        return "a link"
+    return "a device"
+
+
+def _check_may_write(path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refusal(path, f"the folder {folder} is read-only for you")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of them does not exist, or cannot
+        return os.path.abspath(path) == os.path.abspath(other)
+
+
+def _or(words: tuple[str, ...]) -> str:
+    if len(words) == 1:
+        return words[0]
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _refusal(path: Path, why: str) -> MinitttError:
+    return MinitttError(f"{path}: cannot be written: {why}")
+
+
+# ---- a folder, whole or not at all
+
+
+@contextmanager
+def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[Path]:
+    """`with whole_folder(path, is_ours) as unfinished:` fill `unfinished`; it becomes `path` if all goes well.
+
+    What lies at `path` is replaced as a whole, and only if every name in it `is_ours`. Raises MinitttError where it is not,
+    or where nothing can be written.
+    """
+    path = Path(path).resolve()
+    check_folder(path, is_ours)
+    _check_may_move(path)
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        yield unfinished
+        check_folder(path, is_ours)  # the work took its time
+        for file in unfinished.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())  # else a power cut could leave the new name on empty files
+        _put_in_place(unfinished, path)
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_may_move(path: Path) -> None:
+    """Raise MinitttError for a folder that cannot be replaced by another."""
+    if os.path.ismount(path):
+        raise _refusal(path, "a disk is mounted there; name a folder inside it")
+    if Path.cwd().is_relative_to(path):
+        raise _refusal(path, "you are inside it; go elsewhere, or name another folder")
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """`new` takes the name `path`; what had it is left under the name `new`, or is gone."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    if _exchange(new, path):
+        return
+    # Where two folders cannot change places in one step, a kill between two renames leaves the old one at `.PID-old-NAME`.
+    old = path.with_name(f".{os.getpid()}-old-{path.name}")
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Two names change places in one step. False where the system cannot do that."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+# ---- one process at a time
+
+_HELD: set[Path] = set()  # folders that this process has locked
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """`with locked(folder):` no other process may write a run there. Raises MinitttError naming the process that does.
+
+    The system releases the lock when the process ends, however it ends. Within one process it may be taken again.
+    """
+    folder = Path(folder).resolve()
+    if fcntl is None or folder in _HELD:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("ab+")
+    except OSError as error:
+        raise _refusal(folder, error.strerror or str(error)) from error
+    with file:
+        _take(folder, file)
+        _HELD.add(folder)
+        try:
+            yield
+        finally:
+            _HELD.discard(folder)
+
+
+def _take(folder: Path, file: BinaryIO) -> None:
+    """Lock an open file, and write into it who has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read(200).decode("utf-8", "replace").strip() or "another process"
+        raise MinitttError(
+            f"{holder} is writing a run into {folder}: wait for its end, or name another folder"
+        ) from error
+    except OSError:  # a file system without locks
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%F %T')})\n".encode())
+    file.flush()
+
+
+# ---- JSON that every reader accepts
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """`json.dumps`, with null for what is not a finite number: NaN is no JSON."""
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def writable_text(text: str) -> str:
+    """A text as UTF-8 can hold it: bytes of a file's name that are no UTF-8 are shown as \\xNN."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace") if _has_raw_bytes(text) else text
+
+
+def _has_raw_bytes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def remove(path: Path) -> bool:
+    """Remove a file if it is there, and say whether it was."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+        return True
+    return False

@@ -1,0 +1,279 @@
+"""Files and folders are written whole or not at all, where they may be, and by one process at a time."""
+
+import ast
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minittt import files
+from minittt.codec import Codec, CodecConfig, CodecError, whole_file, write_audio
+from minittt.data.corpus import is_of_a_corpus, load_corpus
+from minittt.errors import MinitttError
+from minittt.evaluation.scores import Score, write_scores
+from minittt.files import check_file, check_folder, json_text, locked, whole_folder
+from minittt.settings import samples_folder
+from minittt.world.recordings import import_recordings
+
+PACKAGE = Path(files.__file__).parent
+WAVS = samples_folder() / "wav"
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return Codec(CodecConfig(n_filters=2, dimension=4, lstm_layers=0, codebook_size=8)).eval()
+
+
+@contextmanager
+def full_disk(size):
+    """No file may grow over `size` bytes: a write that would ends in an OSError, wherever in which library it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def noise(seed):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, 8000)
+
+
+WRITERS = {
+    "a.wav": lambda path, seed, codec: write_audio(path, noise(seed), 8000),
+    "a.flac": lambda path, seed, codec: write_audio(path, noise(seed), 8000),
+    "a.ogg": lambda path, seed, codec: write_audio(path, noise(seed), 8000),
+    "a.safetensors": lambda path, seed, codec: codec.save(path),
+    "a.json": lambda path, seed, codec: write_scores(path, [Score(f"score {seed}", 0, 0, 1, 1)] * 50),
+    "corpus": lambda path, seed, codec: import_recordings(WAVS, path, codec, seed),
+}
+
+
+@pytest.mark.parametrize("size", [0, 100, 2500])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_what_was_there(name, size, tmp_path, codec):
+    write = WRITERS[name]
+    write(tmp_path / name, 0, codec)
+    before = contents(tmp_path)
+    assert max(map(len, before.values())) > size, "else nothing is tested"
+    with full_disk(size), pytest.raises((CodecError, MinitttError)):
+        write(tmp_path / name, 1, codec)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_new_corpus_takes_the_place_of_an_old_one(exchange, tmp_path, codec, monkeypatch):
+    if not exchange:  # as on systems where folders cannot change places in one step
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    out = tmp_path / "corpus"
+    import_recordings(WAVS, out, codec, 0)
+    old = load_corpus(out)
+    import_recordings(WAVS, out, codec, 1)
+    assert load_corpus(out).splits != old.splits
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_an_import_that_fails_leaves_the_old_corpus(tmp_path, codec):
+    out = tmp_path / "corpus"
+    import_recordings(WAVS, out, codec)
+    before = contents(tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "metadata.csv").write_text(
+        "file_name,transcript\na.wav,one\nb.wav,two\nc.wav,three\n"
+    )
+    for name in "abc":
+        (tmp_path / "bad" / f"{name}.wav").write_text(f"no sound {name}")
+    with pytest.raises(MinitttError, match="line 2"):
+        import_recordings(tmp_path / "bad", out, codec)
+    assert {k: v for k, v in contents(tmp_path).items() if not k.startswith("bad")} == before
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from minittt.files import whole_folder
+from minittt.codec import whole_file
+print("ready", flush=True)
+for i in range(10**9):
+    with whole_folder(sys.argv[1] + "/folder", str.isalnum) as unfinished:
+        for name in "abc":
+            (unfinished / name).write_text(f"{i}\\n" * 1000)
+    with whole_file(sys.argv[1] + "/file") as unfinished:
+        unfinished.write_text(f"{i}\\n" * 1000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_kill_leaves_the_old_or_the_new_and_nothing_between(seed, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(0.2 + random.Random(seed).uniform(0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for paths in ([tmp_path / "folder" / name for name in "abc"], [tmp_path / "file"]):
+        lines = [line for path in paths for line in path.read_text().splitlines()]
+        assert len(lines) == 1000 * len(paths)
+        assert len(set(lines)) == 1
+
+
+# ---- where
+
+
+def test_only_an_ordinary_file_is_replaced(tmp_path):
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "link").symlink_to("old")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(CodecError, match="cannot be written"), whole_file(tmp_path / name) as unfinished:
+            unfinished.write_text("new")
+        with pytest.raises(MinitttError, match="it is a"):
+            check_file(tmp_path / name)
+    assert (tmp_path / "old").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old", "pipe"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_new_file_has_the_mode_of_the_umask(mask, tmp_path, codec):
+    """safetensors makes its files readable for the owner alone."""
+    before = os.umask(mask)
+    try:
+        codec.save(tmp_path / "c.safetensors")
+        write_audio(tmp_path / "a.wav", noise(0), 8000)
+    finally:
+        os.umask(before)
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    for name in ("x" * 251 + ".wav", "ж" * 125 + ".wav"):
+        write_audio(tmp_path / name, noise(0), 8000)
+        assert (tmp_path / name).is_file()
+
+
+def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    lost = r"it holds thesis\.txt, which would be lost"
+    with pytest.raises(MinitttError, match=lost), whole_folder(tmp_path, is_of_a_corpus):
+        pass
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(MinitttError, match="you are inside it"), whole_folder(".", is_of_a_corpus):
+        pass
+    assert check_folder(tmp_path / "new" / "deep", is_of_a_corpus) is None
+
+
+def test_a_file_that_is_read_is_not_replaced_by_whatever_name(tmp_path):
+    (tmp_path / "q.wav").write_text("sound")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(MinitttError, match="read by the same command"):
+        check_file(tmp_path / "sub" / ".." / "q.wav", inputs=[tmp_path / "q.wav"])
+    os.link(tmp_path / "q.wav", tmp_path / "hard.wav")
+    with pytest.raises(MinitttError, match="read by the same command"):
+        check_file(tmp_path / "hard.wav", inputs=[tmp_path / "q.wav"])
+
+
+# ---- one at a time
+
+
+HOLD = """
+import sys
+from minittt.files import locked
+with locked(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_told_who_holds_a_run(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(MinitttError, match=f"process {holder.pid} on .* is writing a run"), locked(tmp_path):
+        pass
+    holder.kill()  # whose lock goes with it
+    holder.communicate()
+    with locked(tmp_path), locked(tmp_path):
+        pass
+
+
+# ---- JSON
+
+
+NUMBERS = st.floats() | st.integers() | st.none() | st.text()
+
+
+@settings(deadline=None)
+@given(st.recursive(NUMBERS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=9))
+def test_json_is_what_every_reader_accepts(value):
+    def null(entry):
+        if isinstance(entry, dict):
+            return {name: null(part) for name, part in entry.items()}
+        if isinstance(entry, list):
+            return [null(part) for part in entry]
+        return None if isinstance(entry, float) and not np.isfinite(entry) else entry
+
+    assert json.loads(json_text(value), parse_constant=pytest.fail) == null(value)
+
+
+# ---- no other way
+
+
+WRITING = (
+    "write_text",
+    "write_bytes",
+    "savez",
+    "savez_compressed",
+    "save_file",
+    "savefig",
+    "save_pretrained",
+)
+# what grows line by line, or goes to memory or to a temporary folder
+ELSEWHERE = {
+    ("training/trainer.py", "open"),
+    ("training/codec_training.py", "open"),
+    ("app/streaming.py", "open"),
+    ("app/page.py", "write"),
+    ("codec.py", "write"),
+    ("world/microphone.py", "write"),
+    ("world/neural_worker.py", "write"),
+}
+
+
+def writes(path):
+    """(name of the call, source line) of every call in a file that may write a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        text = ast.unparse(node)
+        modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        opens = name == "open" and any(set(mode) <= set("wxab+") and set(mode) & set("wxa") for mode in modes)
+        if name in WRITING or opens or (name == "write" and text.startswith("soundfile.")):
+            yield name, text
+
+
+def test_every_writer_of_the_package_writes_whole_files():
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        where = str(path.relative_to(PACKAGE))
+        for name, text in writes(path):
+            if "unfinished" not in text and (where, name) not in ELSEWHERE and where != "files.py":
+                found.append(f"{where}: {text}")
+    assert not found
