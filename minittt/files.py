@@ -198,7 +198,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     """`with locked(folder):` no other process may write a run there. Raises MinitttError naming the process that does.
 
     The folder itself is locked, and `.lock` in it says by whom while it is. The system releases the lock when the process
-    ends, however it ends. Within one process it may be taken again. A folder that was made for it and stays empty goes again.
+    ends, however it ends. Within one process it may be taken again. A new folder that stays empty goes again.
     """
     folder = Path(folder).resolve()
     if fcntl is None or folder in _HELD:
