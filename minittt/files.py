@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from minittt.errors import MinitttError
 
@@ -197,41 +197,53 @@ _HELD: set[Path] = set()  # folders that this process has locked
 def locked(folder: str | Path) -> Iterator[None]:
     """`with locked(folder):` no other process may write a run there. Raises MinitttError naming the process that does.
 
-    The system releases the lock when the process ends, however it ends. Within one process it may be taken again.
+    The folder itself is locked, and `.lock` in it says by whom while it is. The system releases the lock when the process
+    ends, however it ends. Within one process it may be taken again. A new folder that stays empty goes again.
     """
     folder = Path(folder).resolve()
     if fcntl is None or folder in _HELD:
         yield
         return
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("ab+")
+        place = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise _refusal(folder, error.strerror or str(error)) from error
-    with file:
-        _take(folder, file)
-        _HELD.add(folder)
-        try:
-            yield
-        finally:
-            _HELD.discard(folder)
-
-
-def _take(folder: Path, file: BinaryIO) -> None:
-    """Lock an open file, and write into it who has it."""
+    holder = folder / ".lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(place, folder, holder)
+        _HELD.add(folder)
+        yield
+    finally:
+        if folder in _HELD:
+            _HELD.discard(folder)
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
+        os.close(place)
+        if is_new:
+            with suppress(OSError):  # it is not empty, as it should be
+                folder.rmdir()
+
+
+def _take(place: int, folder: Path, holder: Path) -> None:
+    """Lock an open folder, and write down who has it."""
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read(200).decode("utf-8", "replace").strip() or "another process"
+        who = "another process"
+        with suppress(OSError):
+            who = holder.read_text(encoding="utf-8").strip() or who
         raise MinitttError(
-            f"{holder} is writing a run into {folder}: wait for its end, or name another folder"
+            f"{who} is writing a run into {folder}: wait for its end, or name another folder"
         ) from error
     except OSError:  # a file system without locks
         return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%F %T')})\n".encode())
-    file.flush()
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with suppress(OSError):  # whoever comes second then hears of "another process"
+        holder.write_text(
+            f"process {os.getpid()} on {socket.gethostname()} (since {since})\n", encoding="utf-8"
+        )
 
 
 # ---- JSON that every reader accepts

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -562,11 +563,19 @@ def _prepare(is_the_program: bool) -> None:
 def _hear_what_is_ignored(ignored: Any) -> None:
     """Python ignores exceptions inside callbacks of C libraries. A Ctrl-C that falls there is raised once more, after it."""
     if ignored.exc_type is KeyboardInterrupt:
-        again = threading.Timer(0.05, _thread.interrupt_main)  # at once it would fall into this very function
+        again = threading.Timer(0.05, _interrupt)  # at once it would fall into this very function
         again.daemon = True
         again.start()
         return
     sys.__unraisablehook__(ignored)
+
+
+def _interrupt() -> None:
+    """A Ctrl-C for the main thread, also where it sleeps."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:  # Windows
+        _thread.interrupt_main()
 
 
 def _was_stopped(error: BaseException | None) -> bool:

@@ -489,7 +489,7 @@ def _check_run(args) -> None:
     if args.resume and not states(args.output):
         raise MinitttError(f"{args.output} holds no state to resume from: leave --resume out to begin a run")
     if not args.resume and states(args.output):
-        raise MinitttError(f"{args.output} holds a run already: add --resume, or give another folder")
+        raise MinitttError(f"{args.output} holds an unfinished run: resume it, or give another folder")
 
 
 def adapt(args) -> None:

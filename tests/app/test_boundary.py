@@ -223,7 +223,8 @@ sys.exit(cli.main())
 
 def test_a_ctrl_c_inside_a_callback_of_c_is_heard():
     """Python drops exceptions there, and espeak-ng calls back many times a second."""
-    done = subprocess.run([sys.executable, "-c", CALLBACK], capture_output=True, text=True, check=False)
+    line = [sys.executable, "-c", CALLBACK]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=15)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
