@@ -5,13 +5,17 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: wheel-check demo test lint format train ablations results mutants notebooks notebooks-write doctor clean
+.PHONY: wheel-check demo test test-page lint format train ablations results mutants notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
-	$(BIN)/minittt talk data_samples/wav/question_*.wav -o out --page out/reply.html
+	$(BIN)/minittt talk data_samples/wav/question_*.wav data_samples/people/person_*.wav -o out --page out/reply.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
+
+# the page of `minittt serve` in a browser that listens to a file in place of a microphone; skipped where there is no Chromium
+test-page: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/app/test_serve.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

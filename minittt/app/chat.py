@@ -1,6 +1,7 @@
-"""A conversation in the terminal: several turns, spoken, from files or typed, with what was said before in view.
+"""A conversation in the terminal: several turns, spoken, from files or typed.
 
-The shipped talker knows conversations of two turns ("say again"), so the last exchange is what it sees besides the question.
+The shipped talkers were taught conversations of two turns only where the second asks to hear the answer again. Any other
+question they answer worse with a turn in view than alone, so it stands alone unless asked otherwise.
 """
 
 import sys
@@ -16,11 +17,12 @@ from minittt.errors import MinitttError
 from minittt.files import remove
 from minittt.talker import Reply, Talker
 
+AGAIN = "say again"  # shows the turn before, where it is typed
 EXAMPLES = (
     ("what is two plus three", "a sum or a difference of digits, however it is asked: 2+3, two plus three"),
     ("count from three to nine", "counting, up to twenty"),
     ("say seven two nine", "numbers, to hear them again"),
-    ("say again", "after an answer"),
+    (AGAIN, "after an answer"),
 )
 LONGEST = 8.0  # seconds of a recording from the microphone
 
@@ -36,19 +38,24 @@ def examples(words: Iterable[str] | None) -> str:
 
 
 class Conversation:
-    """Questions and replies so far. Each reply is drawn with the next seed."""
+    """Questions and replies so far. Each reply is drawn with the next seed; with `remember`, each sees the turn before."""
 
-    def __init__(self, talker: Talker, codec: Codec, settings: Settings, seed: int = 0) -> None:
+    def __init__(
+        self, talker: Talker, codec: Codec, settings: Settings, seed: int = 0, remember: bool = False
+    ) -> None:
         self.talker = talker
         self.codec = codec
         self.settings = settings
         self.seed = seed
+        self.remember = remember
         self.turns: list[tuple[list, list]] = []  # (what the user said, what was answered), as messages
 
     def ask(self, part: str | list[int]) -> Reply:
         """The reply to a question: text, or codes that were heard."""
         asked = ["user", part]
-        before = [message for turn in self.turns[-1:] for message in turn]
+        before: list[list] = []
+        if self.turns and (self.remember or part == AGAIN):
+            before = list(self.turns[-1])
         [reply] = self.talker.converse([[["system", "answer"], *before, asked]], self.settings, self.seed)
         self.seed += 1
         self.turns.append((asked, ["assistant", *parts_of(reply, self.talker)]))

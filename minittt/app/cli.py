@@ -216,6 +216,11 @@ def _chat(command) -> None:
         "chat -o answers",
     )
     chat.add_argument("-o", "--output", type=Path, help="a folder for the sound of the answers")
+    chat.add_argument(
+        "--remember",
+        action="store_true",
+        help='show every question the turn before (the shipped talkers were taught that for "say again" alone)',
+    )
     add_options(chat, DecodingOptions)
 
 

@@ -175,7 +175,7 @@ def chat(args) -> None:
     from minittt.app.chat import chat as converse
 
     talker, codec = _load(args)
-    conversation = Conversation(talker, codec, _decoding(args, talker), _seed(args))
+    conversation = Conversation(talker, codec, _decoding(args, talker), _seed(args), args.remember)
     if sys.stdin.isatty():
         print("type a question or name an audio file; an empty line listens; quit ends")
     converse(

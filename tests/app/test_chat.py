@@ -1,4 +1,4 @@
-"""A conversation goes on whatever is said, and each turn sees the one before."""
+"""A conversation goes on whatever is said; what a turn sees of the one before is decided in one place."""
 
 import io
 import sys
@@ -77,7 +77,22 @@ def conversation():
     return Conversation(Listening(), codec, decoding_settings(), seed=5)
 
 
-def test_each_turn_sees_the_one_before_and_draws_with_the_next_seed(conversation):
+def test_a_turn_stands_alone_unless_it_asks_for_the_one_before(conversation):
+    for question in ("one", "two", "say again"):
+        conversation.ask(question)
+    first, second, third = (asked for asked, _ in conversation.talker.asked)
+    assert first == [["system", "answer"], ["user", "one"]]
+    assert second == [["system", "answer"], ["user", "two"]]
+    assert third == [
+        ["system", "answer"],
+        ["user", "two"],
+        ["assistant", "two", [3]],
+        ["user", "say again"],
+    ]
+
+
+def test_where_it_remembers_each_turn_sees_the_one_before_and_draws_with_the_next_seed(conversation):
+    conversation.remember = True
     for question in ("one", "two", "three"):
         conversation.ask(question)
     first, second, third = conversation.talker.asked
