@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from minittt.attention import TARGET, TEXT, assign_groups
-from minittt.codec import Codec, flatten, unflatten, write_tensors
+from minittt.codec import Codec, fitting_weights, flatten, unflatten, write_tensors
 from minittt.context import CachedContext
 from minittt.data import headers
 from minittt.data.conversation import render
@@ -158,7 +158,8 @@ class Talker:
                 f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
             )
         classes = self.vocabulary.classes()
-        context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit, classes)
+        room = min(limit, longest + MAX_TEXT + MAX_SPANS * (MAX_SPAN + MAX_SPAN))
+        context = CachedContext(self.model, len(replies), self.vocabulary.pad, room, classes)
         generators = row_generators(seed, len(replies))
         prompts = [reply.prompt for reply in replies]
         groups = [reply.groups for reply in replies]
@@ -282,16 +283,19 @@ class Talker:
         if not Path(path).is_file():
             raise MinitttError(f"{path}: there is no such talker; `minittt train` writes one")
         header, tensors = headers.read_file(path, FORMAT)
-        config = headers.read_config(path, header, "model", ModelConfig)
+        config = headers.read_config(path, header, "model", ModelConfig, tensors)
         vocabulary = headers.read_config(path, header, "vocabulary", Vocabulary)
         info = headers.read_object(path, header, "info")
         info = headers.complete(path, info, headers.TALKER, required=("codec",))
         tokeniser = _tokeniser(path, tensors)
         try:
-            model = Transformer(config)
+            with torch.device("meta"):  # sizes without memory
+                wanted = Transformer(config).state_dict()
             if config.tie_embeddings:
                 tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
-            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            weights = fitting_weights(wanted, tensors)
+            model = Transformer(config)
+            model.load_state_dict(weights)
         except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise MinitttError(
                 f"{path}: its weights do not fit its header's field 'model' ({error})"
