@@ -53,6 +53,7 @@ SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale)
 
 
 _PIPE = 0x7FFF_0000  # bytes: sizes from here on stand for "not known" in the header of a WAV
+_NOT_KNOWN = 1 << 62  # samples: libsndfile's word for a FLAC that was written into a pipe
 _AT_ONCE = 1 << 20  # values of all channels decoded at once
 
 
@@ -379,15 +380,15 @@ def read_audio(path: str | Path, sample_rate: int, longest: float = LONGEST) -> 
         with soundfile.SoundFile(path) as recording:
             _check_recording(path, recording, longest)
             rate = recording.samplerate
-            mono = _averaged(recording)  # (samples,)
-            stated = recording.frames
+            mono = _averaged(path, recording, longest)  # (samples,)
+            stated = recording.frames if recording.format in ("WAV", "WAVEX", "FLAC") else len(mono)
     except CodecError:
         raise
     except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise CodecError(f"{path}: not a readable recording ({error}); give a WAV or FLAC file") from error
     cut = f"{path}: is cut off (it states {stated} samples and holds {len(mono)}); record or copy it again"
-    _require(len(mono) == stated, cut)
-    _require(stated > 0, f"{path}: is empty; give a recording with sound in it")
+    _require(len(mono) == stated or stated >= _NOT_KNOWN, cut)
+    _require(len(mono) > 0, f"{path}: is empty; give a recording with sound in it")
     wave = soxr.resample(mono, rate, sample_rate)  # (samples,)
     _require(len(wave) > 0, f"{path}: is empty; give a recording with sound in it")
     peak = np.abs(wave).max()
@@ -405,7 +406,7 @@ def _check_recording(path: str | Path, recording: soundfile.SoundFile, longest: 
     )
     seconds = recording.frames / rate
     _require(
-        seconds <= longest,
+        seconds <= longest or recording.frames >= _NOT_KNOWN,
         f"{path}: lasts {seconds:.0f} seconds, {longest:.0f} at most are read: cut it into parts",
     )
     # A WAV written into a pipe states the largest size there is, as nobody knew the right one: that is no promise.
@@ -418,11 +419,19 @@ def _check_recording(path: str | Path, recording: soundfile.SoundFile, longest: 
         )
 
 
-def _averaged(recording: soundfile.SoundFile) -> np.ndarray:
-    """The mean of the channels, (samples,) float32, block by block: memory does not grow with the channels."""
+def _averaged(path: str | Path, recording: soundfile.SoundFile, longest: float) -> np.ndarray:
+    """The mean of the channels, (samples,) float32, block by block: memory does not grow with the channels.
+
+    Raises CodecError where more comes than was stated, and more than `longest` seconds.
+    """
     blocks = [np.zeros(0, np.float32)]
     size = max(1, _AT_ONCE // recording.channels)  # samples
+    room = longest * recording.samplerate  # samples
     while len(block := recording.read(size, dtype="float32", always_2d=True)):  # (size, channels)
+        room -= len(block)
+        _require(
+            room >= 0, f"{path}: lasts more than the {longest:.0f} seconds that are read: cut it into parts"
+        )
         blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 

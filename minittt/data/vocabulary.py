@@ -82,7 +82,10 @@ class Vocabulary:
         text[self.text_choices()] = True
         audio = torch.zeros(self.size, dtype=torch.bool)
         audio[self.audio_choices()] = True
-        return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad)
+        codebook = None
+        if self.n_codebooks > 1:
+            codebook = (torch.arange(self.size) - self.first_code) // self.codebook_size  # (V,)
+        return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad, codebook)
 
     def name(self, token: int) -> str:
         """A short name for one id that is not a text piece: 'OPEN', '#17' (an audio code), 'EOA', 'MASK'."""
