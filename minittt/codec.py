@@ -432,7 +432,8 @@ def _averaged(path: str | Path, recording: soundfile.SoundFile, longest: float) 
         _require(
             room >= 0, f"{path}: lasts more than the {longest:.0f} seconds that are read: cut it into parts"
         )
-        blocks.append(block.mean(axis=1))
+        with np.errstate(over="ignore"):  # beyond single precision is infinity, which is refused
+            blocks.append(block.mean(axis=1))
     return np.concatenate(blocks)
 
 
