@@ -398,7 +398,7 @@ class Row:
     # --- small matters
 
     def _whose_turn(self, D: int) -> Tensor:
-        """What each slot of the block may hold, bool (D, A) or (1, 1): slots go round the codebooks; a span may end anywhere."""
+        """What each slot may hold, bool (D, A) or (1, 1): slots go round the codebooks; a span may end anywhere."""
         if self.n_codebooks == 1:
             return torch.ones(1, 1, dtype=torch.bool)
         turn = (len(self.span) + torch.arange(D)) % self.n_codebooks  # (D,)

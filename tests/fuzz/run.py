@@ -28,7 +28,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def child(name: str, first: int, cases: int, until: float) -> None:
+def child(name: str, first: int, cases: int, minutes: float) -> None:
     """Run cases and print a note, one JSON object a line, before those that may kill the process and after each STEP."""
     import resource
 
@@ -41,6 +41,7 @@ def child(name: str, first: int, cases: int, until: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         reader = READERS[name](Path(folder))
         reader.read()  # valid, and all that is loaded once
+        until = time.time() + 60 * minutes
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         for number in range(first, first + cases):
             print(json.dumps({"at": number}), flush=True)
@@ -78,7 +79,15 @@ def fuzz(name: str, first: int = 0, cases: int = 1000, minutes: float = 1e9, out
     errors: Counter[str] = Counter()
     at = first
     while at < first + cases and time.time() < until:
-        arguments = [name, "--first", str(at), "--cases", str(first + cases - at), "--until", str(until)]
+        arguments = [
+            name,
+            "--first",
+            str(at),
+            "--cases",
+            str(first + cases - at),
+            "--minutes",
+            str((until - time.time()) / 60),
+        ]
         command = [sys.executable, "-m", "tests.fuzz.run", *arguments, "--child"]
         last = at
         seen: dict = {"cases": 0, "errors": {}, "foreign": {}, "grown": 0.0}
@@ -121,11 +130,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--until", type=float, default=1e18, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.reader, args.first, args.cases, args.until)
+        child(args.reader, args.first, args.cases, args.minutes)
         return 0
     found = fuzz(args.reader, args.first, args.cases, args.minutes, args.json)
     print(json.dumps(found))
