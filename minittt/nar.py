@@ -15,6 +15,7 @@ from minittt.context import CachedContext
 from minittt.data.conversation import render
 from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import End, Settings, TokenClasses, generate
+from minittt.errors import MinitttError
 from minittt.settings import MAX_REPLY
 from minittt.strategies import denoise_replies
 from minittt.talker import Reply, Talker, row_generators
