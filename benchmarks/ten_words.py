@@ -1,6 +1,6 @@
 """Ten words of another language as a folder of recordings, to try `minittt adapt` with.
 
-    python benchmarks/ten_words.py ten_words            # Finnish, one to ten
+    python benchmarks/ten_words.py ten_words            # Estonian, one to ten
     minittt adapt ten_words -o runs/ten_words --hold-out aunty linda travis
 
 Twelve voices of espeak-ng say each word a few times, at any rate and pitch. Whoever adapts names those that are held out.
@@ -15,8 +15,8 @@ import numpy as np
 from minittt.codec import write_audio
 from minittt.world import synthesis
 
-LANGUAGE = "fi"
-WORDS = "yksi kaksi kolme neljä viisi kuusi seitsemän kahdeksan yhdeksän kymmenen".split()
+LANGUAGE = "et"
+WORDS = "üks kaks kolm neli viis kuus seitse kaheksa üheksa kümme".split()
 VOICES = "m1 m2 m3 m4 f1 f2 f4 Alex adam aunty linda travis".split()
 
 

@@ -48,21 +48,26 @@ MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (b, h, q_idx, kv
 
 
 def assign_groups(
-    kinds: Tensor, block_size: int | Tensor | None, first_block: int | Tensor | None = None
+    kinds: Tensor,
+    block_size: int | Tensor | None,
+    first_block: int | Tensor | None = None,
+    documents: Tensor | None = None,
 ) -> Tensor:
     """Number the generation groups of each row from 0; padding gets -1 (the paper's partial order).
 
     A text token is a group; a run of SOURCE is a group; a run of TARGET is cut into blocks of `block_size`
-    tokens, the first of them `first_block` long. A run is a longest stretch of equal kinds; its last block
-    may be short.
+    tokens, the first of them `first_block` long. A run is a longest stretch of equal kinds in one document;
+    its last block may be short.
 
     Args:
         kinds: (B, L) or (L,) integers, each PAD_KIND, TEXT, SOURCE or TARGET.
         block_size: tokens per block; None leaves a target run whole. A tensor (B,): one per row, 0 for None.
         first_block: tokens in the first block of each target run; None: `block_size`. A tensor (B,) as above.
+        documents: the number of each token's document, of the shape of `kinds`; None: a row is one document.
 
     Returns: groups, of the shape of `kinds`, long.
-    Raises: ValueError for an unknown kind, or for a size that is no number of tokens or not one per row.
+    Raises: ValueError for an unknown kind, for a size that is no number of tokens or not one per row, or for
+    documents of another shape.
     """
     if kinds.dim() not in (1, 2) or kinds.is_floating_point():
         raise ValueError(f"kinds must be integers (B, L) or (L,), not {kinds.dtype} {tuple(kinds.shape)}")
@@ -71,15 +76,21 @@ def assign_groups(
         raise ValueError(
             f"kinds are {PAD_KIND} (padding) to {TARGET} (target audio); found {sorted(unknown)}"
         )
+    if documents is not None and documents.shape != kinds.shape:
+        raise ValueError(
+            f"documents have shape {tuple(documents.shape)}, kinds {tuple(kinds.shape)}; they must agree"
+        )
     L = kinds.shape[-1]
     block = _sizes_per_row("block_size", block_size, kinds)  # (B, 1) or (1,)
     first = _sizes_per_row("first_block", first_block, kinds)
     block = torch.where(block == 0, max(L, 1), block)  # None: a block that covers any run
     first = torch.where(first == 0, block, first)
-    # 1. Where a run of equal kinds begins, and for each token, where its own run began.
+    # 1. Where a run of equal kinds in one document begins, and for each token, where its own run began.
     position = torch.arange(L, device=kinds.device)  # (L,)
     run_begins = torch.ones_like(kinds, dtype=torch.bool)  # (B, L)
     run_begins[..., 1:] = kinds[..., 1:] != kinds[..., :-1]
+    if documents is not None:
+        run_begins[..., 1:] |= documents[..., 1:] != documents[..., :-1]
     run_start = torch.where(run_begins, position, 0).cummax(-1).values  # (B, L)
     # 2. Where a block of target audio begins: at the end of the first block, and every `block` tokens after it.
     past_first = position - run_start - first  # (B, L): tokens beyond the first block; negative inside it
@@ -179,13 +190,15 @@ def visible(
 ) -> Tensor:
     """Which cached keys each new query sees: (B, Q) and (B, K) -> bool (B, Q, K), for decoding with a cache.
 
-    Group -1 marks an absent slot. No query sees it as a key. As a query it sees nothing, not even itself: there a
-    hand-written softmax gives NaN, and SDPA 0. Raises: ValueError if the shapes do not fit, or documents are given
-    on one side only.
+    Group -1 marks an absent slot. No query that is there sees it as a key. As a query it sees every key: nobody reads
+    what it finds, and an empty row would make NaN of a softmax. Raises: ValueError if the shapes do not fit, or
+    documents are given on one side only.
     """
     if len(q_groups) != len(k_groups) or (q_documents is None) != (k_documents is None):
         raise ValueError("queries and keys must have equally many rows, and both documents or neither")
-    return one_stream(_tokens(q_groups, q_documents).as_queries(), _tokens(k_groups, k_documents).as_keys())
+    queries = _tokens(q_groups, q_documents).as_queries()
+    seen = one_stream(queries, _tokens(k_groups, k_documents).as_keys())  # (B, Q, K)
+    return seen | (queries.group == PAD_GROUP)
 
 
 def group_mask(groups: Tensor, documents: Tensor | None = None) -> Tensor:

@@ -47,12 +47,24 @@ from torch.nn import functional as F
 
 FORMAT = "minittt-codec-1"  # written into the header of a codec file
 WRITER = "minittt 0.2.0"  # the version this file belongs to, written into the header of every file
+LOWEST_RATE, HIGHEST_RATE = 1000, 192_000  # Hz: of a recording, and of a codec
+LONGEST = 300.0  # seconds of a recording that is read whole
+LONGEST_IN_PIECES = 4 * 3600.0  # seconds of one that is worked through in pieces
 SILENCE = 1e-3  # a recording whose peak stays below this (-60 dB of full scale) is taken for silent
 _SUBTYPES = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS"}  # what recordings are written as
 
 
+_PIPE = 0x7FFF_0000  # bytes: sizes from here on stand for "not known" in the header of a WAV
+_NOT_KNOWN = 1 << 62  # samples: libsndfile's word for a FLAC that was written into a pipe
+_AT_ONCE = 1 << 20  # values of all channels decoded at once
+
+
 class CodecError(ValueError):
     """A recording, a codec file or a row of codes that cannot be used, and what would be right."""
+
+
+_COUNTS = ("n_layers", "lstm_layers", "n_codebooks")  # entries of a header that count layers
+_NO_SIZES = ("sample_rate", "max_length")  # whole numbers that no tensor shows
 
 
 def _require(condition: bool, message: str) -> None:
@@ -102,8 +114,19 @@ class CodecConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", tuple(self.ratios))
         sizes = (self.sample_rate, *self.ratios, self.dimension, self.n_codebooks, self.codebook_size)
+        numbers = (*sizes, self.n_filters, self.lstm_layers)
+        _require(
+            all(type(n) is int for n in numbers), f"sizes of a codec are whole numbers, not as in {self}"
+        )
         sound = bool(self.ratios) and min(*sizes, self.n_filters - 1, self.lstm_layers + 1) >= 1
         _require(sound, f"sizes of a codec are 1 or more (n_filters 2, lstm_layers 0), not as in {self}")
+        highest = f"a codec's sample_rate is {HIGHEST_RATE} Hz at most, not {self.sample_rate}"
+        _require(self.sample_rate <= HIGHEST_RATE, highest)
+        switches = type(self.causal) is bool and type(self.true_skip) is bool
+        known = switches and self.pad_mode in ("constant", "reflect")
+        _require(
+            known, f"causal and true_skip are true or false, pad_mode constant or reflect, not as in {self}"
+        )
 
 
 class Codec(nn.Module):
@@ -285,8 +308,13 @@ class Codec(nn.Module):
         header, tensors = read_tensors(path, FORMAT)
         config = header_value(path, header, "config")
         try:
-            codec = cls(CodecConfig(**config))
-            codec.load_state_dict({name: value.float() for name, value in tensors.items()})
+            check_sizes(config, tensors)
+            shape = CodecConfig(**config)
+            with torch.device("meta"):  # sizes without memory
+                wanted = cls(shape).state_dict()
+            weights = fitting_weights(wanted, tensors)
+            codec = cls(shape)
+            codec.load_state_dict(weights)
         except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
             raise CodecError(
                 f"{path}: its weights do not fit its header's field 'config' ({error})"
@@ -341,24 +369,74 @@ def unflatten(tokens: Tensor, n_codebooks: int, codebook_size: int) -> Tensor:
     return codes.view(-1, n_codebooks).T
 
 
-def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
-    """Read a recording of any rate, channel count and format that libsndfile knows (WAV, FLAC, OGG, MP3).
+def read_audio(path: str | Path, sample_rate: int, longest: float = LONGEST) -> np.ndarray:
+    """Read a recording of any channel count and format that libsndfile knows (WAV, FLAC, OGG, MP3).
 
     Returns (samples,) float32 at sample_rate Hz: channels averaged, scaled down where the peak exceeds 1.
-    Raises CodecError for a file missing, empty, unreadable, silent (peak under `SILENCE`) or not finite.
+    Raises CodecError for a file missing, empty, unreadable, cut off, silent (peak under `SILENCE`) or not finite, and,
+    before anything is decoded, for one of more than `longest` seconds or of a rate no recording has.
     """
     _require(Path(path).is_file(), f"{path}: there is no such file; give a recording, as WAV or FLAC")
     _require(Path(path).stat().st_size > 0, f"{path}: is empty; give a recording with sound in it")
     try:
-        channels, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (samples, channels)
-    except (RuntimeError, TypeError) as error:
+        with soundfile.SoundFile(path) as recording:
+            _check_recording(path, recording, longest)
+            rate = recording.samplerate
+            mono = _averaged(path, recording, longest)  # (samples,)
+            stated = recording.frames if recording.format in ("WAV", "WAVEX", "FLAC") else len(mono)
+    except CodecError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise CodecError(f"{path}: not a readable recording ({error}); give a WAV or FLAC file") from error
-    wave = soxr.resample(channels.mean(axis=1), rate, sample_rate)  # (samples,)
+    cut = f"{path}: is cut off (it states {stated} samples and holds {len(mono)}); record or copy it again"
+    _require(len(mono) == stated or stated >= _NOT_KNOWN, cut)
+    _require(len(mono) > 0, f"{path}: is empty; give a recording with sound in it")
+    wave = soxr.resample(mono, rate, sample_rate)  # (samples,)
     _require(len(wave) > 0, f"{path}: is empty; give a recording with sound in it")
     peak = np.abs(wave).max()
     _require(np.isfinite(wave).all(), f"{path}: holds values that are no numbers (NaN); convert it again")
     _require(peak >= SILENCE, f"{path}: is silent (its peak is {peak:.1g}); give one above {SILENCE:g}")
     return (wave / max(1.0, peak)).astype(np.float32)
+
+
+def _check_recording(path: str | Path, recording: soundfile.SoundFile, longest: float) -> None:
+    """Raise CodecError if the header promises what no recording is, or more than the file holds."""
+    rate = recording.samplerate
+    _require(
+        LOWEST_RATE <= rate <= HIGHEST_RATE,
+        f"{path}: its header states {rate} samples a second; give one of {LOWEST_RATE} to {HIGHEST_RATE}",
+    )
+    seconds = recording.frames / rate
+    _require(
+        seconds <= longest or recording.frames >= _NOT_KNOWN,
+        f"{path}: lasts {seconds:.0f} seconds, {longest:.0f} at most are read: cut it into parts",
+    )
+    # A WAV written into a pipe states the largest size there is, as nobody knew the right one: that is no promise.
+    sizes = re.search(r"^ *data : (\d+) \(should be (\d+)\)", recording.extra_info, re.MULTILINE)
+    if sizes is not None:
+        stated, held = int(sizes[1]), int(sizes[2])
+        cut = held < stated < _PIPE
+        _require(
+            not cut, f"{path}: is cut off (it states {stated} bytes of sound and holds {held}); copy it again"
+        )
+
+
+def _averaged(path: str | Path, recording: soundfile.SoundFile, longest: float) -> np.ndarray:
+    """The mean of the channels, (samples,) float32, block by block: memory does not grow with the channels.
+
+    Raises CodecError where more comes than was stated, and more than `longest` seconds.
+    """
+    blocks = [np.zeros(0, np.float32)]
+    size = max(1, _AT_ONCE // recording.channels)  # samples
+    room = longest * recording.samplerate  # samples
+    while len(block := recording.read(size, dtype="float32", always_2d=True)):  # (size, channels)
+        room -= len(block)
+        _require(
+            room >= 0, f"{path}: lasts more than the {longest:.0f} seconds that are read: cut it into parts"
+        )
+        with np.errstate(over="ignore"):  # beyond single precision is infinity, which is refused
+            blocks.append(block.mean(axis=1))
+    return np.concatenate(blocks)
 
 
 def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -> None:
@@ -441,12 +519,60 @@ def read_tensors(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[st
                 intact = checksum == _checksum(head, file)
                 _require(intact, f"{path}: is damaged (its checksum does not fit its content); copy it again")
         with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118
+                tensors[name] = file.get_tensor(name)
+                _check_numbers(path, name, tensors[name])
     except CodecError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CodecError(f"{path}: not a {what}, nor any safetensors file ({error})") from error
     return header, tensors
+
+
+def _check_numbers(path: str | Path, name: str, tensor: Tensor) -> None:
+    """Raise CodecError naming a tensor of a kind that no file of ours has, or that holds NaN or infinity."""
+    sound = not tensor.is_complex() and (tensor.itemsize > 1 or not tensor.is_floating_point())
+    _require(
+        sound, f"{path}: its tensor {name!r} is of the kind {tensor.dtype}; floats have 16 bits or more here"
+    )
+    if tensor.is_floating_point():
+        finite = bool(tensor.isfinite().all())
+        _require(finite, f"{path}: its tensor {name!r} holds values that are no numbers (NaN or infinity)")
+
+
+def check_sizes(config: dict, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError if sizes in a header are beyond what these weights can have: before a network is built by them.
+
+    A width is nowhere larger than the largest dimension of a tensor, and a layer has one tensor at least.
+    """
+    widest = max((max(tensor.shape, default=1) for tensor in tensors.values()), default=0)
+    for name, value in config.items():
+        entries = value if isinstance(value, list) else [value]
+        numbers = [entry for entry in entries if type(entry) is int]
+        most = len(tensors) if name in _COUNTS else widest
+        if name not in _NO_SIZES and (max(numbers, default=0) > most or len(numbers) > len(tensors) + 1):
+            raise ValueError(f"{name} is {value!r:.60}, too many for the tensors in the file")
+
+
+def fitting_weights(wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in single precision. Raises ValueError naming one that is missing, unknown, or of another shape or kind.
+
+    wanted: the state of the network, which may lie on torch's `meta` device.
+    """
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        raise ValueError(
+            f"the tensor {name!r} is missing" if name in wanted else f"no weight is named {name!r}"
+        )
+    weights = {}
+    for name, tensor in tensors.items():
+        shape = tuple(wanted[name].shape)
+        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not floats of shape {shape}")
+        weights[name] = tensor.float()
+        if not weights[name].isfinite().all():  # more than 32 bits hold
+            raise ValueError(f"{name} holds values beyond single precision")
+    return weights
 
 
 def read_header(path: str | Path) -> dict[str, str]:

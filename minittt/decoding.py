@@ -67,8 +67,11 @@ class TokenClasses:
     end: int
     mask: int
     pad: int
+    codebook: Tensor | None = None  # (V,) long: of each code, from 0 on; None: there is one codebook
 
     def __post_init__(self) -> None:
+        if self.codebook is not None and self.codebook.shape != self.audio.shape:
+            raise ValueError("codebook must name one for each id; only those of codes are looked at")
         if self.text.shape != self.audio.shape or (self.text & self.audio).any():
             raise ValueError("text and audio must be disjoint boolean vectors over the same ids")
         if not (self.text[self.open_audio] and self.text[self.end] and self.audio[self.end_audio]):
@@ -216,6 +219,10 @@ class Row:
         self.classes = classes
         self.settings = settings
         self.audio_ids = classes.audio.nonzero()[:, 0]  # (A,)
+        self.n_codebooks = 1
+        if classes.codebook is not None:
+            codes = self.audio_ids[self.audio_ids != classes.end_audio]
+            self.n_codebooks = int(classes.codebook[codes].max()) + 1
         # the sequence: the prompt and everything finished since
         self.ids = list(prompt)
         self.groups = list(groups)
@@ -293,8 +300,9 @@ class Row:
         settings = self.settings
         D = len(self.block)
         masked = self.block == self.classes.mask  # (D,)
-        # 1. Only audio ids may be drawn.
+        # 1. Only audio ids may be drawn, and of several codebooks the one whose turn it is.
         logits = logits[:, self.audio_ids].double()  # (D, A)
+        logits = logits.masked_fill(~self._whose_turn(D), -torch.inf)
         p = logits.softmax(-1)  # (D, A)
         # 2. Draw a candidate for every slot, masked or not.
         candidates = sample_tokens(settings.audio_sampling(logits), self._uniform(D))  # (D,)
@@ -363,6 +371,7 @@ class Row:
     def _close_span(self) -> SpanClosed:
         """Note the codes of the open span; text follows."""
         codes = self.span[: self.span.index(self.classes.end_audio)]
+        codes = codes[: len(codes) // self.n_codebooks * self.n_codebooks]  # whole frames
         if self._span_is_one_group():
             self._append_group(
                 [*codes, self.classes.end_audio]
@@ -387,6 +396,14 @@ class Row:
         )
 
     # --- small matters
+
+    def _whose_turn(self, D: int) -> Tensor:
+        """What each slot may hold, bool (D, A) or (1, 1): slots go round the codebooks; a span may end anywhere."""
+        if self.n_codebooks == 1:
+            return torch.ones(1, 1, dtype=torch.bool)
+        turn = (len(self.span) + torch.arange(D)) % self.n_codebooks  # (D,)
+        is_end = self.audio_ids == self.classes.end_audio  # (A,)
+        return is_end | (self.classes.codebook[self.audio_ids] == turn[:, None])
 
     def _append_group(self, ids: list[int]) -> None:
         """Append one new group; the next forward commits it."""
@@ -442,6 +459,12 @@ def _decode(context: Context, rows: list[Row]) -> Iterator[Event]:
         # 2. One forward.
         with torch.no_grad():
             logits = context.step(commit, commit_groups, draft)  # (B, 1 + D, V)
+        wanted = (len(rows), 1 + draft.shape[1], len(rows[0].classes.text))
+        if tuple(logits.shape) != wanted:
+            raise ValueError(
+                f"the network gave logits of shape {tuple(logits.shape)}; step returns (B, 1 + D, V), here {wanted}: "
+                "[:, 0] after the last committed token, [:, 1:] at the draft's own positions"
+            )
         logits = logits.cpu()  # a single transfer from the device for all rows
         # 3. One step of each row.
         for row in rows:

@@ -42,6 +42,10 @@ class ModelConfig:
             )
         if self.n_heads % self.n_kv_heads:
             raise MinitttError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}")
+        if not (self.rope_theta > 0 and self.norm_eps >= 0):
+            raise MinitttError(
+                f"rope_theta must be above 0 and norm_eps not below, not {self.rope_theta} and {self.norm_eps}"
+            )
 
 
 class RMSNorm(nn.Module):

@@ -15,6 +15,7 @@ from minittt.context import CachedContext
 from minittt.data.conversation import render
 from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import End, Settings, TokenClasses, generate
+from minittt.errors import MinitttError
 from minittt.settings import MAX_REPLY
 from minittt.strategies import denoise_replies
 from minittt.talker import Reply, Talker, row_generators
@@ -84,6 +85,10 @@ class DenoisingTalker(Talker):
     ) -> list[Reply]:
         """As `Talker.converse`. `overwritten` counts tokens that were out of place, too."""
         v = self.vocabulary
+        if v.n_codebooks > 1:
+            raise MinitttError(
+                f"a reply denoised whole has one codebook, not {v.n_codebooks}: use preset exact"
+            )
         replies = [Reply() for _ in conversations]
         # 1. The prompts: replies of earlier turns are whole spans here, too.
         for reply, messages in zip(replies, conversations, strict=True):

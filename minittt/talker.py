@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from minittt.attention import TARGET, TEXT, assign_groups
-from minittt.codec import Codec, flatten, unflatten, write_tensors
+from minittt.codec import Codec, fitting_weights, flatten, unflatten, write_tensors
 from minittt.context import CachedContext
 from minittt.data import headers
 from minittt.data.conversation import render
@@ -42,6 +42,7 @@ from minittt.settings import MAX_SPAN, MAX_SPANS, MAX_TEXT
 from minittt.unmasking import Sampling
 
 FORMAT = "minittt talker 1"
+ROWS = 64  # conversations in one batch: memory does not grow with how many there are
 
 
 def decoding_settings(
@@ -87,6 +88,7 @@ class Reply:
     log_p: list[float] = field(
         default_factory=list
     )  # of its text tokens, one each, control tokens among them
+    pieces: list[int] = field(default_factory=list)  # the ids that `text` is made of
     overwritten: int = 0  # slots after a first EOA that held something else
 
     @property
@@ -103,15 +105,20 @@ class Reply:
         return f"{self.text}  ({sum(map(len, self.spans))} audio tokens, {self.nfe} forwards)"
 
 
-def row_generators(seed: int | list[int], rows: int) -> list[torch.Generator]:
-    """A generator for each row, from one seed for all of them or from one for each."""
+def row_seeds(seed: int | list[int], rows: int) -> list[int]:
+    """A seed for each row, from one for all of them or from one for each."""
     if isinstance(seed, int):
         seeds = [1_000_003 * seed + row for row in range(rows)]
     else:
         seeds = seed
     if len(seeds) != rows:
         raise MinitttError(f"{len(seeds)} seeds for {rows} conversations: give one seed, or one for each")
-    return [torch.Generator().manual_seed(number) for number in seeds]
+    return seeds
+
+
+def row_generators(seed: int | list[int], rows: int) -> list[torch.Generator]:
+    """A generator for each row, as `row_seeds`."""
+    return [torch.Generator().manual_seed(number) for number in row_seeds(seed, rows)]
 
 
 class Talker:
@@ -130,14 +137,19 @@ class Talker:
         seed: int | list[int] = 0,
         max_length: int | None = None,
     ) -> list[Reply]:
-        """Reply to each conversation (a list of messages that ends where a reply is due). One forward serves all rows.
+        """Reply to each conversation (a list of messages that ends where a reply is due). A forward serves ROWS of them.
 
         seed: one number, from which each row's own seed is made, or a list of one seed for each row: then a reply
         depends on its own seed alone, not on its place.
         """
         replies = [Reply() for _ in conversations]
-        for event in self.stream(conversations, settings, seed, replies, max_length):
-            replies[event.row].events.append(event)
+        seeds = row_seeds(seed, len(replies))
+        for first in range(0, len(replies), ROWS):
+            chosen = slice(first, first + ROWS)
+            for event in self.stream(
+                conversations[chosen], settings, seeds[chosen], replies[chosen], max_length
+            ):
+                replies[first + event.row].events.append(event._replace(row=first + event.row))
         return replies
 
     def stream(
@@ -158,11 +170,21 @@ class Talker:
                 f"the question is {longest} tokens long; with a reply it must fit {limit}: make it shorter"
             )
         classes = self.vocabulary.classes()
-        context = CachedContext(self.model, len(replies), self.vocabulary.pad, limit, classes)
+        room = min(limit, longest + MAX_TEXT + MAX_SPANS * (MAX_SPAN + MAX_SPAN))
+        context = CachedContext(self.model, len(replies), self.vocabulary.pad, room, classes)
         generators = row_generators(seed, len(replies))
         prompts = [reply.prompt for reply in replies]
         groups = [reply.groups for reply in replies]
-        for event in generate(context, prompts, groups, classes, settings, generators):
+        events = generate(context, prompts, groups, classes, settings, generators)
+        while True:
+            try:
+                event = next(events)
+            except StopIteration:
+                return
+            except ValueError as error:  # weights that are numbers may still compute none
+                raise MinitttError(
+                    f"the talker's network fails ({error}): its weights are damaged"
+                ) from error
             self._note(replies[event.row], event)
             yield event
 
@@ -187,8 +209,8 @@ class Talker:
         if isinstance(event, TextToken):
             reply.log_p.append(math.log(max(event.p, 1e-12)))
         if isinstance(event, TextToken) and event.id < v.text_size:
-            earlier = [e.id for e in reply.events if isinstance(e, TextToken) and e.id < v.text_size]
-            reply.text = self.tokeniser.decode([*earlier, event.id])
+            reply.pieces.append(event.id)
+            reply.text = self.tokeniser.decode(reply.pieces)
         elif isinstance(event, BlockClosed):
             reply.overwritten += event.changed
         elif isinstance(event, SpanClosed):
@@ -282,16 +304,19 @@ class Talker:
         if not Path(path).is_file():
             raise MinitttError(f"{path}: there is no such talker; `minittt train` writes one")
         header, tensors = headers.read_file(path, FORMAT)
-        config = headers.read_config(path, header, "model", ModelConfig)
+        config = headers.read_config(path, header, "model", ModelConfig, tensors)
         vocabulary = headers.read_config(path, header, "vocabulary", Vocabulary)
         info = headers.read_object(path, header, "info")
         info = headers.complete(path, info, headers.TALKER, required=("codec",))
         tokeniser = _tokeniser(path, tensors)
         try:
-            model = Transformer(config)
+            with torch.device("meta"):  # sizes without memory
+                wanted = Transformer(config).state_dict()
             if config.tie_embeddings:
                 tensors["lm_head.weight"] = tensors["embed_tokens.weight"]
-            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            weights = fitting_weights(wanted, tensors)
+            model = Transformer(config)
+            model.load_state_dict(weights)
         except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise MinitttError(
                 f"{path}: its weights do not fit its header's field 'model' ({error})"
@@ -315,7 +340,7 @@ def _tokeniser(path: str | Path, tensors: dict[str, torch.Tensor]) -> Tokeniser:
 def _with_what_follows(info: dict, tokeniser: Tokeniser) -> dict:
     """The fields of `info` that an older file lacks and that follow from what it has."""
     name = (info["training"] or {}).get("preset")
-    if info["block_sizes"] is None and name in PRESETS:
+    if info["block_sizes"] is None and isinstance(name, str) and name in PRESETS:
         info["block_sizes"] = list(PRESETS[name].block_sizes)
     info["tokeniser"] = tokeniser.fingerprint()
     return info

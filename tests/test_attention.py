@@ -220,7 +220,28 @@ def test_law_08_visible_equals_the_rule(data, case):
     for b, q, k in np.ndindex(*seen.shape):
         pair = [q_groups[b, q].item(), k_groups[b, k].item()]
         documents = None if k_documents is None else [q_documents[b, q].item(), k_documents[b, k].item()]
-        assert seen[b, q, k] == sees(0, 1, pair, documents, None)
+        assert seen[b, q, k] == (pair[0] == -1 or sees(0, 1, pair, documents, None))
+    if seen.shape[2]:
+        absent = seen[q_groups < 0]  # (n, K)
+        assert torch.zeros(absent.shape).masked_fill(~absent, -torch.inf).softmax(-1).isfinite().all()
+
+
+@given(st.data(), st.integers(1, 4), st.integers(1, 3))
+def test_law_10_runs_end_where_a_document_ends(data, block, first):
+    """Each document of a row is cut as it would be alone."""
+    pieces = data.draw(
+        st.lists(st.lists(st.integers(TEXT, TARGET), min_size=1, max_size=6), min_size=1, max_size=4)
+    )
+    kinds = torch.tensor([kind for piece in pieces for kind in piece])
+    documents = torch.tensor([number for number, piece in enumerate(pieces) for _ in piece])
+    groups = assign_groups(kinds, block, first, documents)
+    assert torch.equal(assign_groups(kinds[None], block, first, documents[None])[0], groups)
+    begin, before = 0, 0
+    for piece in pieces:
+        alone = assign_groups(torch.tensor(piece), block, first)
+        assert torch.equal(groups[begin : begin + len(piece)], alone + before)
+        begin += len(piece)
+        before += int(alone[-1]) + 1
 
 
 @given(st.data(), arbitrary_rows(), st.booleans())
@@ -323,6 +344,7 @@ def test_bad_input_is_named():
     groups, two = torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 2, dtype=torch.long)
     for message, call in {
         r"kinds are -1 \(padding\) to 2 \(target audio\); found \[5\]": lambda: assign_groups(groups + 5, 1),
+        r"documents have shape": lambda: assign_groups(groups, 1, None, groups[0]),
         r"kinds must be integers": lambda: assign_groups(groups.double(), 1),
         r"block_size must be a whole number of tokens, 1 or more, or None; it is 0": lambda: assign_groups(
             groups, 0

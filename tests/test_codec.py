@@ -396,7 +396,7 @@ def test_law_17_a_file_cut_short_or_of_raw_samples_is_no_crash(tmp_path):
         assert len(read_audio(tmp_path / "cut.flac", 8000)) > 0
     except CodecError as error:
         message = str(error)
-        assert "not a readable recording" in message
+        assert "not a readable recording" in message or "is cut off" in message
 
 
 def test_law_18_what_cannot_be_written_leaves_nothing_behind(tmp_path):

@@ -477,6 +477,60 @@ def test_law_19_a_network_that_never_stops_is_stopped():
     assert (end.reason, end.ids, end.groups, end.nfe) == ("end", (END,), (1,), 1)
 
 
+class Drawn:
+    """Random logits, the same for the same commitment and draft; V ids, or as many as `width`."""
+
+    def __init__(self, seed: int, width: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.width = width
+
+    def step(self, commit, commit_groups, draft):
+        return torch.randn(len(commit), 1 + draft.shape[1], self.width, generator=self.generator)
+
+
+@given(SEEDS, st.integers(2, 3), st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_law_19_slots_go_round_the_codebooks_and_spans_end_on_whole_frames(seed, n, size, block, full_span):
+    """Ids: 0 text, 1 open, 2 end, n codebooks of `size` codes, end of audio, mask, pad."""
+    ids = torch.arange(3 + n * size + 3)
+    end_audio = 3 + n * size
+    several = TokenClasses(
+        text=ids < 3,
+        audio=(ids >= 3) & (ids <= end_audio),
+        open_audio=1,
+        end_audio=end_audio,
+        end=2,
+        mask=end_audio + 1,
+        pad=end_audio + 2,
+        codebook=(ids - 3) // size,
+    )
+    how = Settings(block, steps=2, max_text=9, max_span=17, full_span=full_span)
+    network = Drawn(seed, len(ids))
+    [end] = collect(generate(network, [[0, 1]], [[0, 1]], several, how, generators([seed])))
+    assert end.spans
+    for span in end.spans:
+        assert len(span) % n == 0
+        assert [(code - 3) // size for code in span] == [slot % n for slot in range(len(span))]
+
+
+@pytest.mark.parametrize("width", [V - 1, V + 1, 2 * V])
+def test_logits_of_a_foreign_network_s_shape_are_refused_with_the_shape_wanted(width):
+    with pytest.raises(
+        ValueError, match=rf"\(1, 1, {width}\); step returns \(B, 1 \+ D, V\), here \(1, 1, {V}\)"
+    ):
+        collect(generate(Drawn(0, width), [[0]], [[0]], classes(), Settings(), generators([0])))
+
+
+def test_uncut_logits_are_refused():
+    """A Hugging Face model gives logits for all that it was given: (B, C, V), not (B, 1 + D, V)."""
+
+    class Uncut:
+        def step(self, commit, commit_groups, draft):
+            return torch.zeros(len(commit), commit.shape[1] + draft.shape[1], V)
+
+    with pytest.raises(ValueError, match="after the last committed token"):
+        collect(generate(Uncut(), [[0, 0, 0]], [[0, 1, 2]], classes(), Settings(), generators([0])))
+
+
 def test_law_19_randomness_comes_from_the_rows_generator_alone():
     def reply(seed):
         return collect(

@@ -10,8 +10,9 @@ from minittt.data.corpus import load_corpus
 from minittt.decoding import DenoisingStep, Settings, TextToken
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
-from minittt.talker import Talker
+from minittt.talker import Reply, Talker
 from minittt.unmasking import Sampling
+from tests.fuzz.run import resident
 
 SETTINGS = Settings(8, steps=4, text_sampling=Sampling(0.0), max_text=24, max_span=96)
 ASKED = [
@@ -86,3 +87,47 @@ def test_the_shipped_files_belong_together(talker, codec):
     talker.check_corpus(corpus)
     Referee.load(SAMPLES / "referee.safetensors").check_codec(codec)
     assert talker.vocabulary.codebook_size == codec.config.codebook_size
+
+
+def test_a_stream_alone_fills_in_the_whole_text(talker):
+    [told] = talker.converse(ASKED[1:2], SETTINGS)
+    reply = Reply()
+    for _ in talker.stream(ASKED[1:2], SETTINGS, 0, [reply]):
+        pass
+    assert reply.text == told.text
+    assert " " in reply.text  # of several pieces
+
+
+def test_many_conversations_are_answered_in_bounded_batches_as_in_one(talker, monkeypatch):
+    asked = ASKED * 2
+    together = talker.converse(asked, SETTINGS, seed=3)
+    monkeypatch.setattr("minittt.talker.ROWS", 2)
+    sizes = []
+    stream = talker.stream
+
+    def watched(conversations, *others):
+        sizes.append(len(conversations))
+        return stream(conversations, *others)
+
+    monkeypatch.setattr(talker, "stream", watched)
+    apart = talker.converse(asked, SETTINGS, seed=3)
+    assert sizes == [2, 2, 2]
+    for number, (one, other) in enumerate(zip(together, apart, strict=True)):
+        assert one.text == other.text
+        assert {event.row for event in other.events} == {number}
+
+
+@pytest.mark.slow
+def test_two_thousand_talks_in_one_process_leave_nothing_behind(talker, codec):
+    """Memory stays flat, and the last reply to a question is the first."""
+    settings = Settings(16, steps=2, text_sampling=Sampling(0.0), max_text=24, max_span=96)
+    first = {}
+    held = []
+    for number in range(2000):
+        asked = number % len(ASKED)
+        [reply] = talker.converse([ASKED[asked]], settings, seed=asked)
+        waves = [talker.sound(codec, span).tobytes() for span in reply.spans]
+        assert first.setdefault(asked, (reply.text, reply.ids, waves)) == (reply.text, reply.ids, waves)
+        if number in (200, 1999):
+            held.append(resident())
+    assert held[1] - held[0] < 20  # MiB

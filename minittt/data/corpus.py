@@ -14,6 +14,9 @@ system, user, assistant; a document has one message whose role is document.
 import gzip
 import hashlib
 import json
+import math
+import re
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -29,6 +32,26 @@ from minittt.data.vocabulary import Vocabulary, words_of
 from minittt.errors import MinitttError
 
 FORMAT = "minittt corpus 1"
+ROLES = ("system", "user", "assistant", "document")
+_MOST_UNPACKED = 100  # bytes to a byte of a compressed file; records of text give about 12
+_ALWAYS_UNPACKED = 1 << 24  # bytes that any file may unpack to
+# What gzip, zipfile and numpy raise for bytes that they cannot read.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    struct.error,
+)
+_MOST_CODES = 1 << 16  # of all codebooks: uint16
+_KINDS = {
+    "codes": ("ui", 1),
+    "offsets": ("ui", 1),
+    "codebooks": ("f", 2),
+}  # kinds and dimensions of the arrays
 
 
 @dataclass
@@ -174,9 +197,111 @@ def _write_lines(path: Path, lines: list[dict]) -> None:
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
+def _room(path: Path) -> int:
+    """Bytes that a compressed file may unpack to: memory is bounded by what lies on the disk."""
+    return max(_ALWAYS_UNPACKED, _MOST_UNPACKED * path.stat().st_size)
+
+
 def _read_lines(path: Path) -> list[dict]:
-    with gzip.open(path, "rt") as file:
-        return [json.loads(line) for line in file]
+    """The JSON objects in a file, one a line. Raises ValueError naming the line that is none."""
+    room = _room(path)
+    lines = []
+    with gzip.open(path, "rb") as file:
+        while content := file.readline(room + 1):
+            room -= len(content)
+            if room < 0:
+                raise ValueError(f"{path.name} unpacks to far more than such files hold")
+            try:
+                line = json.loads(content.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path.name}, line {len(lines) + 1} is not JSON: {error}") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{path.name}, line {len(lines) + 1} is no JSON object")
+            lines.append(line)
+    return lines
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of audio.npz. Raises ValueError for what states more than it holds, before there is room for it."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _room(path):
+            raise ValueError(f"{path.name} unpacks to far more than such files hold")
+        for member in members:
+            with archive.open(member) as file:
+                _check_array(path.name, member, file)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in _KINDS if name in arrays}
+
+
+def _check_array(name: str, member: zipfile.ZipInfo, file) -> None:
+    """Raise ValueError if one array's header, which `file` is about to give, does not fit its bytes."""
+    array = member.filename.removesuffix(".npy")
+    if array not in _KINDS:
+        raise ValueError(f"{name} holds {member.filename!r}; it has the arrays {', '.join(_KINDS)}")
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    kinds, dimensions = _KINDS[array]
+    if dtype.kind not in kinds or len(shape) != dimensions:
+        raise ValueError(f"{array} are {dtype} of shape {shape}")
+    if math.prod(shape) * dtype.itemsize + file.tell() != member.file_size:
+        raise ValueError(f"{array} state the shape {shape}, which is not what {name} holds")
+
+
+def _check_content(info: dict, codes: np.ndarray, offsets: np.ndarray, codebooks: np.ndarray | None) -> None:
+    """Raise ValueError if codes (n,), offsets (utterances + 1,) or codebooks (m, d) are not as corpus.json says."""
+    n_codebooks = info["n_codebooks"]
+    size = info["codebook_size"]
+    ordered = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(codes)
+    if not ordered or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError(f"offsets must rise from 0 to the {len(codes)} codes there are")
+    if (offsets % n_codebooks).any():
+        raise ValueError(f"an utterance does not end on a whole frame of {n_codebooks} codes")
+    turn = (
+        np.arange(len(codes)) % n_codebooks
+    )  # whose code stands here: frames begin at multiples of n_codebooks
+    wrong = codes.astype(np.int64) // size != turn
+    if wrong.any():
+        place = int(np.flatnonzero(wrong)[0])
+        low = int(turn[place]) * size
+        raise ValueError(f"code {codes[place]} at {place} is none of {low} to {low + size - 1}")
+    if codebooks is not None and (len(codebooks) != n_codebooks * size or not np.isfinite(codebooks).all()):
+        raise ValueError(f"codebooks must be finite, {n_codebooks * size} rows, not {codebooks.shape}")
+
+
+def _check_counts(info: dict, utterances: list[dict], splits: dict[str, list[dict]], stated: int) -> None:
+    """Raise ValueError if there are not as many utterances and records as `info` and the offsets (`stated`) say."""
+    if len(utterances) != stated or (info["utterances"] is not None and info["utterances"] != stated):
+        raise ValueError(
+            f"{len(utterances)} utterances are described, {stated} have codes, corpus.json says {info['utterances']}"
+        )
+    for utterance in utterances:
+        if not isinstance(utterance.get("text"), str) or not isinstance(utterance.get("voice"), str):
+            raise ValueError(f"an utterance has a text and a voice, both strings; this is {utterance!r:.60}")
+    for name, records in splits.items():
+        if len(records) != info["splits"][name]:
+            raise ValueError(f"the split {name} has {len(records)} records, not {info['splits'][name]}")
+        for number, record in enumerate(records, start=1):
+            check_record(record, stated, f"{name}.jsonl.gz, line {number}")
+
+
+def check_record(record: dict, n_utterances: int, place: str) -> None:
+    """Raise ValueError naming the place unless the record is a family and messages as the module's head describes them."""
+    messages = record.get("messages")
+    if not isinstance(record.get("family"), str) or not isinstance(messages, list) or not messages:
+        raise ValueError(f"{place}: a record has a family and messages, not {record!r:.60}")
+    for message in messages:
+        if not isinstance(message, list) or not message or message[0] not in ROLES:
+            raise ValueError(f"{place}: a message is a list that begins with one of {', '.join(ROLES)}")
+        for part in message[1:]:
+            is_utterance = type(part) is int and 0 <= part < n_utterances
+            if not isinstance(part, str) and not is_utterance:
+                raise ValueError(
+                    f"{place}: a part is a text or one of {n_utterances} utterances, not {part!r:.40}"
+                )
+    if any(message[0] == "document" for message in messages) and len(messages) > 1:
+        raise ValueError(f"{place}: a document is one message")
 
 
 def codec_info(codec: Codec) -> dict:
@@ -274,7 +399,15 @@ def _read_info(folder: Path) -> dict:
             f"{path}: is of the format {stated!r}; this version reads {FORMAT!r}: update minittt, or make the corpus anew"
         )
     required = ("codec", "codebook_size", "n_codebooks", "splits")
-    return headers.complete(path, info, headers.CORPUS, required)
+    info = headers.complete(path, info, headers.CORPUS, required)
+    if not 1 <= info["codebook_size"] * info["n_codebooks"] <= _MOST_CODES:
+        raise MinitttError(
+            f"{path}: {info['n_codebooks']} codebooks of {info['codebook_size']} codes; there are 1 to {_MOST_CODES} codes"
+        )
+    for name in info["splits"]:
+        if re.fullmatch(r"\w[\w-]*", name) is None or name == "utterances":
+            raise MinitttError(f"{path}: a split is named by letters, digits and hyphens, not {name!r:.60}")
+    return info
 
 
 def _check_files(folder: Path, info: dict) -> None:
@@ -291,7 +424,10 @@ def _check_files(folder: Path, info: dict) -> None:
 
 
 def load_corpus(folder: str | Path) -> Corpus:
-    """Read a corpus folder. Raises MinitttError if it is not one, or if a file is missing or damaged."""
+    """Read a corpus folder. Raises MinitttError if it is not one, or if a file is missing, damaged, or at odds with another.
+
+    Every code, record and text is looked at here, once, so that training meets no surprise.
+    """
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():
         raise MinitttError(
@@ -300,14 +436,17 @@ def load_corpus(folder: str | Path) -> Corpus:
     info = _read_info(folder)
     try:
         _check_files(folder, info)
-        with np.load(folder / "audio.npz", allow_pickle=False) as audio:
-            codes, offsets = audio["codes"], audio["offsets"]
-            codebooks = audio["codebooks"].astype(np.float32) if "codebooks" in audio else None
+        arrays = _read_arrays(folder / "audio.npz")
+        codes = arrays["codes"]
+        offsets = arrays["offsets"].astype(np.int64)
+        codebooks = arrays["codebooks"].astype(np.float32) if "codebooks" in arrays else None
+        _check_content(info, codes, offsets, codebooks)
         utterances = _read_lines(folder / "utterances.jsonl.gz")
         splits = {name: _read_lines(folder / f"{name}.jsonl.gz") for name in info["splits"]}
+        _check_counts(info, utterances, splits, len(offsets) - 1)
     except MinitttError:
         raise
-    except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise MinitttError(f"the corpus in {folder} is damaged ({error}); make it anew") from error
     tokeniser = load_tokeniser(folder / "tokeniser.model")
     stated = info["tokeniser"] or tokeniser.fingerprint()
@@ -316,6 +455,11 @@ def load_corpus(folder: str | Path) -> Corpus:
             f"{folder}: tokeniser.model is tokeniser {tokeniser.fingerprint()}, but corpus.json names {stated}"
         )
     info["tokeniser"] = stated
+    try:
+        for text in sorted(texts_of([record for records in splits.values() for record in records])):
+            tokeniser.encode(text)
+    except MinitttError as error:
+        raise MinitttError(f"the corpus in {folder} does not fit its own tokeniser: {error}") from error
     if info["words"] is None:  # older than this field
         info["words"] = words_taught(splits.get("train", []))
     return Corpus(info, tokeniser, codes, offsets, utterances, splits, codebooks)

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minittt.codec import Codec, CodecError, flatten, read_audio, read_header, write_tensors
+from minittt.codec import (
+    LONGEST_IN_PIECES,
+    Codec,
+    CodecError,
+    flatten,
+    read_audio,
+    read_header,
+    write_tensors,
+)
 from minittt.data import front_end, headers
 from minittt.errors import MinitttError
 
@@ -91,7 +99,10 @@ def _ending(n_shards: int) -> str:
 
 
 def _check_shard(path: Path, about: dict[str, str]) -> None:
-    header = read_header(path)
+    try:
+        header = read_header(path)
+    except CodecError as error:
+        raise MinitttError(f"{error}: remove it, and it will be made anew") from error
     for name, value in about.items():
         if header.get(name) != value:
             raise MinitttError(f"{path}: its {name} is another than now; give another folder, or remove it")
@@ -106,7 +117,7 @@ def _encode(folder: Path, names: list[str], codec: Codec, front_end_name: str) -
     short = {}
     for number, name in enumerate(names):
         try:
-            wave = listen(read_audio(folder / name, rate), rate)
+            wave = listen(read_audio(folder / name, rate, LONGEST_IN_PIECES), rate)
         except CodecError as error:
             left_out[name] = str(error).removeprefix(f"{folder / name}: ")
             continue
@@ -121,20 +132,38 @@ def _encode(folder: Path, names: list[str], codec: Codec, front_end_name: str) -
     return codes, left_out
 
 
+def _shard_content(path: Path, header: dict, tensors: dict) -> tuple[list[str], torch.Tensor]:
+    """Names of the recordings in a shard and where the codes of each begin. Raises MinitttError if they do not fit."""
+    try:
+        names = json.loads(header.get("files", ""))
+    except (ValueError, RecursionError) as error:
+        raise MinitttError(f"{path}: its header's field 'files' is not JSON ({error})") from error
+    codes = tensors.get("codes")
+    offsets = tensors.get("offsets")
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    rows = codes is not None and offsets is not None and codes.dim() == offsets.dim() == 1
+    if not listed or not rows or codes.is_floating_point() or offsets.is_floating_point():
+        raise MinitttError(f"{path}: a shard has a list of files, and rows of codes and offsets")
+    stops = [0, *offsets.tolist(), len(codes)]
+    if len(offsets) != len(names) + 1 or offsets[0] != 0 or stops[-2] != stops[-1] or stops != sorted(stops):
+        raise MinitttError(f"{path}: its offsets do not rise from 0 to its {len(codes)} codes, file by file")
+    return names, offsets
+
+
 def read_shards(folder: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """Name and codes (n,) of every recording in a folder of shards, in order, those left out aside."""
     paths = sorted(Path(folder).glob("shard-*.safetensors"))
     if not paths:
         raise MinitttError(f"{folder} holds no shards; `minittt data encode` writes them")
-    stated = int(paths[0].stem.rsplit("-", 1)[1])
+    number = paths[0].stem.rsplit("-", 1)[1]
+    stated = int(number) if number.isdecimal() else 0
     if len(paths) != stated:
         raise MinitttError(
             f"{folder} holds {len(paths)} shards of {stated}: let `minittt data encode` finish"
         )
     for path in paths:
         header, tensors = headers.read_file(path, FORMAT)
-        names = json.loads(header["files"])
-        offsets = tensors["offsets"]
+        names, offsets = _shard_content(path, header, tensors)
         for number, name in enumerate(names):
             codes = tensors["codes"][int(offsets[number]) : int(offsets[number + 1])]
             if len(codes):

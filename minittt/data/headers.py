@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minittt.codec import CodecError, header_value, read_header, read_tensors
+from minittt.codec import CodecError, check_sizes, header_value, read_header, read_tensors
 from minittt.errors import MinitttError
 
 UNKNOWN = "unknown"  # the licence of what nobody gave one
@@ -26,11 +26,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # nor NaN
 
 
 def _is_switch(value: Any) -> bool:
@@ -141,10 +141,17 @@ def read_object(path: str | Path, header: dict[str, str], field: str) -> dict:
         raise MinitttError(str(error)) from error
 
 
-def read_config(path: str | Path, header: dict[str, str], field: str, config: type) -> Any:
+def read_config(
+    path: str | Path,
+    header: dict[str, str],
+    field: str,
+    config: type,
+    tensors: dict[str, Tensor] | None = None,
+) -> Any:
     """The dataclass `config` made of one field of a header. Raises MinitttError naming what does not fit it.
 
-    It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused.
+    It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused. So is a size that
+    is larger than the `tensors` of the file can be, if they are given: nothing is allocated by it.
     """
     values = read_object(path, header, field)
     fits = {int: _is_count, float: _is_number, bool: _is_switch, tuple[int, ...]: _is_list_of_counts}
@@ -153,19 +160,27 @@ def read_config(path: str | Path, header: dict[str, str], field: str, config: ty
         if entry.name in values and not test(values[entry.name]):
             value = values[entry.name]
             raise MinitttError(f"{path}: its header's field {field!r} has {value!r:.60} for {entry.name}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
-        return config(**values)
+        if tensors is not None:
+            check_sizes(values, tensors)
+        return config(
+            **{n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        )
     except (TypeError, ValueError, ArithmeticError) as error:
         raise MinitttError(f"{path}: its header's field {field!r} does not fit ({error})") from error
 
 
 def describe(path: str | Path) -> dict:
     """All that the header of a safetensors file says, or corpus.json, JSON decoded; for printing."""
-    if Path(path).suffix == ".json":
-        return json.loads(Path(path).read_text())
-    found = {}
-    for name, text in sorted(read_header(path).items()):
-        is_json = text.startswith(("{", "["))
-        found[name] = json.loads(text) if is_json else text
-    return found
+    try:
+        if Path(path).suffix == ".json":
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        found = {}
+        for name, text in sorted(read_header(path).items()):
+            is_json = text.startswith(("{", "["))
+            found[name] = json.loads(text) if is_json else text
+        return found
+    except CodecError as error:
+        raise MinitttError(str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise MinitttError(f"{path}: cannot be read ({error})") from error

@@ -23,7 +23,7 @@ def mel_filters(bands: int, n_fft: int, sample_rate: int, lowest: float = 0.0) -
     A triangle reaches at least one bin to either side of its centre: a narrower one could fall between two bins.
     """
     # 1. The corners: each triangle begins at the centre of the one before and ends at the centre of the next.
-    ends = hertz_to_mel(torch.tensor([lowest, sample_rate / 2], dtype=torch.float64))
+    ends = hertz_to_mel(torch.tensor([lowest, sample_rate / 2], dtype=torch.float64, device="cpu"))
     mel = torch.linspace(ends[0].item(), ends[1].item(), bands + 2, dtype=torch.float64)
     corners = mel_to_hertz(mel)[:, None]  # (bands + 2, 1) Hz
     left = corners[:-2]  # (bands, 1)

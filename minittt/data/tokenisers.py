@@ -68,18 +68,23 @@ class JsonTokeniser:
             raise MinitttError(
                 f"{name} needs the tokenizers package ({error}): pip install minittt[llm]"
             ) from error
+        self.content = content
         try:
-            stated = json.loads(content)
-            self._tokeniser = tokenizers.Tokenizer.from_buffer(content)
+            self._use(json.loads(content), tokenizers.Tokenizer.from_buffer(content))
         except Exception as error:  # tokenizers raises bare Exceptions
             raise MinitttError(f"{name}: not a tokenizer.json ({error})") from error
-        self.content = content
+
+    def _use(self, stated: dict, tokeniser) -> None:
+        """Take over what the file states and the tokeniser made of it. Raises whatever is wrong with them."""
+        self._tokeniser = tokeniser
         self._tokeniser.encode_special_tokens = True  # as letters
         self._tokeniser.no_truncation()
         self._tokeniser.no_padding()
         self._ids: dict[str, int] = self._tokeniser.get_vocab(with_added_tokens=True)
         self._pieces = {token: piece for piece, token in self._ids.items()}
         self._size = max(self._pieces) + 1
+        if self._size > len(self.content):  # a piece takes more than a byte: ids beyond are gaps without end
+            raise ValueError(f"it has the id {self._size - 1}, far beyond its {len(self._pieces)} pieces")
         self._unknown = self.id_of(str(stated["model"].get("unk_token")))
         controls = [entry["id"] for entry in stated.get("added_tokens", []) if entry["special"]]
         gaps = [token for token in range(len(self)) if token not in self._pieces]
@@ -117,7 +122,7 @@ class JsonTokeniser:
     def encode(self, text: str) -> list[int]:
         """Text to ids. Raises MinitttError on characters that the tokeniser has never seen."""
         if text in self._known:
-            return self._known[text]
+            return list(self._known[text])
         ids = self._encode(self._space + text)
         if self._unknown in ids:
             unknown = sorted({c for c in text if self._unknown in self._encode(c)})
@@ -125,7 +130,7 @@ class JsonTokeniser:
                 f"the tokeniser has never seen {' '.join(unknown)!r}: write with the letters it was trained on"
             )
         self._known[text] = ids
-        return ids
+        return list(ids)
 
     def decode(self, ids: list[int]) -> str:
         """Ids to text, without the space that every text begins with."""

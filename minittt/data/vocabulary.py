@@ -36,6 +36,8 @@ class Vocabulary:
     )  # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
 
     def __post_init__(self) -> None:
+        if min(self.text_size, self.codebook_size, self.n_codebooks) < 1:
+            raise MinitttError(f"a vocabulary has a piece, a codebook and a code at least, not as in {self}")
         last = max(self.never_written, default=0)
         if last >= self.text_size:
             raise MinitttError(
@@ -81,7 +83,10 @@ class Vocabulary:
         text[self.text_choices()] = True
         audio = torch.zeros(self.size, dtype=torch.bool)
         audio[self.audio_choices()] = True
-        return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad)
+        codebook = None
+        if self.n_codebooks > 1:
+            codebook = (torch.arange(self.size) - self.first_code) // self.codebook_size  # (V,)
+        return TokenClasses(text, audio, self.open, self.eoa, self.end, self.mask, self.pad, codebook)
 
     def name(self, token: int) -> str:
         """A short name for one id that is not a text piece: 'OPEN', '#17' (an audio code), 'EOA', 'MASK'."""
@@ -118,6 +123,8 @@ class TextTokeniser:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except (RuntimeError, OSError) as error:
             raise MinitttError(f"{name}: not a SentencePiece model ({error})") from error
+        if not len(self.pieces):
+            raise MinitttError(f"{name}: not a SentencePiece model (it has no pieces)")
         self._known: dict[str, list[int]] = {}  # training asks for the same few sentences again and again
 
     @property
@@ -148,7 +155,7 @@ class TextTokeniser:
     def encode(self, text: str) -> list[int]:
         """Text to piece ids. Raises MinitttError on characters that the tokeniser has never seen."""
         if text in self._known:
-            return self._known[text]
+            return list(self._known[text])
         ids = self.pieces.encode(text)
         if self.pieces.unk_id() in ids:
             unknown = sorted(
@@ -158,7 +165,7 @@ class TextTokeniser:
                 f"the tokeniser has never seen {' '.join(unknown)!r}: write with the letters it was trained on"
             )
         self._known[text] = ids
-        return ids
+        return list(ids)
 
     def decode(self, ids: list[int]) -> str:
         """Piece ids to text."""

@@ -61,7 +61,7 @@ def read_conditions(path: str | Path) -> dict[str, tuple[Recording, int]]:
         for name, fields in listed.items():
             seed = int(fields.pop("seed"))
             conditions[name] = (Recording(**fields), seed)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise MinitttError(f"{path}: these are no conditions ({type(error).__name__}: {error})") from error
     return conditions
 

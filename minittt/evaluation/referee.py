@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from minittt.codec import Codec, write_tensors
+from minittt.codec import HIGHEST_RATE, LOWEST_RATE, Codec, fitting_weights, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
@@ -39,6 +39,12 @@ class RefereeConfig:
     width: int = 128
     voice_bands: int = 64
     voice_width: int = 96
+
+    def __post_init__(self) -> None:
+        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+            raise MinitttError(
+                f"a referee's sample_rate is {LOWEST_RATE} to {HIGHEST_RATE} Hz, not {self.sample_rate}"
+            )
 
 
 class MelPower(nn.Module):
@@ -306,14 +312,16 @@ class Referee:
         if not Path(path).is_file():
             raise MinitttError(f"there is no referee at {path}; train one with: minittt referee train")
         header, tensors = headers.read_file(path, FORMAT)
-        config = headers.read_config(path, header, "config", RefereeConfig)
+        config = headers.read_config(path, header, "config", RefereeConfig, tensors)
         info = {}
         if "info" in header:  # the first files had none
             info = headers.read_object(path, header, "info")
         info = headers.complete(path, info, headers.REFEREE)
         try:
+            with torch.device("meta"):  # sizes without memory
+                wanted = cls(config)._networks().state_dict()
+            weights = fitting_weights(wanted, tensors)
             referee = cls(config, info)
-            weights = {name: tensor.float() for name, tensor in tensors.items()}
             referee._networks().load_state_dict(weights)
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise MinitttError(

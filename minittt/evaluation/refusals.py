@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from minittt.codec import Codec, read_audio
+from minittt.codec import LONGEST_IN_PIECES, Codec, read_audio
 from minittt.errors import MinitttError
 from minittt.evaluation.scores import Score, ratio, same_text
 from minittt.talker import Talker, decoding_settings
@@ -49,7 +49,7 @@ def draw_pieces(folder: Path, sample_rate: int, n: int, seed: int) -> list[np.nd
     most = max(1, -(-2 * n // len(files)))  # of one file: twice what is needed, as some are silent or short
     pieces: list[np.ndarray] = []
     for i in rng.permutation(len(files)):
-        pieces += pieces_of(read_audio(files[i], sample_rate), sample_rate, rng, most)
+        pieces += pieces_of(read_audio(files[i], sample_rate, LONGEST_IN_PIECES), sample_rate, rng, most)
         if len(pieces) >= n:
             break
     return pieces[:n]

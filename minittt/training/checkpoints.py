@@ -5,6 +5,7 @@ step and the settings. No random state is kept, because none is needed: what is 
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -59,7 +60,12 @@ def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
 def steps_of(folder: Path) -> int:
     """How many steps the run in a folder was started for. Raises MinitttError if it holds no state."""
     _, _, header = load(folder)
-    return header["settings"]["steps"]
+    steps = header["settings"].get("steps")
+    if type(steps) is not int or steps < 0:
+        raise MinitttError(
+            f"the state in {folder} was trained for {steps!r} steps; it must be a whole number"
+        )
+    return steps
 
 
 def check(folder: Path, found: dict, given: dict) -> None:
@@ -103,18 +109,42 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
         raise MinitttError(
             "the state is that of a model of another shape: resume with the sizes it began with"
         )
+    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state = _moments_by_parameter(moments, order)
     for name, parameter in parameters.items():
         parameter.copy_(shard_like(weights[name], parameter))
     # 2. The optimiser's moments, in one order in all processes, or their transfers would cross.
-    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for i, mine in state.items():
+        for key, moment in mine.items():
+            if moment.dim() > 0:
+                mine[key] = shard_like(moment, order[i])
+    optimiser.load_state_dict({"state": state})
+
+
+def _moments_by_parameter(moments: dict[str, Tensor], order: list[Tensor]) -> dict[int, dict]:
+    """`optimiser.NUMBER.KEY` to {NUMBER: {KEY: moment}}, sorted. Raises MinitttError for one that no parameter can have."""
     state: dict[int, dict] = {}
     for name, moment in sorted(moments.items()):
-        _, number, key = name.split(".")
-        i = int(number)
-        if moment.dim() > 0:
-            moment = shard_like(moment, order[i])
-        state.setdefault(i, {})[key] = moment
-    optimiser.load_state_dict({"state": state})
+        parts = re.fullmatch(r"optimiser\.(\d{1,9})\.(\w+)", name)
+        if parts is None or int(parts[1]) >= len(order):
+            raise MinitttError(f"the state holds {name!r:.60}, which is nothing of a model or its optimiser")
+        shape = order[int(parts[1])].shape
+        if moment.dim() > 0 and moment.shape != shape:
+            raise MinitttError(
+                f"the state holds {name} of shape {tuple(moment.shape)} for a parameter of {tuple(shape)}"
+            )
+        state.setdefault(int(parts[1]), {})[parts[2]] = moment
+    return state
+
+
+def _step_of(log: Path, line: str) -> int:
+    """The step of one line of a log. Raises MinitttError for a line without one."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise MinitttError(
+            f"{log}: {line[:40]!r} is no line of a log: remove it to resume the run"
+        ) from error
 
 
 def tidy(folder: Path, step: int) -> None:
@@ -125,9 +155,13 @@ def tidy(folder: Path, step: int) -> None:
     if not log.is_file():
         return
     kept = []
-    for line in log.read_text().splitlines(keepends=True):
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    except ValueError as error:
+        raise MinitttError(f"{log}: is no text ({error}): remove it to resume the run") from error
+    for line in lines:
         is_whole = line.endswith("\n")
-        if is_whole and json.loads(line)["step"] <= step:
+        if is_whole and _step_of(log, line) <= step:
             kept.append(line)
     with whole_file(log) as unfinished:
         unfinished.write_text("".join(kept))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_tensors
+from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
@@ -102,7 +102,9 @@ def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".wav", ".flac"))
     if not paths:
         raise MinitttError(f"{folder}: no recordings there; give a folder with WAV or FLAC files")
-    waves = [read_audio(path, sample_rate) for path in tqdm(paths, "recordings", leave=False)]
+    waves = []
+    for path in tqdm(paths, "recordings", leave=False):
+        waves.append(read_audio(path, sample_rate, LONGEST_IN_PIECES))
     return [(wave, wave) for wave in waves]
 
 

@@ -7,8 +7,11 @@ ASR and a TTS record; one with a reply also a spoken question, answered aloud wh
 
 import csv
 import hashlib
+import io
+import os
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,39 +37,73 @@ TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence")
 
 
 def read_metadata(folder: Path) -> list[dict]:
-    """Rows of metadata.csv as {file, text, voice, reply}. Raises MinitttError naming the line that is wrong."""
+    """Rows of metadata.csv as {file, text, voice, reply, line}; line is where a row begins, from 1 on.
+
+    Raises MinitttError naming the line that is wrong, or the encoding if it is not UTF-8.
+    """
     path = folder / "metadata.csv"
     if not path.is_file():
         raise MinitttError(
             f"{folder} has no metadata.csv; it needs one with the columns file_name, transcript"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        transcript = next((name for name in TRANSCRIPT_NAMES if name in columns), None)
-        if "file_name" not in columns or transcript is None:
+    lines = _csv_rows(path)
+    _, columns = next(lines, (1, []))
+    transcript = next((name for name in TRANSCRIPT_NAMES if name in columns), None)
+    if "file_name" not in columns or transcript is None:
+        raise MinitttError(f"{path} has the columns {', '.join(columns)}; it needs file_name and transcript")
+    if len(set(columns)) < len(columns):
+        raise MinitttError(f"{path} has the columns {', '.join(columns)}; no two may have one name")
+    rows = []
+    line_of: dict[str, int] = {}  # where each file was named
+    for number, fields in lines:
+        if len(fields) > len(columns):
             raise MinitttError(
-                f"{path} has the columns {', '.join(columns)}; it needs file_name and transcript"
+                f"{path}, line {number}: {len(fields)} fields for {len(columns)} columns; "
+                "put a text that holds a comma in double quotes"
             )
-        rows = []
-        for number, row in enumerate(reader, start=2):
-            name, text = (row["file_name"] or "").strip(), (row[transcript] or "").strip()
-            if not name or not text:
-                raise MinitttError(f"{path}, line {number}: file_name or transcript is empty")
-            reply = (row.get("reply") or "").strip()
-            rows.append(
-                {
-                    "file": folder / name,
-                    "text": text,
-                    "voice": (row.get("speaker") or "").strip(),
-                    "reply": reply,
-                }
+        row = dict(zip(columns, fields, strict=False))  # the last fields may be left out
+        name, text = row["file_name"].strip(), row.get(transcript, "").strip()
+        if not name or not text:
+            raise MinitttError(f"{path}, line {number}: file_name or transcript is empty")
+        if "\0" in name:
+            raise MinitttError(f"{path}, line {number}: file_name holds a zero byte: save the file as UTF-8")
+        place = os.path.normpath(name)
+        if place in line_of:
+            raise MinitttError(
+                f"{path}, line {number}: {name} is on line {line_of[place]} too; name each recording once"
             )
+        line_of[place] = number
+        voice = row.get("speaker", "").strip()
+        reply = row.get("reply", "").strip()
+        rows.append({"file": folder / name, "text": text, "voice": voice, "reply": reply, "line": number})
     if len(rows) < 2:
         raise MinitttError(
             f"{path} lists {len(rows)} recordings; it needs two or more, one of them to be held out"
         )
     return rows
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the line on which it begins. Raises MinitttError naming what is wrong."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MinitttError(
+            f"{path} is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}): save it in that encoding"
+        ) from error
+    except OSError as error:
+        raise MinitttError(f"{path} cannot be read ({error})") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        begins = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise MinitttError(f"{path}, line {begins}: {error}; is a quotation mark not closed?") from error
+        if any(field.strip() for field in row):
+            yield begins, row
 
 
 def split_rows(
@@ -123,12 +160,12 @@ def split_rows(
 def contents_of(folder: Path, rows: list[dict]) -> list[str]:
     """A hash of each recording's file. Raises MinitttError naming the line of one that cannot be read."""
     contents = []
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         try:
             contents.append(hashlib.sha256(row["file"].read_bytes()).hexdigest())
         except OSError as error:
             raise MinitttError(
-                f"{folder / 'metadata.csv'}, line {number}: {row['file']} cannot be read"
+                f"{folder / 'metadata.csv'}, line {row['line']}: {row['file']} cannot be read"
             ) from error
     return contents
 
@@ -277,11 +314,11 @@ def _text(rows: list[dict], chosen: tuple[int, ...]) -> str:
 def _read(folder: Path, rows: list[dict], rate: int) -> list[np.ndarray]:
     """The recordings (samples_i,), at the codec's rate."""
     waves = []
-    for number, row in enumerate(tqdm(rows, desc="reading"), start=2):
+    for row in tqdm(rows, desc="reading"):
         try:
             waves.append(read_audio(row["file"], rate))
         except CodecError as error:
-            raise MinitttError(f"{folder / 'metadata.csv'}, line {number}: {error}") from error
+            raise MinitttError(f"{folder / 'metadata.csv'}, line {row['line']}: {error}") from error
     return waves
 
 
