@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from minittt.codec import Codec
 from minittt.errors import MinitttError
+from minittt.evaluation.refusals import refused
 from minittt.evaluation.scores import Score, error_rate
 from minittt.talker import Talker, decoding_settings
 from minittt.world.microphone import Recording, record
@@ -90,8 +91,17 @@ def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
 
 
 def word_error_rate(name: str, talker: Talker, codec: Codec, said: list[Said]) -> Score:
-    """Edits over words, with its interval over utterances."""
-    return error_rate(name, [one.text for one in said], transcripts(talker, codec, said))
+    """Edits over words, with its interval over utterances; its note says how many were refused.
+
+    A reply that nothing was understood is no transcript of four words, but none: all words of the utterance are missing.
+    """
+    heard = transcripts(talker, codec, said)
+    refusals = [refused(text) for text in heard]
+    heard = ["" if is_refusal else text for is_refusal, text in zip(refusals, heard, strict=True)]
+    score = error_rate(name, [one.text for one in said], heard)
+    if any(refusals):
+        score = replace(score, note=f"{sum(refusals)} refused")
+    return score
 
 
 def hear_people(

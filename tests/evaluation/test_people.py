@@ -20,6 +20,7 @@ from minittt.evaluation.people import (
 from minittt.settings import samples_folder
 from minittt.talker import Talker
 from minittt.world.microphone import Recording
+from minittt.world.lexicon import NOT_UNDERSTOOD
 from minittt.world.users import Users
 from tests.world.test_users import folder_of
 
@@ -83,6 +84,17 @@ def test_errors_are_counted_over_words(folder, monkeypatch):
     lost = len(said[0].text.split())
     assert score.value == pytest.approx(lost / sum(len(one.text.split()) for one in said))
     assert score.items == 3
+
+
+def test_a_refusal_is_no_transcript_of_four_words(folder, monkeypatch):
+    said = strings(Users(None, folder), "ann", 3)
+    texts = [one.text for one in said]
+    texts[0] = NOT_UNDERSTOOD
+    monkeypatch.setattr(people, "transcripts", lambda *_: texts)
+    score = word_error_rate("ann", None, None, said)
+    lost = len(said[0].text.split())
+    assert score.value == pytest.approx(lost / sum(len(one.text.split()) for one in said))
+    assert score.note == "1 refused"
 
 
 def test_everybody_is_heard_under_every_condition_and_who_is_not_there_is_named(folder):
