@@ -121,7 +121,9 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
     try:
         optimiser.load_state_dict({"state": state})
     except (KeyError, ValueError, RuntimeError) as error:
-        raise MinitttError(f"the state lacks a moment of the optimiser ({error}): resume from another") from error
+        raise MinitttError(
+            f"the state lacks a moment of the optimiser ({error}): resume from another"
+        ) from error
 
 
 def _moments_by_parameter(moments: dict[str, Tensor], order: list[Tensor]) -> dict[int, dict]:
