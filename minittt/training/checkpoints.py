@@ -118,7 +118,12 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
         for key, moment in mine.items():
             if moment.dim() > 0:
                 mine[key] = shard_like(moment, order[i])
-    optimiser.load_state_dict({"state": state})
+    try:
+        optimiser.load_state_dict({"state": state})
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise MinitttError(
+            f"the state lacks a moment of the optimiser ({error}): resume from another"
+        ) from error
 
 
 def _moments_by_parameter(moments: dict[str, Tensor], order: list[Tensor]) -> dict[int, dict]:

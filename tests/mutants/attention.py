@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant(law=9, old="return k.group <= q.group", new="return k.group <= q.group + 1"),
     Mutant(law=9, old="return k.group <= q.group", new="return k.group < q.group"),
     Mutant(law=9, old="return k.group > PAD_GROUP", new="return k.group >= k.group"),
-    Mutant(law=9, old="return one_stream(_tokens(q", new="return ~one_stream(_tokens(q"),
+    Mutant(law=9, old="seen = one_stream(queries", new="seen = ~one_stream(queries"),
     # special cases
     Mutant(law=10, old="max(L, 1), block)", new="26, block)"),
     Mutant(law=10, old="return k.document == q.document", new="return k.document <= q.document"),
