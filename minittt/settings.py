@@ -46,7 +46,7 @@ SHIPPED = {
     "people": "people",
     "reference": ".",
 }  # talkers by name, and their folders inside the shipped files
-TO_TALK = "reference"  # whom one talks to
+TO_TALK = "people"  # whom one talks to
 TO_STUDY = "reference"  # whom `evaluate` is about: studies, chapters and notebooks are
 
 

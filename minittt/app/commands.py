@@ -350,8 +350,10 @@ def _voice_judge() -> Callable[[np.ndarray], int] | None:
 
 def _listen_and_write(args, instruction: str) -> None:
     talker, codec = _load(args)
-    waves = [read_audio(path, codec.config.sample_rate) for path in args.files]
-    conversations = [[["system", instruction], ["user", talker.listen(codec, wave)]] for wave in waves]
+    conversations = []
+    for path in args.files:  # one at a time: codes are small, recordings are not
+        heard = talker.listen(codec, read_audio(path, codec.config.sample_rate))
+        conversations.append([["system", instruction], ["user", heard]])
     settings = replace(decoding_settings(), max_spans=0)  # text alone
     replies = talker.converse(conversations, settings)
     for path, reply in zip(args.files, replies, strict=True):

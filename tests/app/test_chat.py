@@ -13,7 +13,7 @@ from minittt.app.cli import main
 from minittt.codec import Codec
 from minittt.data.conversation import render
 from minittt.data.vocabulary import Vocabulary
-from minittt.settings import samples_folder
+from minittt.settings import TO_TALK, samples_folder, talker_file
 from minittt.talker import Reply, Talker, decoding_settings
 from tests.toy import ToyTokeniser
 
@@ -135,7 +135,7 @@ def test_a_microphone_is_used_where_there_is_one(monkeypatch):
 
 
 def test_examples_are_of_words_that_were_taught(capsys):
-    taught = Talker.load(SAMPLES / "talker.safetensors").words
+    taught = Talker.load(talker_file(TO_TALK)).words
     told = examples(taught)
     assert "what is two plus three" in told and "count from three to nine" in told
     assert "count" not in examples([word for word in taught if word != "count"])

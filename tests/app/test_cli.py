@@ -185,7 +185,7 @@ def test_calibrate_writes_into_the_header(tmp_path, capsys, monkeypatch):
     whole = Corpus.split
     monkeypatch.setattr(Corpus, "split", lambda self, name: whole(self, name)[:60])
     talker = Talker.load(SAMPLES / "talker.safetensors")
-    code, said, _ = run(capsys, "calibrate", "--split", "facts", "-o", out)
+    code, said, _ = run(capsys, "calibrate", "--talker", "reference", "--split", "facts", "-o", out)
     assert code == 0
     found = Talker.load(out)
     assert found.info["confidence"]["items"] == 60

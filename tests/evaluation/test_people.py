@@ -19,8 +19,8 @@ from minittt.evaluation.people import (
 )
 from minittt.settings import samples_folder
 from minittt.talker import Talker
-from minittt.world.microphone import Recording
 from minittt.world.lexicon import NOT_UNDERSTOOD
+from minittt.world.microphone import Recording
 from minittt.world.users import Users
 from tests.world.test_users import folder_of
 
