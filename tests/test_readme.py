@@ -18,7 +18,7 @@ def test_the_table_of_scores_is_the_one_in_the_json():
 
 
 def test_the_scores_in_the_first_lines_are_those_of_the_table():
-    """The sentence under "How well the shipped talker does" is typed by hand: each figure must be in the JSONs."""
+    """The sentence under "How well the reference talker does" is typed by hand: each figure must be in the JSONs."""
     scores = {split: {s["name"]: s for s in found} for split, found in load().items()}
     voices = scores["voices"]
     wanted = [
@@ -28,7 +28,7 @@ def test_the_scores_in_the_first_lines_are_those_of_the_table():
         float(voices["spoken answer: words recognised"]["note"].split()[-1]),
         scores["facts"]["spoken question, text answer right"]["value"],
     ]
-    [section] = re.findall(r"## How well the shipped talker does\n(.*?)\n## ", README, re.S)
+    [section] = re.findall(r"## How well the reference talker does\n(.*?)\n## ", README, re.S)
     for value in wanted:
         assert f"{value:.3f}".removeprefix("0") in section, value
 

@@ -20,7 +20,7 @@ from minittt.evaluation.refusals import (
 )
 from minittt.talker import Reply
 
-RATE = 800  # Hz; nothing here listens
+RATE = 1000  # Hz; nothing here listens
 
 
 @given(st.integers(0, 1000), st.floats(0, 20), st.integers(0, 8))
