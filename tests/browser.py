@@ -17,11 +17,18 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0  # seconds: a machine may be busy
 
 
+def heed_ctrl_c() -> None:
+    """In a new process: whatever a shell starts in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def served(*options: str) -> Iterator[str]:
     """The address of a page that a process of its own serves; Ctrl-C ends it, with exit code 130."""
     command = [sys.executable, "-m", "minittt", "serve", "--port", "0", "--threads", "1", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     try:
         yield re.search(r"http://[\d.]+:\d+/", process.stdout.readline())[0]
         process.send_signal(signal.SIGINT)

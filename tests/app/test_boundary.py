@@ -16,6 +16,7 @@ from minittt.app.cli import SAMPLES, main
 from minittt.decoding import End
 from minittt.talker import Reply, Talker
 from tests.app.boundary_cases import ERRORS, GROUPS, WARNINGS, page
+from tests.browser import heed_ctrl_c
 
 CASES = [case for cases in GROUPS.values() for case in cases]
 
@@ -224,7 +225,7 @@ sys.exit(cli.main())
 def test_a_ctrl_c_inside_a_callback_of_c_is_heard():
     """Python drops exceptions there, and espeak-ng calls back many times a second."""
     line = [sys.executable, "-c", CALLBACK]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=15)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, preexec_fn=heed_ctrl_c)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
