@@ -43,14 +43,19 @@ def check_file(path: Path, suffixes: Iterable[str] = (), inputs: Iterable[Path] 
     kind = _kind_of(path)
     if kind not in ("nothing", "a file"):
         raise _refusal(path, f"it is {kind}; name a new file")
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise _refusal(path, f"its name must end in {_or(suffixes)}")
+    check_suffix(path, suffixes)
     if not path.parent.is_dir():
         raise _refusal(path, f"there is no folder {path.parent}; make it first")
     _check_may_write(path, path.parent)
     for other in inputs:
         if _is_same(path, other):
             raise _refusal(path, "it is read by the same command; name another file")
+
+
+def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise MinitttError unless the name of `path` ends in one of these, in lower case; none: as it likes."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise _refusal(path, f"its name must end in {_or(suffixes)}")
 
 
 def check_folder(

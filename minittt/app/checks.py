@@ -10,7 +10,7 @@ from pathlib import Path
 from minittt.app import typed
 from minittt.data.corpus import is_of_a_corpus
 from minittt.errors import MinitttError
-from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, writable_text
+from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, check_suffix, writable_text
 from minittt.settings import DecodingOptions, settings_from
 
 TENSORS = (".safetensors",)
@@ -142,10 +142,14 @@ def check_targets(args: argparse.Namespace) -> None:
     """Raise MinitttError for a place where the results of this command cannot or must not be written."""
     inputs = inputs_of(args)
     output = getattr(args, "output", None)
-    if isinstance(getattr(args, "json", None), Path):
-        check_file(args.json, JSON, inputs)
-    if isinstance(getattr(args, "page", None), Path):
-        check_file(args.page, PAGE, inputs)
+    for name, suffixes in (("json", JSON), ("page", PAGE)):
+        path = getattr(args, name, None)
+        if not isinstance(path, Path):
+            continue
+        if _will_be_made(path.parent, args):
+            check_suffix(path, suffixes)
+        else:
+            check_file(path, suffixes, inputs)
     if output is None or output == STANDARD_OUTPUT and _is_one_sound(args):
         return
     if output == STANDARD_OUTPUT:
@@ -164,6 +168,13 @@ def check_targets(args: argparse.Namespace) -> None:
     else:
         check_file(output, TENSORS, inputs)
         check_file(output.with_suffix(".jsonl"))
+
+
+def _will_be_made(folder: Path, args: argparse.Namespace) -> bool:
+    """Whether the folder is not there yet, but is the one that `talk` makes for its answers."""
+    if args.command != "talk" or folder.exists():
+        return False
+    return any(path != args.output and path.parent == folder for path in answer_paths(args))
 
 
 def check_file_in(path: Path, args: argparse.Namespace, inputs: list[Path]) -> None:

@@ -199,6 +199,17 @@ def test_errors_of_libraries_and_of_the_system_are_one_line(error, line, monkeyp
     assert shown.count("\n") == 1
 
 
+def test_a_page_may_lie_in_the_folder_that_is_made_for_the_answers(folder):
+    """As in `make demo`, in a fresh clone."""
+    assert (
+        main(["talk", "2+3", "3+4", "-o", "made", "--page", "made/reply.html", "--json", "made/r.json"]) == 0
+    )
+    assert sorted(os.listdir("made")) == ["r.json", "reply.html", "typed_1_answer.wav", "typed_2_answer.wav"]
+    assert main(["talk", "2+3", "3+4", "-o", "other", "--page", "elsewhere/reply.html"]) == 2
+    assert main(["talk", "2+3", "3+4", "-o", "other", "--page", "other/reply.txt"]) == 2
+    assert not os.path.exists("other")
+
+
 CALLBACK = """
 import ctypes, signal, sys, time
 from minittt.app import cli
