@@ -55,7 +55,7 @@ EXCLUDES = {
 }
 # what each action of `data` and `codec` takes besides
 ONLY = {
-    ("data", "build"): ("recorded", "people", "leave_out", "held_out", "workers"),
+    ("data", "build"): ("recorded", "people", "leave_out", "held_out", "foreign", "workers"),
     ("data", "import"): ("recordings", "like", "hold_out", "test_only", "copies"),
     ("data", "encode"): ("recordings", "per_shard"),
     ("codec", "train"): ("recorded", "people", "leave_out", "start", "resume", "minutes", "seed"),

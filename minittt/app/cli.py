@@ -431,6 +431,11 @@ def _data(command) -> None:
         "--held-out", type=Path, help="build: voices of other makes for a split of their own, `makes`"
     )
     data.add_argument(
+        "--foreign",
+        type=Path,
+        help="build: also recordings of what is not to be understood (a folder with a folder for each kind)",
+    )
+    data.add_argument(
         "--like",
         type=Path,
         metavar="TALKER",

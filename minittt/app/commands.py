@@ -614,10 +614,10 @@ def _build(args, codec: Codec) -> None:
     from minittt.world import peopled_world, spoken_world
     from minittt.world.users import Users
 
-    if args.recorded is None and args.people is None:
+    if args.recorded is None and args.people is None and args.foreign is None:
         spoken_world.build(args.output, codec, _seed(args))
         return
-    crowd = Users(args.recorded, args.people, tuple(args.leave_out))
+    crowd = Users(args.recorded, args.people, tuple(args.leave_out), foreign=args.foreign)
     crowds = {"train": crowd, "renditions": crowd}
     if args.held_out is not None:
         crowds["makes"] = Users(args.held_out)

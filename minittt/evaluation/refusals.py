@@ -13,12 +13,12 @@ from minittt.codec import LONGEST_IN_PIECES, Codec, read_audio
 from minittt.errors import MinitttError
 from minittt.evaluation.scores import Score, ratio, same_text
 from minittt.talker import Talker, decoding_settings
+from minittt.world.foreign import SUFFIXES
 from minittt.world.lexicon import NOT_UNDERSTOOD
 
 SHORTEST, LONGEST = 1.0, 3.5  # seconds of a piece
 QUIETEST = 1e-3  # root mean square; what is quieter is a pause
 ROWS = 32
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".gsm", ".aiff"}
 
 
 def refused(text: str) -> bool:

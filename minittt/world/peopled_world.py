@@ -34,6 +34,7 @@ CALIBRATION = "calibration"  # the split that says how sure a talker may be; nei
 CALIBRATION_SIZES = {"qa": 500, "asr": 500, "caption": 100, "foreign": 400}
 ASKED_BY_RECORDED = 0.45  # share of questions that a recorded utterance asks, where there are some
 HEARD_FROM = {"formant": 0.25, "recorded": 0.3, "people": 0.45}  # who is transcribed
+FOREIGN_RECORDED = 0.6  # share of what is not to be understood that is cut from recordings, where there are some
 ECHOED = 0.25  # share of the transcripts of numbers alone that are questions, too
 PEOPLE_SAY = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6)  # words of a string, one of these
 PERTURBED = {"people": 0.75, "others": 0.5}  # shares of voices; there are few people, so they are varied more
@@ -97,8 +98,13 @@ class PeopledWorld(World):
 
     def foreign(self) -> list:
         """Something that was never taught: the reply says so, aloud where it is asked for an answer."""
-        kind = self.rng.choice(FOREIGN_KINDS)
-        heard = self.utter("", kind, foreign=self.rng.getrandbits(31))
+        recordings = self.crowd.foreign
+        if recordings is not None and self.rng.random() < FOREIGN_RECORDED:
+            kind = self.rng.choice(recordings.kinds)
+            heard = self.utter("", f"recorded {kind}", foreign=self.rng.getrandbits(31), kind=kind)
+        else:
+            kind = self.rng.choice(FOREIGN_KINDS)
+            heard = self.utter("", kind, foreign=self.rng.getrandbits(31))
         if self.rng.random() < 0.5:
             return [["system", "transcribe"], ["user", heard], ["assistant", NOT_UNDERSTOOD]]
         reply = self.spoken([NOT_UNDERSTOOD], self.rng.choice(lexicon.REPLY))
@@ -209,6 +215,8 @@ def synthesise(utterance: dict, seed: int, crowd: Users) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if "sound" in utterance:
         wave = synthesis.sound(utterance["voice"], np.random.default_rng(utterance["sound"]))
+    elif "kind" in utterance:
+        wave = crowd.foreign.draw(utterance["kind"], np.random.default_rng(utterance["foreign"]))
     elif "foreign" in utterance:
         wave = make_foreign(utterance["voice"], np.random.default_rng(utterance["foreign"]))
     elif "file" in utterance:

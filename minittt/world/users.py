@@ -19,6 +19,7 @@ from minittt.codec import read_audio
 from minittt.data import front_end
 from minittt.errors import MinitttError
 from minittt.world import lexicon, makes, microphone, synthesis
+from minittt.world.foreign import Recordings
 from minittt.world.recordings import read_metadata
 
 RATE = synthesis.SAMPLE_RATE
@@ -44,12 +45,15 @@ class Users:
         people: Path | None = None,
         left_out: tuple[str, ...] = (),
         formant: tuple[str, ...] = lexicon.USER,
+        foreign: Path | None = None,
     ) -> None:
-        """recorded, people: folders with a metadata.csv. left_out: speakers of the latter two who are not to be heard."""
+        """recorded, people: folders with a metadata.csv. left_out: speakers of the latter two who are not to be heard.
+        foreign: a folder of what is not to be understood (`foreign.Recordings`)."""
         self.formant = formant
         self.recorded = _rows(recorded, left_out)
         self.takes = _takes(people, left_out)
         self.speakers = sorted(self.takes)
+        self.foreign = None if foreign is None else Recordings(foreign)
 
     def kinds(self) -> list[str]:
         """How the voices come about: formant, and what is in the folders."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minittt.codec import write_audio
 from minittt.data import front_end
 from minittt.errors import MinitttError
-from minittt.world import lexicon, makes, microphone
+from minittt.world import foreign, lexicon, makes, microphone
 from minittt.world.users import RATE, Users, listened, perturbed
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -104,7 +104,39 @@ def test_no_voice_trains_and_is_held_out():
         if not voice.held_out:
             styles = {part.partition("*")[0] for part in voice.name.split("+")}
             assert not styles & held_out  # a mix of an unseen style would not be unseen
-    assert {"flite", "pico", "kokoro", "rhvoice"} == {voice.make for voice in makes.VOICES if voice.held_out}
+    held_out_makes = {voice.make for voice in makes.VOICES if voice.held_out}
+    assert {"flite", "pico", "kokoro", "rhvoice", "mbrola"} == held_out_makes
+
+
+def test_who_speaks_another_language_is_nobody_who_is_held_out():
+    """One MBROLA database is one person: mb-de1 speaks German, mb-de1-en the same voice's English."""
+    persons = {voice.name.removesuffix("-en") for voice in makes.VOICES if voice.held_out}
+    speak_others = [voice for voice in makes.VOICES if voice.language]
+    assert len(speak_others) > 20
+    for voice in speak_others:
+        assert not voice.held_out
+        assert voice.name not in persons
+        assert voice.language in foreign.PHRASES
+
+
+@given(st.sampled_from(sorted(foreign.PHRASES)), st.integers(0, 1000))
+def test_a_phrase_of_another_language_holds_nothing_that_is_taught(language, seed):
+    phrase = makes.draw_phrase(language, np.random.default_rng(seed))
+    phrases = phrase.split(", ")
+    assert set(phrases) <= set(foreign.PHRASES[language].split("|"))
+    assert len(set(phrases)) == len(phrases) <= 2
+
+
+def test_a_voice_of_another_language_says_its_phrases(tmp_path, monkeypatch):
+    def speak(utterances, tools, styles):
+        for utterance in utterances:
+            write_audio(utterance.path, tone(300), 16000)
+            yield utterance
+
+    monkeypatch.setattr(makes, "speak", speak)
+    voices = [voice for voice in makes.VOICES if voice.language == "cs"]
+    for row in makes.make_folder(tmp_path, voices, 4):
+        assert set(row["transcript"].split(", ")) <= set(foreign.PHRASES["cs"].split("|"))
 
 
 def test_a_missing_tool_is_named_with_its_remedy(tmp_path, monkeypatch):
