@@ -16,6 +16,7 @@ import sweep
 import tables
 import timed_training
 import torch
+import voices_and_minutes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -461,3 +462,33 @@ def test_who_is_left_out_is_heard_in_no_record():
             codec_talkers.first_voice(corpus, r) == "speaker_c" for r in corpus.splits[name]
         )
     assert codec_talkers.without(corpus, "nobody").splits == corpus.splits
+
+
+@given(voices_each=st.integers(0, 3), n_people=st.integers(0, 3))
+def test_an_arm_keeps_so_many_voices_of_each_make_and_so_many_people(voices_each, n_people):
+    voices = [
+        "flite awb",
+        "flite rms",
+        "kokoro a",
+        "kokoro b",
+        "kokoro c",
+        "speaker_a",
+        "speaker_b",
+        "speaker_c",
+        "en+m1",
+    ]
+    utterances = [{"text": "one", "voice": voice} for voice in voices]
+    records = [
+        {"family": "asr", "messages": [["system", "transcribe"], ["user", i], ["assistant", "one"]]}
+        for i in range(len(voices))
+    ]
+    corpus = replace(toy_corpus(1), utterances=utterances, splits={"train": records, "renditions": records})
+    kept = voices_and_minutes.kept_voices(corpus, voices_each, n_people, "speaker_b")
+    assert "en+m1" in kept
+    assert "speaker_b" not in kept
+    for make, n in (("flite", 2), ("kokoro", 3)):
+        assert sum(voice.startswith(make) for voice in kept) == min(voices_each, n)
+    assert sum(voice.startswith("speaker_") for voice in kept) == min(n_people, 2)
+    part = voices_and_minutes.part_of(corpus, kept)
+    assert {codec_talkers.first_voice(part, record) for record in part.splits["train"]} == kept
+    assert part.splits["renditions"] == records
