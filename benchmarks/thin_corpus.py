@@ -1,8 +1,9 @@
 """A corpus with fewer training records: what is shipped of one that would be too large.
 
-    python benchmarks/thin_corpus.py my_corpus data_samples/people/corpus --train 12000
+    python benchmarks/thin_corpus.py my_corpus data_samples/people/corpus --train 12000 --without mbrola recorded
 
-Every other split stays whole. Utterances that no record needs any more are left out.
+Every other split stays whole, but for the voices that are not to be passed on (their licences do not allow it, or not for
+every use). Utterances that no record needs any more are left out.
 """
 
 import argparse
@@ -33,9 +34,25 @@ def renumbered(record: dict, place: dict[int, int]) -> dict:
     return {**record, "messages": messages}
 
 
-def thin(corpus: Corpus, out: Path, tokeniser: Path, n_train: int, seed: int = 0) -> None:
-    """Write `corpus` with n_train of its training records, drawn at random, to the folder `out`."""
-    splits = dict(corpus.splits)
+def may_be_passed_on(corpus: Corpus, record: dict, without: tuple[str, ...]) -> bool:
+    """Whether nobody is heard in a record whose voice is of one of these makes."""
+    for _, *parts in record["messages"]:
+        for part in parts:
+            if isinstance(part, int) and corpus.utterances[part]["voice"].split()[0] in without:
+                return False
+    return True
+
+
+def thin(
+    corpus: Corpus, out: Path, tokeniser: Path, n_train: int, seed: int = 0, without: tuple[str, ...] = ()
+) -> None:
+    """Write `corpus` with n_train of its training records, drawn at random, to the folder `out`.
+
+    without: makes of voices (the first word of a voice's name) of which no record is kept, in any split.
+    """
+    splits = {}
+    for name, records in corpus.splits.items():
+        splits[name] = [record for record in records if may_be_passed_on(corpus, record, without)]
     train = splits["train"]
     kept = sorted(random.Random(seed).sample(range(len(train)), min(n_train, len(train))))
     splits["train"] = [train[i] for i in kept]
@@ -66,8 +83,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--train", type=int, default=12_000, help="training records to keep")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="MAKE", help="voices that are not passed on"
+    )
     args = parser.parse_args(arguments)
-    thin(load_corpus(args.corpus), args.out, args.corpus / "tokeniser.model", args.train, args.seed)
+    tokeniser = args.corpus / "tokeniser.model"
+    thin(load_corpus(args.corpus), args.out, tokeniser, args.train, args.seed, tuple(args.without))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import results
 import sweep
 import tables
+import thin_corpus
 import timed_training
 import torch
 import voices_and_minutes
@@ -492,3 +493,50 @@ def test_an_arm_keeps_so_many_voices_of_each_make_and_so_many_people(voices_each
     part = voices_and_minutes.part_of(corpus, kept)
     assert {codec_talkers.first_voice(part, record) for record in part.splits["train"]} == kept
     assert part.splits["renditions"] == records
+
+
+@pytest.fixture(scope="module")
+def few_records():
+    """The shipped corpus with the first forty records of each split."""
+    whole = load_corpus(SAMPLES / "corpus")
+    return replace(whole, splits={name: records[:40] for name, records in whole.splits.items()})
+
+
+@given(n_train=st.integers(1, 30), seed=SEEDS)
+@settings(max_examples=5)
+def test_a_thin_corpus_says_the_same_and_passes_on_no_voice_that_is_excluded(
+    few_records, tmp_path_factory, n_train, seed
+):
+    out = tmp_path_factory.mktemp("thin") / "corpus"
+    excluded = next(u["voice"] for u in few_records.utterances if u["voice"].startswith("en"))
+    tokeniser = SAMPLES / "corpus" / "tokeniser.model"
+    with pytest.raises(SystemExit, match="do not hold all words"):  # of the whole corpus
+        thin_corpus.thin(few_records, out, tokeniser, n_train, seed, (excluded.split()[0],))
+    thinned = load_corpus(out)
+    assert excluded not in {utterance["voice"] for utterance in thinned.utterances}
+    for name in few_records.splits:
+        said = [spoken_in(thinned, record) for record in thinned.split(name)]
+        before = [spoken_in(few_records, record) for record in allowed(few_records, name, excluded)]
+        if name == "train":
+            assert len(said) == min(n_train, len(before))
+            assert all(one in before for one in said)
+        else:
+            assert said == before
+
+
+def allowed(corpus, split: str, voice: str) -> list[dict]:
+    """The records of a split in which a voice is not heard."""
+    kept = []
+    for record in corpus.split(split):
+        numbers = [part for _, *parts in record["messages"] for part in parts if isinstance(part, int)]
+        if all(corpus.utterances[number]["voice"] != voice for number in numbers):
+            kept.append(record)
+    return kept
+
+
+def spoken_in(corpus, record: dict) -> list:
+    """A record's messages, the codes themselves in place of numbers of utterances."""
+    said = []
+    for _, *parts in record["messages"]:
+        said += [corpus.audio(part).tolist() if isinstance(part, int) else part for part in parts]
+    return said
