@@ -37,6 +37,11 @@ ARMS = {  # name: (voices of each make, people)
 }
 
 
+def make_of(voice: str) -> str:
+    """The first word of a voice's name: "flite awb" is of the make flite. "" where nobody is heard."""
+    return voice.split(" ")[0]
+
+
 def kept_voices(corpus: Corpus, voices_each: int, n_people: int, left_out: str) -> set[str]:
     """The users' voices that an arm keeps: the first of each make, in the order of the corpus, and the first people.
 
@@ -47,9 +52,8 @@ def kept_voices(corpus: Corpus, voices_each: int, n_people: int, left_out: str) 
     people = []
     kept = set()
     for voice in sorted(heard):
-        make = voice.split()[0] if voice else ""
-        if make in MAKES:
-            by_make.setdefault(make, []).append(voice)
+        if make_of(voice) in MAKES:
+            by_make.setdefault(make_of(voice), []).append(voice)
         elif voice.startswith("speaker_"):
             people.append(voice)
         else:
@@ -108,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
             scores = measure(talker, codec_for(talker, args.codec), part, people, args.left_out)
             print(name, *scores, sep="\n", flush=True)
             found[name] = {
-                "voices": sorted(voice for voice in kept if voice.split()[0] in MAKES),
+                "voices": sorted(voice for voice in kept if make_of(voice) in MAKES),
                 "people": sorted(voice for voice in kept if voice.startswith("speaker_")),
                 "records": len(part.split("train")),
                 "scores": [asdict(score) for score in scores],

@@ -477,6 +477,7 @@ def test_an_arm_keeps_so_many_voices_of_each_make_and_so_many_people(voices_each
         "speaker_b",
         "speaker_c",
         "en+m1",
+        "",
     ]
     utterances = [{"text": "one", "voice": voice} for voice in voices]
     records = [
