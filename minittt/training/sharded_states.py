@@ -13,12 +13,12 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from minittt.codec import WRITER
@@ -48,7 +48,9 @@ class Shards:
 
         reader = dcp.HuggingFaceStorageReader(str(self.folder))
         try:
-            dcp.load(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*in a single process")  # one process alone is meant
+                dcp.load(tensors, storage_reader=reader)
         except (dcp.api.CheckpointException, OSError, ValueError, RuntimeError, AssertionError) as error:
             raise MinitttError(f"{self.folder}: its shards cannot be read ({error})") from error
 
@@ -72,7 +74,9 @@ def save(folder: Path, tensors: dict[str, Tensor], run: dict, world: World) -> N
         # 2. Each process writes one shard.
         writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
         try:
-            dcp.save(tensors, storage_writer=writer, no_dist=not dist.is_initialized())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*in a single process")
+                dcp.save(tensors, storage_writer=writer)
         except dcp.api.CheckpointException as error:
             raise MinitttError(f"{folder}: cannot be written ({error})") from error
         # 3. The first process says what there is.
