@@ -10,7 +10,9 @@ import torch.multiprocessing as mp
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 PRELOADED = [
+    "minittt.app.cli",
     "minittt.training.trainer",
+    "torch._dynamo",
     "torch.distributed.checkpoint",
     "torch.distributed.fsdp",
     "torch.distributed.tensor",
@@ -22,7 +24,8 @@ def _joined(rank: int, size: int, meeting: str, work: Callable, args: tuple) -> 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     work(rank, *args)
-    dist.destroy_process_group()
+    if dist.is_initialized():  # a command leaves its group itself
+        dist.destroy_process_group()
 
 
 def together(size: int, meeting: Path, work: Callable, *args) -> None:

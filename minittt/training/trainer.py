@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from minittt.data.batches import Batch
 from minittt.data.corpus import Corpus
+from minittt.data.streaming_records import RecordStream
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked
 from minittt.model import ModelConfig, Transformer, place_codes
@@ -326,15 +327,17 @@ class Trainer:
 
     def _header(self) -> dict:
         data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
-        tokeniser = self.corpus.tokeniser.fingerprint()
-        return {
+        header = {
             "settings": asdict(self.s),
             "parts": self.parts,
             "next_record": self.step * self.s.records,  # counted over all epochs
             "data": data,
-            "tokeniser": tokeniser,
+            "tokeniser": self.corpus.tokeniser.fingerprint(),
             "start": self._started_from(),
         }
+        if isinstance(self.loader.records, RecordStream):
+            header["files"] = self.loader.records.contents()
+        return header
 
     def _save(self) -> None:
         header = self._header()
