@@ -125,6 +125,8 @@ def check(folder: Path, found: dict, given: dict) -> None:
 
     found, given: headers of a state, the one that is there and the one that would be written now.
     """
+    if found.get("start") and not given.get("start"):
+        raise MinitttError(f"the run in {folder} began with a model: resume it with the same --init")
     given = json.loads(json.dumps(given))  # tuples to lists, as in the header
     was = _what_must_stay(found)
     now = _what_must_stay(given)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,24 +236,6 @@ def test_other_new_rows_are_drawn_near_the_mean_of_the_old_ones(placed):
 
 
 # ---- through a training, and out
-
-
-@pytest.fixture(scope="module")
-def transformers():
-    """The library, imported as if torchaudio were not installed: one built for another torch breaks it with OSError."""
-    pytest.importorskip("tokenizers")
-    before = sys.modules.get("torchaudio")
-    sys.modules["torchaudio"] = None
-    try:
-        library = pytest.importorskip("transformers")
-        library.utils.logging.disable_progress_bar()
-        from transformers import LlamaForCausalLM, Qwen2ForCausalLM  # noqa: F401 (loaded now, not when first used)
-
-        yield library
-    finally:
-        del sys.modules["torchaudio"]
-        if before is not None:
-            sys.modules["torchaudio"] = before
 
 
 def theirs(transformers, folder, dtype: torch.dtype, ids: torch.Tensor) -> torch.Tensor:

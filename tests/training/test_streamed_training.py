@@ -11,6 +11,7 @@ from minittt.talker import Talker
 from minittt.training.trainer import Trainer
 from tests.processes import together
 from tests.small_llm import small_model, write_llm
+from tests.until import run_until
 
 
 def record(i):
@@ -102,16 +103,6 @@ def command(folder, out, *more):
     sizes = "--width 16 --layers 1 --precision float64"
     data = ["--data", str(chat), str(texts)]
     return ["train", *data, "-o", str(out), *options.split(), *sizes.split(), *more]
-
-
-def run_until(rank, step, arguments):
-    """The command in this process, its training ended after a step, as if it had been stopped there."""
-    train = Trainer.train
-    Trainer.train = lambda trainer: train(trainer, until=step)
-    try:
-        assert main(arguments) == 0
-    finally:
-        Trainer.train = train
 
 
 def losses(out):
