@@ -33,7 +33,11 @@ def states(folder: Path) -> list[Path]:
     found = [
         path for path in folder.glob("state-*") if re.fullmatch(r"state-\d{8,}(\.safetensors)?", path.name)
     ]
-    return sorted(found, key=lambda path: (int(path.stem.removeprefix("state-")), path.name))
+    return sorted(found, key=lambda path: (_step_in(path), path.name))
+
+
+def _step_in(state: Path) -> int:
+    return int(state.stem.removeprefix("state-"))
 
 
 def changing(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
@@ -55,7 +59,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep
     """Write one state as a file, then remove all but the newest `keep`."""
     header = {"format": FORMAT, "run": json.dumps({"step": step, **header})}
     write_tensors(folder / f"state-{step:08d}.safetensors", tensors, header)
-    _remove_old(folder, keep)
+    _remove_old(folder, step, keep)
 
 
 def save_shards(
@@ -64,11 +68,13 @@ def save_shards(
     """Write one state as a folder of shards, then remove all but the newest `keep`. All processes must call it."""
     sharded_states.save(folder / f"state-{step:08d}", tensors, {"step": step, **header}, world)
     if world.rank == 0:
-        _remove_old(folder, keep)
+        _remove_old(folder, step, keep)
 
 
-def _remove_old(folder: Path, keep: int) -> None:
-    for old in states(folder)[:-keep]:
+def _remove_old(folder: Path, step: int, keep: int) -> None:
+    """Remove all states up to this step but the newest `keep`. One of a later step could not be read, and counts for nothing."""
+    known = [path for path in states(folder) if _step_in(path) <= step]
+    for old in known[:-keep]:
         _remove(old)
 
 

@@ -137,9 +137,16 @@ def test_a_lost_or_foreign_shard_is_refused_by_name(copied, message):
 
 def test_a_damaged_state_is_passed_over_for_the_one_before(copied):
     run, folder = copied
-    shutil.copytree(folder, run / "state-00000002")
-    spoil(run / "state-00000002")
+    shutil.copytree(folder, run / "state-00000009")
+    spoil(run / "state-00000009")
     assert checkpoints.load(run)[0] == 1
+    # what is written then, in shards or not, is kept in its place
+    tensors = {"model.a": torch.ones(3)}
+    checkpoints.save_shards(run, 2, tensors, {"settings": {}}, keep=1, world=World())
+    assert [path.name for path in checkpoints.states(run)] == ["state-00000002", "state-00000009"]
+    checkpoints.save(run, 3, tensors, {"settings": {}}, keep=1)
+    assert [path.name for path in checkpoints.states(run)] == ["state-00000003.safetensors", "state-00000009"]
+    assert checkpoints.load(run)[0] == 3
 
 
 @pytest.mark.parametrize(
