@@ -72,7 +72,7 @@ def save_shards(
 
 
 def _remove_old(folder: Path, step: int, keep: int) -> None:
-    """Remove all states up to this step but the newest `keep`. One of a later step could not be read, and counts for nothing."""
+    """Remove all states up to this step but the newest `keep`. One of a later step could not be read, and is not counted."""
     known = [path for path in states(folder) if _step_in(path) <= step]
     for old in known[:-keep]:
         _remove(old)

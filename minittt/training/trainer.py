@@ -136,7 +136,8 @@ class Trainer:
         """
         parts = header.get("parts")
         size = self.world.size
-        if self.s.accumulate > 1 or type(parts) is not int or parts < 1:
+        is_sound = type(parts) is int and 1 <= parts <= self.s.records
+        if self.s.accumulate > 1 or not is_sound:
             return  # `checkpoints.check` compares
         if parts % size != 0:
             fitting = [str(n) for n in range(1, parts + 1) if parts % n == 0]
