@@ -143,7 +143,7 @@ def test_two_machines_train_as_one(tmp_path, transformers):
 
 @pytest.mark.slow
 def test_smollm2_is_trained_by_two_processes_and_then_by_one(tmp_path, transformers):
-    """135 million parameters, as `benchmarks/smollm2.py` has them; needs some 8 GB and a quarter of an hour."""
+    """135 million parameters, as `benchmarks/smollm2.py` has them; needs some 8 GB and ten minutes."""
     from smollm2 import convert, gguf_in_package
 
     pytest.importorskip("gguf")
@@ -155,6 +155,5 @@ def test_smollm2_is_trained_by_two_processes_and_then_by_one(tmp_path, transform
     agree(transformers, tmp_path / "llm", load_pretrained(tmp_path / "llm")[0], atol=1e-3)
     sharded = command(tmp_path, tmp_path / "llm", "run", "--accumulate", "3", "--shard")
     torchrun(2, 2, sharded)
-    torchrun(3, 3, command(tmp_path, tmp_path / "llm", "run", "--resume"))
     torchrun(1, 4, command(tmp_path, tmp_path / "llm", "run", "--resume"))
     exported(transformers, tmp_path / "run", tmp_path / "out")
