@@ -4,8 +4,8 @@
         shard-00001-model-00001-of-00001.safetensors ...   one of each process that had something to write
         state.json                                         step, settings, shapes, and the SHA-256 of each shard
 
-No process ever holds the whole. torch.distributed.checkpoint does the writing, and cuts the tensors anew when another number
-of processes reads them. Its own storage pickles an index; the one used here, meant for Hugging Face's safetensors, has none:
+Nobody gathers the whole. torch.distributed.checkpoint does the writing, and cuts the tensors anew when another number of
+processes reads them. Its own storage pickles an index; the one used here, meant for Hugging Face's safetensors, has none:
 a lost shard would look like a smaller tensor, or leave a hole. `state.json` says what must be there, and is written last.
 """
 
