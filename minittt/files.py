@@ -141,7 +141,7 @@ def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[P
     path = Path(path).resolve()
     check_folder(path, is_ours)
     _check_may_move(path)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    unfinished = unfinished_name(path, os.getpid())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -156,6 +156,11 @@ def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[P
         raise _refusal(path, error.strerror or str(error)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def unfinished_name(path: Path, process: int) -> Path:
+    """Where the process of this number builds the folder `path`, an absolute one: for others that help it."""
+    return path.with_name(f".{process}-{path.name}")
 
 
 def _check_may_move(path: Path) -> None:

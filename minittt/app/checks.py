@@ -38,9 +38,6 @@ EXCLUDES = {
         ("stream", "page", "--stream answers one question, and makes no page: leave --page out"),
         ("stream", "compare", "--stream answers once: leave --compare out"),
     ),
-    "train": (
-        ("resume", "init", "a run that is resumed has its weights already: leave --init or --resume out"),
-    ),
     "evaluate": (
         ("people", "foreign", "--people and --foreign are two measures: ask for one of them"),
         ("people", "split", "--split is of a corpus: leave it out with --people"),

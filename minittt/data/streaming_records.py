@@ -279,6 +279,13 @@ class RecordStream:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
+    def contents(self) -> list[dict]:
+        """Of each file its size in bytes, the records drawn, and how many of them make an epoch: what fixes the order."""
+        found = []
+        for file, size, share in zip(self.files, self.sizes, self.shares, strict=True):
+            found.append({"bytes": file.path.stat().st_size, "records": size, "an epoch": share})
+        return found
+
     def place_of(self, epoch: int, position: int) -> tuple[int, int]:
         """Which file, and which record of it, stands at a position of an epoch."""
         # 1. Shuffled over all files: the how-manieth of which file.

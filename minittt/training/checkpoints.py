@@ -1,11 +1,14 @@
 """Checkpoints that a kill cannot spoil: whole files or none, the last few of them, and a log that agrees with them.
 
 A state is one safetensors file, `state-00000250.safetensors`: weights, the optimiser's moments, and in its header the
-step and the settings. No random state is kept, because none is needed: what is drawn depends on (seed, step, part) alone.
+step, the settings and the number of the next record. With FSDP2 it is a folder of shards (`sharded_states`). Either kind
+is read by any number of processes. No random state is kept, because none is needed: what is drawn depends on
+(seed, step, part) alone.
 """
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -15,46 +18,101 @@ from tqdm import tqdm
 from minittt.codec import whole_file, write_tensors
 from minittt.data.headers import STATE, complete, read_file, read_object
 from minittt.errors import MinitttError
+from minittt.training import sharded_states
 from minittt.training.optimiser import CombinedOptimiser
-from minittt.training.parallel import full_tensor, shard_like
+from minittt.training.parallel import World, full_tensor, shard_like
+from minittt.training.sharded_states import Shards
 
 FORMAT = "minittt training state 1"
 # What may change when a run is resumed. `accumulate` only together with the number of processes: their product may not.
-FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")
+FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate", "shard")
 
 
 def states(folder: Path) -> list[Path]:
-    """The states in a folder, oldest first."""
-    return sorted(folder.glob("state-*.safetensors"))
+    """The states in a folder, files and folders of shards, oldest first."""
+    found = [
+        path for path in folder.glob("state-*") if re.fullmatch(r"state-\d{8,}(\.safetensors)?", path.name)
+    ]
+    return sorted(found, key=lambda path: (_step_in(path), path.name))
+
+
+def _step_in(state: Path) -> int:
+    return int(state.stem.removeprefix("state-"))
+
+
+def changing(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
+    """All that training changes, as it lies on the devices: whole, or this process's shards."""
+    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    for i, moments in optimiser.state_dict()["state"].items():
+        for name, tensor in moments.items():
+            tensors[f"optimiser.{i}.{name}"] = tensor.detach()
+    return tensors
 
 
 def tensors_of(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
-    """All that training changes, whole and on the CPU. All processes must call it."""
-    tensors = {f"model.{name}": parameter for name, parameter in model.named_parameters()}
-    for i, moments in optimiser.state_dict()["state"].items():
-        for name, tensor in moments.items():
-            tensors[f"optimiser.{i}.{name}"] = tensor
-    return {name: full_tensor(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
+    """All that training changes, whole and on the CPU. All processes must call it if weights are sharded."""
+    tensors = changing(model, optimiser)
+    return {name: full_tensor(tensor).cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep: int) -> None:
-    """Write one state, then remove all but the newest `keep`."""
+    """Write one state as a file, then remove all but the newest `keep`."""
     header = {"format": FORMAT, "run": json.dumps({"step": step, **header})}
     write_tensors(folder / f"state-{step:08d}.safetensors", tensors, header)
-    for old in states(folder)[:-keep]:
-        old.unlink()
+    _remove_old(folder, step, keep)
 
 
-def load(folder: Path) -> tuple[int, dict[str, Tensor], dict]:
-    """Step, tensors and header of the newest state that can be read. Raises MinitttError if there is none."""
+def save_shards(
+    folder: Path, step: int, tensors: dict[str, Tensor], header: dict, keep: int, world: World
+) -> None:
+    """Write one state as a folder of shards, then remove all but the newest `keep`. All processes must call it."""
+    sharded_states.save(folder / f"state-{step:08d}", tensors, {"step": step, **header}, world)
+    if world.rank == 0:
+        _remove_old(folder, step, keep)
+
+
+def _remove_old(folder: Path, step: int, keep: int) -> None:
+    """Remove all states up to this step but the newest `keep`. One of a later step could not be read, and is not counted."""
+    known = [path for path in states(folder) if _step_in(path) <= step]
+    for old in known[:-keep]:
+        _remove(old)
+
+
+def _remove(state: Path) -> None:
+    """Remove a state, a file or a folder."""
+    if state.is_dir():
+        shutil.rmtree(state)
+    else:
+        state.unlink()
+
+
+def load(folder: Path, world: World | None = None) -> tuple[int, dict[str, Tensor] | Shards, dict]:
+    """Step, tensors and header of the newest state that every process can read. Raises MinitttError if there is none.
+
+    world: of the processes, which all must call it; none: this process reads alone.
+    """
+    world = world or World()
+    wrong = ""
     for path in reversed(states(folder)):
         try:
-            header, tensors = read_file(path, FORMAT)
-            run = complete(path, read_object(path, header, "run"), STATE, required=STATE)
-            return run.pop("step"), tensors, run
+            tensors, run = _read(path, verify=world.rank == 0)
+            failed = 0
         except MinitttError as error:
             tqdm.write(f"a state cannot be read: {error}; going back to the state before it")
-    raise MinitttError(f"{folder} holds no state to resume from")
+            wrong = f": {error}"
+            failed = 1
+        if world.sum([failed])[0] == 0:
+            return run.pop("step"), tensors, run
+    raise MinitttError(f"{folder} holds no state to resume from{wrong}")
+
+
+def _read(path: Path, verify: bool) -> tuple[dict[str, Tensor] | Shards, dict]:
+    """Tensors and header of one state. verify: whether shards are compared with their checksums; a file always is."""
+    if path.is_dir():
+        run, shards = sharded_states.load(path, verify)
+        return shards, run
+    header, tensors = read_file(path, FORMAT)
+    return tensors, complete(path, read_object(path, header, "run"), STATE, required=STATE)
 
 
 def steps_of(folder: Path) -> int:
@@ -73,6 +131,8 @@ def check(folder: Path, found: dict, given: dict) -> None:
 
     found, given: headers of a state, the one that is there and the one that would be written now.
     """
+    if found.get("start") and not given.get("start"):
+        raise MinitttError(f"the run in {folder} began with a model: resume it with the same --init")
     given = json.loads(json.dumps(given))  # tuples to lists, as in the header
     was = _what_must_stay(found)
     now = _what_must_stay(given)
@@ -93,10 +153,16 @@ def _what_must_stay(header: dict) -> dict:
 
 
 @torch.no_grad()
-def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, Tensor]) -> None:
-    """Put back what `tensors_of` took, sharded as the model is. Raises MinitttError for another model's state."""
+def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, Tensor] | Shards) -> None:
+    """Put back what `tensors_of` took, or shards, sharded as the model is. All processes must call it.
+
+    Raises MinitttError for another model's state.
+    """
     # 1. The weights.
     parameters = dict(model.named_parameters())
+    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    if isinstance(tensors, Shards):
+        tensors = _read_share(tensors, parameters, order)
     weights = {}
     moments = {}
     for name, tensor in tensors.items():
@@ -106,10 +172,7 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
             moments[name] = tensor
     shapes = {name: weight.shape for name, weight in weights.items()}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
-        raise MinitttError(
-            "the state is that of a model of another shape: resume with the sizes it began with"
-        )
-    order = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        raise _other_model()
     state = _moments_by_parameter(moments, order)
     for name, parameter in parameters.items():
         parameter.copy_(shard_like(weights[name], parameter))
@@ -124,6 +187,36 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
         raise MinitttError(
             f"the state lacks a moment of the optimiser ({error}): resume from another"
         ) from error
+
+
+def _other_model() -> MinitttError:
+    return MinitttError("the state is that of a model of another shape: resume with the sizes it began with")
+
+
+def _read_share(shards: Shards, parameters: dict[str, Tensor], order: list[Tensor]) -> dict[str, Tensor]:
+    """Of each tensor in shards what this process has of its parameter. Raises MinitttError where they do not fit."""
+    tensors = {}
+    for name, shape in shards.shapes.items():
+        owner = _owner(name, parameters, order)
+        if name.startswith("optimiser.") and not shape:
+            tensors[name] = torch.zeros(())  # a count of steps: whole in every process
+        elif owner.shape == shape:
+            tensors[name] = torch.zeros_like(owner)
+        else:
+            raise _other_model()
+    shards.read_into(tensors)
+    return tensors
+
+
+def _owner(name: str, parameters: dict[str, Tensor], order: list[Tensor]) -> Tensor:
+    """The parameter that a tensor of a state belongs to. Raises MinitttError for one that no parameter can have."""
+    weight = parameters.get(name.removeprefix("model."))
+    if name.startswith("model.") and weight is not None:
+        return weight
+    parts = re.fullmatch(r"optimiser\.(\d{1,9})\.(\w+)", name)
+    if parts is None or int(parts[1]) >= len(order):
+        raise MinitttError(f"the state holds {name!r:.60}, which is nothing of a model or its optimiser")
+    return order[int(parts[1])]
 
 
 def _moments_by_parameter(moments: dict[str, Tensor], order: list[Tensor]) -> dict[int, dict]:
@@ -153,9 +246,9 @@ def _step_of(log: Path, line: str) -> int:
 
 
 def tidy(folder: Path, step: int) -> None:
-    """Remove half-written files of a killed process, and what was logged after `step`: it will be logged again."""
-    for unfinished in [*folder.glob(".*-state-*.safetensors"), *folder.glob(".*-log.jsonl")]:
-        unfinished.unlink()
+    """Remove half-written states of a killed process, and what was logged after `step`: it will be logged again."""
+    for unfinished in [*folder.glob(".*-state-*"), *folder.glob(".*-log.jsonl")]:
+        _remove(unfinished)
     log = folder / "log.jsonl"
     if not log.is_file():
         return

@@ -6,6 +6,8 @@ computes a part does not matter, so two processes of one part each train as one 
 
 import random
 
+from torch import Tensor
+
 from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.batches import Batch, pack
 from minittt.data.conversation import TokenSequence, render
@@ -14,6 +16,8 @@ from minittt.data.streaming_records import RecordStream
 from minittt.errors import MinitttError
 from minittt.objective import Preset, draw_blocks, example
 from minittt.strategies import denoise_replies
+
+SOUGHT = 100  # records that are tried where all records of a part are left out
 
 
 class Loader:
@@ -81,20 +85,30 @@ class Loader:
         end = first_record + self.per_step * (part + 1) // parts
         documents = []
         for i in range(begin, end):
-            epoch, at = divmod(i, len(self.records))
-            record = self._record(epoch, at)
-            if record is None:
-                continue
-            block, first = draw_blocks(self.p, rng)
-            sequence = render(record, self.corpus, block, first)
-            if self.source_noise:
-                sequence = mishear(sequence, self.corpus, self.source_noise, rng)
-            documents += [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
+            documents += self._documents(i, rng)
+        # A part whose records are all left out takes the first that follow it, or one bad record would end the run.
+        following = end
+        while not documents and following < end + SOUGHT:
+            documents = self._documents(following, rng)
+            following += 1
         if not documents:
             raise MinitttError(
-                f"no record of step {step} fits a row of {self.row_length} tokens: use longer rows"
+                f"no record of step {step}, nor one of the {SOUGHT} after it, is sound and fits a row of "
+                f"{self.row_length} tokens: use longer rows"
             )
         return pack(documents, self.row_length, self.corpus.vocabulary.pad)
+
+    def _documents(self, i: int, rng: random.Random) -> list[Tensor]:
+        """What record i, counted over all epochs, gives to a batch: nothing if it is left out, several if it is split."""
+        epoch, at = divmod(i, len(self.records))
+        record = self._record(epoch, at)
+        if record is None:
+            return []
+        block, first = draw_blocks(self.p, rng)
+        sequence = render(record, self.corpus, block, first)
+        if self.source_noise:
+            sequence = mishear(sequence, self.corpus, self.source_noise, rng)
+        return [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
 
     def _record(self, epoch: int, at: int) -> dict | None:
         """The record at a place of an epoch; None for one of a stream that is malformed or too long."""

@@ -137,9 +137,9 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor sharded as `parameter` is, if it is."""
+    """A whole tensor sharded as `parameter` is, if it is; one that is sharded already is returned as it is."""
     tensor = tensor.to(parameter.device)
-    if not hasattr(parameter, "device_mesh"):
+    if not hasattr(parameter, "device_mesh") or hasattr(tensor, "device_mesh"):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from minittt.data.batches import Batch
 from minittt.data.corpus import Corpus
+from minittt.data.streaming_records import RecordStream
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked
 from minittt.model import ModelConfig, Transformer, place_codes
@@ -34,6 +36,7 @@ from minittt.training.held_out import held_out_losses, questions, sample_replies
 from minittt.training.loader import Loader
 from minittt.training.optimiser import make_optimiser
 from minittt.training.parallel import Accumulator, Worker, full_tensor, join_processes, wrap_for_processes
+from minittt.training.sharded_states import Shards
 from minittt.training.warm_start import warm_start
 
 TRIED = 5  # steps that are timed
@@ -95,25 +98,54 @@ class Trainer:
         self.s = s
         self.p = preset(s.preset)
         self.world = join_processes()
-        self.parts = self.world.size * s.accumulate
         self.rate = rate_share  # another schedule may be put in its place
         self.step = 0
-        if self.parts > s.records:
-            raise MinitttError(f"{s.records} records a step cannot be divided into {self.parts} parts")
-        self.loader = self._loader("train", s.seed)
+        self._check_parts()
         self.lock = ExitStack()  # held until `train` ends
         if self.world.rank == 0:
             self.lock.enter_context(locked(self.out))
+        state = None
+        if resume:
+            state = checkpoints.load(self.out, self.world)
+            self._keep_parts(state[2])
+        self.loader = self._loader("train", s.seed)
         self.held_out, self.questions = self._unseen()
         self._build()
-        if resume:
-            self._resume()
+        if state is not None:
+            self._resume(*state)
         elif checkpoints.states(self.out):
             raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
         elif self.world.rank == 0:  # what lies here is of a run that ended before its first checkpoint
             checkpoints.tidy(self.out, 0)
             (self.out / "log.jsonl").unlink(missing_ok=True)
         self.world.wait()
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a step is cut, over all processes."""
+        return self.world.size * self.s.accumulate
+
+    def _check_parts(self) -> None:
+        if self.parts > self.s.records:
+            raise MinitttError(f"{self.s.records} records a step cannot be divided into {self.parts} parts")
+
+    def _keep_parts(self, header: dict) -> None:
+        """A run that is resumed by another number of processes keeps its parts: each takes more of them, or fewer.
+
+        Only where the settings leave `accumulate` at 1. Raises MinitttError if the processes cannot take equally many.
+        """
+        parts = header.get("parts")
+        size = self.world.size
+        is_sound = type(parts) is int and 1 <= parts <= self.s.records
+        if self.s.accumulate > 1 or not is_sound:
+            return  # `checkpoints.check` compares
+        if parts % size != 0:
+            fitting = [str(n) for n in range(1, parts + 1) if parts % n == 0]
+            raise MinitttError(
+                f"a step of the run in {self.out} has {parts} parts, which {size} processes cannot share equally: "
+                f"resume it with {' or '.join(fitting)}"
+            )
+        self.s = replace(self.s, accumulate=parts // size)
 
     def _loader(self, split: str, seed: int) -> Loader:
         s = self.s
@@ -296,22 +328,29 @@ class Trainer:
 
     def _header(self) -> dict:
         data = f"{len(self.loader.records)} records of codec {self.corpus.info['codec']}"
-        tokeniser = self.corpus.tokeniser.fingerprint()
-        return {
+        header = {
             "settings": asdict(self.s),
             "parts": self.parts,
+            "next_record": self.step * self.s.records,  # counted over all epochs
             "data": data,
-            "tokeniser": tokeniser,
+            "tokeniser": self.corpus.tokeniser.fingerprint(),
             "start": self._started_from(),
         }
+        if isinstance(self.loader.records, RecordStream):
+            header["files"] = self.loader.records.contents()
+        return header
 
     def _save(self) -> None:
-        tensors = checkpoints.tensors_of(self.model, self.optimiser)
-        if self.world.rank == 0:
-            checkpoints.save(self.out, self.step, tensors, self._header(), self.s.keep)
+        header = self._header()
+        if self.s.shard:
+            tensors = checkpoints.changing(self.model, self.optimiser)
+            checkpoints.save_shards(self.out, self.step, tensors, header, self.s.keep, self.world)
+        elif self.world.rank == 0:
+            tensors = checkpoints.tensors_of(self.model, self.optimiser)
+            checkpoints.save(self.out, self.step, tensors, header, self.s.keep)
 
-    def _resume(self) -> None:
-        self.step, tensors, header = checkpoints.load(self.out)
+    def _resume(self, step: int, tensors: dict[str, Tensor] | Shards, header: dict) -> None:
+        self.step = step
         checkpoints.check(self.out, header, self._header())
         checkpoints.restore(self.model, self.optimiser, tensors)
         if self.world.rank == 0:

@@ -7,7 +7,7 @@ STEP = "a_step_uses_its_own_rate_and_its_own_clipped_gradient"
 CLEAN = "a_step_that_banom_left_clean"
 
 MUTANTS = [
-    Mutant(1, "self.step, tensors, header = checkpoints.load", "_, tensors, header = checkpoints.load"),
+    Mutant(1, "        self.step = step\n", ""),
     Mutant(1, "        checkpoints.restore(self.model, self.optimiser, tensors)\n", ""),
     Mutant(1, "            checkpoints.tidy(self.out, self.step)", "            pass"),
     Mutant(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minittt.attention import SOURCE, TARGET, TEXT, assign_groups
 from minittt.data.conversation import TokenSequence, render
+from minittt.data.streaming_records import RecordStream
 from minittt.errors import MinitttError
 from minittt.objective import Preset, preset
 from minittt.training.loader import Loader, length, mishear, split
@@ -117,3 +118,32 @@ def test_replies_whose_text_is_denoised_fit_their_rows(seed, row_length):
 def test_splitting_what_has_no_group_border_is_refused():
     with pytest.raises(MinitttError, match="cannot be split"):
         loader(toy_corpus(0), "nar", split=True)
+
+
+class Gaps(RecordStream):
+    """A stream of which one record in ten is sound; the others are left out."""
+
+    def __init__(self, records):
+        self.records = records
+
+    def __len__(self):
+        return 1000
+
+    def drawn(self, epoch, position):
+        number, rest = divmod(position, 10)
+        return None if rest else self.records[number]
+
+
+def test_a_part_without_a_sound_record_takes_the_next_one():
+    corpus = toy_corpus(1)
+    records = corpus.split("train")[:3]
+    gaps = Loader(Gaps(records), corpus, preset("ar"), 0, 2, 160)
+    expected = []
+    for record in records:
+        expected.append(documents(Loader([record], corpus, preset("ar"), 0, 1, 160).batch(0)))
+    assert documents(gaps.batch(0)) == expected[0]  # records 0 and 1
+    assert documents(gaps.batch(1)) == expected[1]  # in place of 2 and 3 the next sound one, 10
+    assert documents(gaps.batch(6)) == expected[2]
+    gaps.records.drawn = lambda epoch, position: None
+    with pytest.raises(MinitttError, match="no record of step 1, nor one of the 100 after it, is sound"):
+        gaps.batch(1)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.distributed.run import get_args_parser
 
 pytest.importorskip("tokenizers")
 
@@ -239,24 +239,6 @@ def test_other_new_rows_are_drawn_near_the_mean_of_the_old_ones(placed):
 # ---- through a training, and out
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    """The library, imported as if torchaudio were not installed: one built for another torch breaks it with OSError."""
-    pytest.importorskip("tokenizers")
-    before = sys.modules.get("torchaudio")
-    sys.modules["torchaudio"] = None
-    try:
-        library = pytest.importorskip("transformers")
-        library.utils.logging.disable_progress_bar()
-        from transformers import LlamaForCausalLM, Qwen2ForCausalLM  # noqa: F401 (loaded now, not when first used)
-
-        yield library
-    finally:
-        del sys.modules["torchaudio"]
-        if before is not None:
-            sys.modules["torchaudio"] = before
-
-
 def theirs(transformers, folder, dtype: torch.dtype, ids: torch.Tensor) -> torch.Tensor:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     with torch.no_grad():
@@ -337,13 +319,37 @@ def test_a_start_is_a_talker_a_language_model_or_nothing(tmp_path):
     assert torch.equal(one.model.embed_tokens.weight, talker.model.embed_tokens.weight)  # drawn from a seed
 
 
-def test_the_table_of_the_chapter_is_what_its_arithmetic_prints(capsys):
+def test_the_tables_of_the_chapter_are_what_its_arithmetic_prints(capsys):
     page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", page, re.S)
-    exec(compile(code, "from_tiny_to_real.md", "exec"), {})
+    space: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(code, "from_tiny_to_real.md", "exec"), space)
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 6
+    assert len(rows) == 6 + 12
     assert all(row in page.splitlines() for row in rows)
+    # shards divide what is held, and nothing else; sixteen GPUs that need not wait are sixteen times as fast as one
+    model = (1.54e9, 1536, 28, 150)
+    whole, parts = (space["on_several"](*model, shard=shard)[0] for shard in (False, True))
+    assert whole - parts == pytest.approx(16 * 1.54 * 15 / 16)
+    alone = space["budget"](1.54e9, 150)
+    assert space["on_several"](*model, shard=False, network=1e30)[2] == pytest.approx(alone[2] / 16)
+
+
+def test_the_commands_for_several_processes_exist(capsys):
+    page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^torchrun (.*)$", page, re.M)
+    assert len(lines) == 2
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    helped = capsys.readouterr().out
+    for line in lines:
+        found = get_args_parser().parse_args(line.split())
+        assert found.module and found.training_script == "minittt"
+        command, *rest = found.training_script_args
+        assert command == "train"
+        assert all(option in helped for option in rest if option.startswith("--"))
+        processes = int(found.nnodes.split(":")[0]) * int(found.nproc_per_node)
+        assert processes * int(rest[rest.index("--accumulate") + 1]) == 64  # parts, as the chapter says
 
 
 def test_the_commands_of_the_chapter_exist(capsys):
