@@ -79,6 +79,10 @@ GROUPS = {
         Case(
             "codec train -o codec.wav", "codec.wav: cannot be written: its name must end in .safetensors"
         ),
+        Case(
+            "calibrate --split facts",
+            "the following arguments are required: -o/--output; see minittt calibrate --help",
+        ),
         Case("train -o notes.txt", "notes.txt: cannot be written: it is a file; name a folder"),
         Case("chat -o notes.txt/answers", "notes.txt/answers: cannot be written: notes.txt is a file, not a folder"),
         Case(
@@ -117,6 +121,26 @@ GROUPS = {
             "codec roundtrip question.wav -o new.wav --minutes 3",
             "--minutes is for `minittt codec train`: leave it out with roundtrip",
         ),
+        Case(
+            "data build -o corpus --licence MIT",
+            "--licence is for recorded voices, and none are named: add --recorded or --people",
+        ),
+        Case(
+            "codec train -o new.safetensors --licence MIT",
+            "--licence is for recorded voices, and none are named: add --recorded or --people",
+        ),
+        Case(
+            "codec roundtrip question.wav -o new.wav --licence MIT",
+            "--licence is for `minittt codec train`: leave it out with roundtrip",
+        ),
+        Case("referee -o new.safetensors --leave-out ann", "--leave-out chooses among people: add --people FOLDER"),
+        Case(
+            "codec train music -o new.safetensors --people music",
+            "a folder of recordings is all that is heard: leave it out, or --people",
+        ),
+        Case(
+            "train --on-error skip", "--on-error is for files of records: name some with --data, or leave it out"
+        ),
         Case("evaluate --speaker ann", "--speaker chooses among people: add --people FOLDER"),
         Case(
             "evaluate --people music --split voices", "--split is of a corpus: leave it out with --people"
@@ -139,6 +163,7 @@ GROUPS = {
             "codec train --resume -o new.safetensors",
             "new.state: there is no state to resume from",
         ),
+        Case("train --width 7", "--width must be a multiple of 8, an even number of channels for each of 4 heads, not 7"),
         Case(
             "train --resume -o none", "none holds no state to resume from: leave --resume out to begin a run"
         ),
@@ -161,8 +186,13 @@ ends in silence. `minittt --debug COMMAND ...` shows where an error comes from, 
 **What is kept.** Everything in the tables below is asked before the work, and leaves every file as it was. Later a disk
 may be full or a process killed: a result is written under another name in the same folder, and takes its own name when
 it is whole, so the older one stays until then; a corpus, which is a folder, likewise. A kill may leave such an
-unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder: a
-second one says who holds it. Checkpoints are whole files, and `--resume` goes on from the newest.
+unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder, and
+`codec train` and `referee` the file that they write (`.NAME.lock` beside it): a second one says who holds it.
+Checkpoints are whole files, and `--resume` goes on from the newest.
+
+**Ctrl-C** ends the first seconds, in which libraries are loaded, at once; from then on it is heard by the work, which
+tidies up. Python's own start, some hundredths of a second before this program's first line, cannot be reached from here:
+a Ctrl-C that falls into it shows Python's traceback, or nothing.
 """
 MIDDLE = """
 ## What is said, and goes on
