@@ -20,7 +20,7 @@ LEFT = b"left"  # the sign of a process that has ended its work in good order
 
 
 class Heartbeat:
-    """The thread of one process, `rank` of `size`. store: a connection of its own, for the main thread may wait in another."""
+    """The thread of one process, `rank` of `size`. store: a connection of its own, as the main thread may wait in one."""
 
     def __init__(
         self, store: dist.Store, rank: int, size: int, beat: float = BEAT, patience: float = PATIENCE

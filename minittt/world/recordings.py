@@ -145,7 +145,7 @@ def split_rows(
             groups.setdefault(content, []).append(i)
     if len(groups) < 2:
         raise MinitttError(
-            "one recording or none is left to train on: hold out fewer speakers, or use test_only"
+            "one recording or none is left to train on: hold out fewer speakers, or record more"
         )
     shuffled = list(groups.values())
     rng.shuffle(shuffled)

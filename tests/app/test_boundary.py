@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -16,7 +18,7 @@ from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
 from minittt.decoding import End
 from minittt.talker import Reply, Talker
-from tests.app.boundary_cases import ERRORS, GROUPS, WARNINGS, page
+from tests.app.boundary_cases import ERRORS, GROUPS, REQUESTS, WARNINGS, page
 from tests.browser import heed_ctrl_c
 
 HOLD = """
@@ -39,8 +41,29 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "music" / "song.txt").write_text("la")
     (tmp_path / "link.wav").symlink_to("answer.wav")
     (tmp_path / "a.json").mkdir()
+    recordings(tmp_path)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "state-00000001.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def recordings(folder):
+    """Folders for `adapt`: one speaker alone, and four in which something is wrong."""
+    rows = {
+        "ann": "file_name,transcript,speaker\n1.wav,one two,ann\n2.wav,three,ann\n3.wav,four,ann\n",
+        "labels": "file_name,label\n1.wav,one two\n2.wav,three\n",
+        "blank": "file_name,transcript\n1.wav,one two\n2.wav,\n",
+        "missing": "file_name,transcript\n1.wav,one two\n9.wav,three\n",
+        "silent": "file_name,transcript\n1.wav,one two\n0.wav,three\n",
+        "empty": "file_name,transcript\n",
+    }
+    for name, text in rows.items():
+        (folder / name).mkdir()
+        (folder / name / "metadata.csv").write_text(text)
+        for number in (1, 2, 3):
+            shutil.copy(SAMPLES / "wav" / f"question_{number}.wav", folder / name / f"{number}.wav")
+    soundfile.write(folder / "silent" / "0.wav", np.zeros(8000), 8000)
 
 
 def contents(folder):
@@ -58,13 +81,37 @@ def ended_with(arguments):
 @pytest.mark.parametrize("case", CASES, ids=[ascii(case.given) for case in CASES])
 def test_a_bad_line_ends_in_one_line_and_changes_nothing(case, folder, capsys):
     before = contents(folder)
-    arguments = shlex.split(case.given)
-    assert ended_with(arguments) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = shlex.split(case.given.replace("8765", port))
+        assert ended_with(arguments) == 2
     out, err = capsys.readouterr()
     seen = err.replace(str(folder) + os.sep, "")  # where a whole path is named, the page has the last part
-    assert seen == f"minittt {arguments[0]}: {case.sees}\n"
-    assert out == ""
+    seen = re.sub(r"\r.*reading:.*\n", "", seen)  # a bar of progress
+    assert seen == f"minittt {arguments[0]}: {case.sees}\n".replace("8765", port)
+    assert out == case.first
     assert contents(folder) == before
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A page that is served, to be asked."""
+    from minittt.app import serve
+
+    testclient = pytest.importorskip("starlette.testclient")
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    speaker = serve.Speaker("shipped", talker, Codec.load(SAMPLES / "codec.safetensors"))
+    here = "http://127.0.0.1:8765"
+    return testclient.TestClient(serve.application([speaker], "127.0.0.1", 8765), base_url=here)
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=[asked.what for asked in REQUESTS])
+def test_a_bad_request_is_answered_in_one_sentence(asked, client):
+    answer = client.post("/ask", **asked.sent)
+    assert answer.status_code == asked.status
+    last = json.loads(answer.text.splitlines()[-1])
+    assert last.get("message", last.get("error")) == asked.sees
+    assert client.get("/about").status_code == 200
 
 
 @pytest.mark.parametrize("given", WARNINGS)
