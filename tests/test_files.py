@@ -167,6 +167,13 @@ def test_the_longest_names_can_be_written(tmp_path):
         assert (tmp_path / name).is_file()
 
 
+def test_a_read_only_folder_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write everywhere
+    for check, path in ((check_file, tmp_path / "a.wav"), (check_folder, tmp_path / "new" / "run")):
+        with pytest.raises(MinitttError, match="is read-only for you"):
+            check(path)
+
+
 def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("all of it")
     lost = r"it holds thesis\.txt, which would be lost"

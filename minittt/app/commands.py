@@ -571,6 +571,12 @@ def evaluate(args) -> None:
     options = settings_from(args, EvaluationOptions)
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, _seed(args))
     corpus.split(options.split)  # names the splits there are, if this is none
+    strange = evaluation.strange_voices()
+    if strange:
+        warn(
+            f"the referee never heard {', '.join(filter(None, strange)) or 'the voices of these replies'}: its verdict on "
+            "them may be wrong; the codec is measured on other voices, not on these recordings"
+        )
     recordings = originals(min(100, options.limit or 100), SAMPLES / "wav")
     judge = OutsideJudge(args.judge_model) if args.judge_model else None
     evaluation.everything(options.limit, recordings)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from minittt.training import heartbeat
 from minittt.training.heartbeat import Heartbeat
 from tests.browser import until
+from tests.toy import write_small_corpus
 
 BEAT = 0.02  # seconds
 
@@ -80,7 +81,9 @@ def test_one_that_never_comes_is_given_up(given_up):
 
 # ---- a real training by two processes
 
-TRAINING = "train -o run --width 16 --layers 1 --records 4 --steps 100000 --samples 0 --evaluate-every 100000".split()
+TRAINING = (
+    "train --data corpus -o run --width 16 --layers 1 --records 4 --steps 1000000 --samples 0 --evaluate-every 1000000"
+).split()
 PATIENCE = 300.0  # seconds until a training has begun; a machine may be busy
 
 
@@ -114,10 +117,12 @@ def has_ended(number: int) -> bool:
         (signal.SIGSTOP, 1, "process 1 has given no sign of life for 30 seconds"),
         (signal.SIGSTOP, 0, "process 0 has given no sign of life for 30 seconds"),
     ],
+    ids=["killed 1", "killed 0", "stopped 1", "stopped 0"],
 )
 def test_when_a_process_is_killed_or_stopped_the_others_end_within_a_minute(blow, struck, says, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    write_small_corpus(tmp_path / "corpus")
     told = tmp_path / "told.txt"
     ranks = {}
     with told.open("w") as file:
