@@ -27,6 +27,23 @@ def given_up(monkeypatch):
     return found
 
 
+@pytest.fixture
+def ring(given_up):
+    """Processes that beat in one store; whatever happens, their threads end with the test."""
+    made = []
+
+    def start(size, patience, of=None):
+        store = dist.HashStore()
+        for rank in range(of or size):
+            made.append(Heartbeat(store, rank, size, BEAT, patience * BEAT))
+            made[-1].start()
+        return made
+
+    yield start
+    for beat in made:
+        beat.leave()
+
+
 def wait_for(found):
     """Until something is found; a machine may be busy."""
     deadline = time.monotonic() + 20
@@ -35,18 +52,13 @@ def wait_for(found):
     assert found
 
 
-def test_a_ring_of_three_lives_on_and_notices_who_stands_still(given_up):
-    store = dist.HashStore()
-    ring = [Heartbeat(store, rank, 3, BEAT, 10 * BEAT) for rank in range(3)]
-    for beat in ring:
-        beat.start()
-    time.sleep(30 * BEAT)
+def test_a_ring_of_three_lives_on_and_notices_who_stands_still(ring, given_up):
+    beats = ring(3, patience=50)
+    time.sleep(70 * BEAT)
     assert not given_up
-    ring[1].store = _Deaf(store)  # its signs of life no longer arrive
+    beats[1].store = _Deaf(beats[1].store)  # its signs of life no longer arrive
     wait_for(given_up)
     assert given_up[0].startswith("process 1 has given no sign of life")
-    for beat in ring:
-        beat.leave()
 
 
 class _Deaf:
@@ -59,24 +71,18 @@ class _Deaf:
         pass
 
 
-def test_who_leaves_in_good_order_is_not_waited_for(given_up):
-    store = dist.HashStore()
-    one, other = (Heartbeat(store, rank, 2, BEAT, 5 * BEAT) for rank in range(2))
-    one.start()
-    other.start()
+def test_who_leaves_in_good_order_is_not_waited_for(ring, given_up):
+    _, other = ring(2, patience=20)
     time.sleep(5 * BEAT)
     other.leave()
-    time.sleep(30 * BEAT)
+    time.sleep(40 * BEAT)
     assert not given_up
-    one.leave()
 
 
-def test_one_that_never_comes_is_given_up(given_up):
-    alone = Heartbeat(dist.HashStore(), 0, 2, BEAT, 5 * BEAT)
-    alone.start()
+def test_one_that_never_comes_is_given_up(ring, given_up):
+    ring(2, patience=5, of=1)
     wait_for(given_up)
     assert given_up[0].startswith("process 1 has given no sign of life")
-    alone.leave()
 
 
 # ---- a real training by two processes
