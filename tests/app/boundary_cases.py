@@ -343,6 +343,9 @@ unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `
 `codec train` and `referee` the file that they write (`.NAME.lock` beside it): a second one says who holds it.
 Checkpoints are whole files, and `--resume` goes on from the newest.
 
+**Several processes.** Where torchrun has started several and one is killed, the others end at once; where one is stopped,
+or its machine is gone, the others end after 30 seconds without a sign of life, and say which it was.
+
 **Ctrl-C** ends the first seconds, in which libraries are loaded, at once; from then on it is heard by the work, which
 tidies up. Python's own start, some hundredths of a second before this program's first line, cannot be reached from here:
 a Ctrl-C that falls into it shows Python's traceback, or nothing.
