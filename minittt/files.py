@@ -200,7 +200,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 # ---- one process at a time
 
-_HELD: set[Path] = set()  # folders that this process has locked
+_HELD: set[Path] = set()  # folders and files that this process has locked
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def locked(folder: str | Path) -> Iterator[None]:
         raise _refusal(folder, error.strerror or str(error)) from error
     holder = folder / ".lock"
     try:
-        _take(place, folder, holder)
+        _take(place, holder, f"is writing a run into {folder}: wait for its end, or name another folder")
         _HELD.add(folder)
         yield
     finally:
@@ -236,17 +236,58 @@ def locked(folder: str | Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(place: int, folder: Path, holder: Path) -> None:
-    """Lock an open folder, and write down who has it."""
+@contextmanager
+def locked_file(path: str | Path) -> Iterator[None]:
+    """`with locked_file(path):` no other process may train what goes there. Raises MinitttError naming the one that does.
+
+    As `locked`, for one file that is written again and again: `.NAME.lock` beside it is locked, and says by whom.
+    """
+    path = Path(path).resolve()
+    if fcntl is None or path in _HELD:
+        yield
+        return
+    end = os.fsdecode(os.fsencode(path.name)[-200:])  # a longer name might be too long for the file system
+    holder = path.with_name(f".{end}.lock")
+    place = _open_and_take(holder, path)
+    try:
+        _HELD.add(path)
+        yield
+    finally:
+        _HELD.discard(path)
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        os.close(place)
+
+
+def _open_and_take(holder: Path, path: Path) -> int:
+    """The file `holder`, open and locked."""
+    while True:
+        try:
+            holder.parent.mkdir(parents=True, exist_ok=True)
+            place = os.open(holder, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _refusal(path, error.strerror or str(error)) from error
+        try:
+            _take(place, holder, f"is writing {path}: wait for its end, or name another file")
+            if os.path.samestat(os.fstat(place), os.stat(holder)):
+                return place
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(place)
+            raise
+        os.close(place)  # whoever held it removed it in between: this one is nobody's, and locks nothing
+
+
+def _take(place: int, holder: Path, does: str) -> None:
+    """Lock an open folder or file, and write down in `holder` who has it. does: what another process does that has it."""
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         who = "another process"
         with suppress(OSError):
             who = holder.read_text(encoding="utf-8").strip() or who
-        raise MinitttError(
-            f"{who} is writing a run into {folder}: wait for its end, or name another folder"
-        ) from error
+        raise MinitttError(f"{who} {does}") from error
     except OSError:  # a file system without locks
         return
     since = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -22,7 +22,7 @@ from minittt.codec import Codec, CodecConfig, CodecError, whole_file, write_audi
 from minittt.data.corpus import is_of_a_corpus, load_corpus
 from minittt.errors import MinitttError
 from minittt.evaluation.scores import Score, write_scores
-from minittt.files import check_file, check_folder, json_text, locked, whole_folder
+from minittt.files import check_file, check_folder, json_text, locked, locked_file, whole_folder
 from minittt.settings import samples_folder
 from minittt.world.recordings import import_recordings
 
@@ -167,6 +167,13 @@ def test_the_longest_names_can_be_written(tmp_path):
         assert (tmp_path / name).is_file()
 
 
+def test_a_read_only_folder_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write everywhere
+    for check, path in ((check_file, tmp_path / "a.wav"), (check_folder, tmp_path / "new" / "run")):
+        with pytest.raises(MinitttError, match="is read-only for you"):
+            check(path)
+
+
 def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("all of it")
     lost = r"it holds thesis\.txt, which would be lost"
@@ -194,23 +201,52 @@ def test_a_file_that_is_read_is_not_replaced_by_whatever_name(tmp_path):
 
 HOLD = """
 import sys
-from minittt.files import locked
-with locked(sys.argv[1]):
+from minittt import files
+with getattr(files, sys.argv[1])(sys.argv[2]):
     print("locked", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_process_is_told_who_holds_a_run(tmp_path):
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+@pytest.mark.parametrize(("lock", "name"), [(locked, "run"), (locked_file, "a.safetensors")])
+def test_a_second_process_is_told_who_holds_a_run(lock, name, tmp_path):
+    path = tmp_path / name
+    command = [sys.executable, "-c", HOLD, lock.__name__, str(path)]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     holder.stdout.readline()
-    with pytest.raises(MinitttError, match=f"process {holder.pid} on .* is writing a run"), locked(tmp_path):
+    with pytest.raises(MinitttError, match=f"process {holder.pid} on .* is writing"), lock(path):
         pass
     holder.kill()  # whose lock goes with it
     holder.communicate()
-    with locked(tmp_path), locked(tmp_path):
+    with lock(path), lock(path):
         pass
+    with lock(path):
+        pass
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+CONTEND = """
+import os, sys
+from minittt.errors import MinitttError
+from minittt.files import locked_file
+path = sys.argv[1]
+taken = 0
+while taken < 100:
+    try:
+        with locked_file(path):
+            os.mkdir(path + ".inside")  # FileExistsError if another is inside, too
+            os.rmdir(path + ".inside")
+            taken += 1
+    except MinitttError:
+        pass
+"""
+
+
+def test_never_two_processes_hold_one_file(tmp_path):
+    """Who comes while the lock's file is being removed must not lock a file that has no name any more."""
+    command = [sys.executable, "-c", CONTEND, str(tmp_path / "a.safetensors")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate()[1] for process in both] == [b"", b"", b""]
 
 
 # ---- JSON

@@ -5,11 +5,21 @@ import random
 import numpy as np
 import torch
 
+from minittt.codec import Codec, CodecConfig
 from minittt.data.corpus import Corpus
 from minittt.data.vocabulary import Vocabulary
 from minittt.model import ModelConfig, Transformer
+from minittt.settings import samples_folder
+from minittt.world.recordings import import_recordings
 
 WORDS = "one two three four answer speak".split()
+
+
+def write_small_corpus(folder) -> None:
+    """A corpus folder that is read in no time: the shipped recordings, as a codec that has learned nothing hears them."""
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig(n_filters=2, dimension=4, lstm_layers=0, codebook_size=8)).eval()
+    import_recordings(samples_folder() / "wav", folder, codec)
 
 
 class ToyTokeniser:

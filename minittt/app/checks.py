@@ -7,12 +7,14 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import minittt
 from minittt.app import typed
 from minittt.data.corpus import is_of_a_corpus
 from minittt.errors import MinitttError
 from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, check_suffix, writable_text
 from minittt.settings import DecodingOptions, settings_from
 
+PACKAGE = Path(minittt.__file__).resolve().parent
 TENSORS = (".safetensors",)
 JSON = (".json",)
 PAGE = (".html", ".htm")
@@ -38,6 +40,10 @@ EXCLUDES = {
         ("stream", "page", "--stream answers one question, and makes no page: leave --page out"),
         ("stream", "compare", "--stream answers once: leave --compare out"),
     ),
+    "codec": (
+        ("input", "recorded", "a folder of recordings is all that is heard: leave it out, or --recorded"),
+        ("input", "people", "a folder of recordings is all that is heard: leave it out, or --people"),
+    ),
     "evaluate": (
         ("people", "foreign", "--people and --foreign are two measures: ask for one of them"),
         ("people", "split", "--split is of a corpus: leave it out with --people"),
@@ -52,11 +58,17 @@ EXCLUDES = {
 }
 # what each action of `data` and `codec` takes besides
 ONLY = {
-    ("data", "build"): ("recorded", "people", "leave_out", "held_out", "foreign", "workers"),
-    ("data", "import"): ("recordings", "like", "hold_out", "test_only", "copies"),
+    ("data", "build"): ("recorded", "people", "leave_out", "held_out", "foreign", "workers", "licence"),
+    ("data", "import"): ("recordings", "like", "hold_out", "test_only", "copies", "licence"),
     ("data", "encode"): ("recordings", "per_shard"),
-    ("codec", "train"): ("recorded", "people", "leave_out", "start", "resume", "minutes", "seed"),
+    ("codec", "train"): ("recorded", "people", "leave_out", "start", "resume", "minutes", "seed", "licence"),
     ("codec", "roundtrip"): (),
+}
+# (command, action) -> what says something of recordings, and needs some: without, all voices are espeak-ng's
+OF_RECORDINGS = {
+    ("data", "build"): ("licence", "held_out", "workers"),
+    ("codec", "train"): ("licence",),
+    ("referee", None): ("licence",),
 }
 
 
@@ -69,12 +81,16 @@ def check(args: argparse.Namespace) -> None:
         if _is_given(args, option) and _is_given(args, other):
             raise MinitttError(message)
     _check_action(args)
+    _check_crowd(args)
+    _check_records(args)
     if "policy" in args:
         settings_from(args, DecodingOptions)  # a policy's number is no matter of a range
     if args.command == "talk" and args.stream and len(args.questions) > 1:
         raise MinitttError("--stream answers one question, and makes no page")
     for path in (*inputs_of(args), *targets_of(args)):
         _check_name(path)
+    for path in targets_of(args):
+        _check_own(path)
     for path in recordings_of(args):
         if path.is_dir():
             raise MinitttError(f"{path} is a folder: name the recordings in it")
@@ -97,6 +113,30 @@ def _check_action(args: argparse.Namespace) -> None:
                 raise MinitttError(f"{name} is for `minittt {command} {other}`: leave it out with {action}")
 
 
+def _check_crowd(args: argparse.Namespace) -> None:
+    """Options that say something of recorded voices, where none are named."""
+    action = getattr(args, "action", None)
+    are_there = any(_is_given(args, name) for name in ("recorded", "people", "input"))
+    for option in OF_RECORDINGS.get((args.command, action), ()):
+        if _is_given(args, option) and not are_there:
+            name = "--" + option.replace("_", "-")
+            raise MinitttError(
+                f"{name} is for recorded voices, and none are named: add --recorded or --people"
+            )
+    if _is_given(args, "leave_out") and not _is_given(args, "people"):
+        raise MinitttError("--leave-out chooses among people: add --people FOLDER")
+
+
+def _check_records(args: argparse.Namespace) -> None:
+    """Options of `train` that say how files of records are read, where --data names a corpus."""
+    if args.command != "train" or len(args.data) > 1 or args.data[0].is_file():
+        return
+    for option in ("weights", "tokeniser", "codebook_size", "on_error", "codec_name"):
+        if _is_given(args, option):
+            name = "--" + option.replace("_", "-")
+            raise MinitttError(f"{name} is for files of records: name some with --data, or leave it out")
+
+
 def _check_name(path: Path) -> None:
     if "\0" in str(path):
         raise MinitttError(f"{str(path)!r} cannot be a file's name: it has a zero byte in it")
@@ -107,6 +147,14 @@ def _check_name(path: Path) -> None:
 
 
 # ---- where results go
+
+
+def _check_own(path: Path) -> None:
+    """Raise MinitttError for a place inside the installed package."""
+    if path.resolve().is_relative_to(PACKAGE):
+        raise MinitttError(
+            f"{path}: cannot be written: it is inside the installed package; name a place of your own"
+        )
 
 
 def inputs_of(args: argparse.Namespace) -> list[Path]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minittt import __version__
+from minittt.app.interrupts import raise_at_ctrl_c
 from minittt.errors import MinitttError
 from minittt.settings import (
     SHIPPED,
@@ -399,7 +400,7 @@ def _calibrate(command) -> None:
     calibrate = command(
         "calibrate",
         "Learn from replies how often a talker is right when it is so sure; the talker's header keeps it.",
-        "calibrate --talker runs/mine/talker.safetensors --data my_corpus",
+        "calibrate --talker runs/mine/talker.safetensors --data my_corpus -o runs/mine/calibrated.safetensors",
     )
     _measured_on_option(calibrate)
     calibrate.add_argument(
@@ -407,7 +408,13 @@ def _calibrate(command) -> None:
         default="calibration",
         help="records that were neither trained on nor are scored (default: calibration)",
     )
-    calibrate.add_argument("-o", "--output", type=Path, help="file to write (default: the talker itself)")
+    calibrate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="file to write; it may be the talker itself, which then learns how sure it may be",
+    )
 
 
 def _data(command) -> None:
@@ -471,7 +478,6 @@ def _crowd_options(sub: argparse.ArgumentParser) -> None:
 def _licence_option(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--licence",
-        default="unknown",
         metavar="SPDX",
         help="of the recordings; it is kept in what is made of them (default: unknown)",
     )
@@ -625,6 +631,7 @@ def _run(args: argparse.Namespace) -> int:
     check(args)
     from minittt.app import commands
 
+    raise_at_ctrl_c()
     return getattr(commands, args.command)(args) or 0
 
 

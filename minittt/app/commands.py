@@ -14,13 +14,15 @@ from minittt.app import typed
 from minittt.app.checks import answer_paths
 from minittt.app.shipped import codec_for, corpus_for
 from minittt.app.streaming import write_wav_to
-from minittt.codec import Codec, CodecConfig, read_audio, whole_file, write_audio
+from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file, write_audio
 from minittt.data.corpus import Corpus, load_corpus, mixed
+from minittt.data.headers import UNKNOWN
 from minittt.data.tokenisers import Tokeniser, load_tokeniser
 from minittt.decoding import End, Settings
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
-from minittt.files import STANDARD_OUTPUT, json_text, locked, remove, writable_text
+from minittt.files import STANDARD_OUTPUT, json_text, locked, locked_file, remove, writable_text
+from minittt.model import ModelConfig
 from minittt.nar import DenoisingTalker
 from minittt.objective import preset
 from minittt.settings import (
@@ -106,6 +108,11 @@ def _warn_of_cuts(talker: Talker, question: object, reply: Reply) -> None:
 
 def _seed(args) -> int:
     return settings_from(args, SeedOption).seed
+
+
+def _licence(args) -> str:
+    """Of the recordings that a command reads."""
+    return args.licence or UNKNOWN
 
 
 def _use_threads(args) -> None:
@@ -413,13 +420,7 @@ def train(args) -> None:
     from minittt.training.trainer import Trainer, steps_in
 
     _use_threads(args)
-    asked = settings_from(args, ModelSizes)
-    sizes = {}
-    if asked.width is not None:
-        sizes["d_model"] = asked.width
-    if asked.layers is not None:
-        sizes["n_layers"] = asked.layers
-    settings = settings_from(args, TrainingSettings, model=sizes)
+    settings = settings_from(args, TrainingSettings, model=_model_sizes(args))
     _check_run(args)
     try:
         start, corpus = start_from(args.init, _training_data(args))
@@ -445,6 +446,24 @@ def train(args) -> None:
                 print(f"{path}: a malformed record was skipped {times} times; --on-error raise names it")
     finally:
         leave_processes()
+
+
+def _model_sizes(args) -> dict[str, int]:
+    """The sizes of the model that options change. Raises MinitttError for a width that the heads cannot share."""
+    asked = settings_from(args, ModelSizes)
+    sizes = {}
+    if asked.layers is not None:
+        sizes["n_layers"] = asked.layers
+    if asked.width is None:
+        return sizes
+    if args.init is None:  # else the model has the heads of what it begins with
+        n_heads = ModelConfig.n_heads
+        if asked.width % (2 * n_heads):
+            raise MinitttError(
+                f"--width must be a multiple of {2 * n_heads}, an even number of channels for each of {n_heads} heads, "
+                f"not {asked.width}"
+            )
+    return {**sizes, "d_model": asked.width}
 
 
 def export(args) -> None:
@@ -518,7 +537,7 @@ def adapt(args) -> None:
             settings,
             settings_from(args, AdaptOptions).minutes,
             tuple(args.hold_out),
-            args.licence,
+            _licence(args),
         )
     for measure in found:
         print(measure)
@@ -552,6 +571,12 @@ def evaluate(args) -> None:
     options = settings_from(args, EvaluationOptions)
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, _seed(args))
     corpus.split(options.split)  # names the splits there are, if this is none
+    strange = evaluation.strange_voices()
+    if strange:
+        warn(
+            f"the referee never heard {', '.join(filter(None, strange)) or 'the voices of these replies'}: its verdict on "
+            "them may be wrong; the codec is measured on other voices, not on these recordings"
+        )
     recordings = originals(min(100, options.limit or 100), SAMPLES / "wav")
     judge = OutsideJudge(args.judge_model) if args.judge_model else None
     evaluation.everything(options.limit, recordings)
@@ -604,9 +629,8 @@ def calibrate(args) -> None:
     talker.check_corpus(corpus)
     found = calibrate_on(talker, corpus, corpus.split(args.split))
     talker.info["confidence"] = found.as_field()
-    path = args.output or args.talker
-    talker.save(path)
-    print(f"{found.right:.3f} of {found.items} replies are right; wrote {path}")
+    talker.save(args.output)
+    print(f"{found.right:.3f} of {found.items} replies are right; wrote {args.output}")
 
 
 def _build(args, codec: Codec) -> None:
@@ -622,7 +646,7 @@ def _build(args, codec: Codec) -> None:
     if args.held_out is not None:
         crowds["makes"] = Users(args.held_out)
     peopled_world.build(
-        args.output, codec, crowds, _seed(args), licence=args.licence, workers=args.workers or 1
+        args.output, codec, crowds, _seed(args), licence=_licence(args), workers=args.workers or 1
     )
 
 
@@ -666,7 +690,7 @@ def data(args) -> None:
             args.output,
             codec,
             _seed(args),
-            args.licence,
+            _licence(args),
             like=Talker.load(args.like) if args.like else None,
             hold_out=tuple(args.hold_out),
             test_only=args.test_only,
@@ -677,46 +701,49 @@ def data(args) -> None:
 
 def codec(args) -> None:
     """Train a codec, or pass a recording through one."""
-    log = args.output.with_suffix(".jsonl")
-    if args.action == "train":
-        from minittt.training.codec_training import (
-            draw_corpus,
-            draw_listening_corpus,
-            read_corpus,
-            state_path,
-            train_codec,
-        )
-        from minittt.world.users import Users
-
-        settings = settings_from(args, CodecTrainingSettings, config=CodecConfig())
-        if args.resume and not state_path(args.output).is_file():  # asked before minutes of drawing
-            raise MinitttError(f"{state_path(args.output)}: there is no state to resume from")
-        start = None
-        if args.start is not None:
-            start = Codec.load(args.start)
-        if args.recorded is not None or args.people is not None:
-            users = Users(args.recorded, args.people, tuple(args.leave_out))
-            pairs = draw_listening_corpus(12_000, users, settings.seed)
-            licence = args.licence
-        elif args.input is None:
-            pairs = draw_corpus(6000, settings.seed)
-            licence = "MIT"
-        else:
-            pairs = read_corpus(args.input, settings.config.sample_rate)
-            licence = args.licence
-        train_codec(pairs, settings, args.output, log, licence, args.resume, start)
-        print(f"wrote {args.output}")
-    else:
+    if args.action == "roundtrip":
         _roundtrip(args)
+        return
+    with locked_file(args.output):  # drawing what is heard takes minutes
+        _train_codec(args)
+    print(f"wrote {args.output}")
+
+
+def _train_codec(args) -> None:
+    from minittt.training.codec_training import (
+        check_state,
+        draw_corpus,
+        draw_listening_corpus,
+        read_corpus,
+        train_codec,
+    )
+    from minittt.world.users import Users
+
+    settings = settings_from(args, CodecTrainingSettings, config=CodecConfig())
+    check_state(args.output, args.resume)
+    start = None
+    if args.start is not None:
+        start = Codec.load(args.start)
+    licence = _licence(args)
+    if args.recorded is not None or args.people is not None:
+        users = Users(args.recorded, args.people, tuple(args.leave_out))
+        pairs = draw_listening_corpus(12_000, users, settings.seed)
+    elif args.input is None:
+        pairs = draw_corpus(6000, settings.seed)
+        licence = "MIT"
+    else:
+        pairs = read_corpus(args.input, settings.config.sample_rate)
+    log = args.output.with_suffix(".jsonl")
+    train_codec(pairs, settings, args.output, log, licence, args.resume, start)
 
 
 def _roundtrip(args) -> None:
     if args.input is None:
         raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
     codec = Codec.load(args.codec)
-    wave = read_audio(args.input, codec.config.sample_rate)
-    codes = codec.encode(torch.from_numpy(wave)[None])  # (1, n_q, T)
-    _write_sound(args.output, codec.decode(codes)[0].numpy(), codec, str(args.input))
+    wave = read_audio(args.input, codec.config.sample_rate, LONGEST_IN_PIECES)
+    codes = codec.encode_long(torch.from_numpy(wave)[None])  # (1, n_q, T)
+    _write_sound(args.output, codec.decode_long(codes)[0].numpy(), codec, str(args.input))
     seconds = len(wave) / codec.config.sample_rate
     print(f"{codes.numel()} tokens for {seconds:.2f} s", file=_console(args))
 
@@ -736,5 +763,5 @@ def referee(args) -> None:
         codec=args.codec,
         users=users,
         held_out=None if args.held_out is None else Users(args.held_out),
-        licence=args.licence,
+        licence=_licence(args),
     )

@@ -13,6 +13,7 @@ is refused; bodies, takes, texts, queue and times are bounded; the page may load
 """
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
@@ -87,8 +88,8 @@ SECURITY = {
 def serve(args) -> None:
     """Load the talkers, open the page's address, and answer until Ctrl-C."""
     options = settings_from(args, ServingOptions)
-    speakers = load_speakers(args.talker, args.codec)
-    with listen_at(options.host, options.port) as listener:
+    with listen_at(options.host, options.port) as listener:  # first: loading takes a while
+        speakers = load_speakers(args.talker, args.codec)
         port = listener.getsockname()[1]
         app = application(speakers, options.host, port)
         print(f"talk at http://{_in_address(options.host)}:{port}/  (Ctrl-C ends)", flush=True)
@@ -136,13 +137,23 @@ def load_speakers(talkers: list[Path], codecs: list[Path] | None = None) -> list
 
 def listen_at(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 picks a free one. Raises MinitttError where that cannot be."""
+    where = f"cannot listen at {host}, port {port}"
     try:
         [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise MinitttError(f"{where}: there is no such host; leave --host out for this machine") from error
+    try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise MinitttError(
-            f"cannot listen at {host}, port {port} ({error}): choose another --port, or 0 for a free one"
-        ) from error
+        if error.errno == errno.EADDRINUSE:
+            why = "it is taken; choose another --port, or 0 for a free one"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            why = "this machine has no such address; leave --host out, or give 0.0.0.0 for all that it has"
+        elif error.errno == errno.EACCES:
+            why = "it needs rights that you do not have; choose a --port from 1024 on"
+        else:
+            why = f"{error.strerror or error}; choose another --port, or 0 for a free one"
+        raise MinitttError(f"{where}: {why}") from error
 
 
 def application(speakers: list[Speaker], host: str, port: int) -> Callable:

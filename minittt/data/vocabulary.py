@@ -6,6 +6,7 @@ audio slot may hold.
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,14 +178,23 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
+ALWAYS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"  # letters that every tokeniser knows
+
+
 def train_tokeniser(
     sentences: list[str], path: str | Path, size: int = 400, bytes_for_unknown: bool = False
 ) -> TextTokeniser:
     """Train a byte-pair SentencePiece model of at most `size` pieces, every letter and digit always among them.
 
+    Where `sentences` have more letters than that, as Chinese has, there is a piece for each of them.
     Byte-pair rather than unigram: it goes on merging until the few words of a small corpus are a piece each.
     bytes_for_unknown: spell letters that are not in `sentences` in bytes, instead of refusing them.
     """
+    letters = set(ALWAYS)
+    for sentence in sentences:
+        letters.update(unicodedata.normalize("NFKC", sentence).casefold())
+    others = 2 + 256 * bytes_for_unknown  # <unk>, the space, and bytes
+    size = max(size, len(letters) + others)
     with whole_file(path) as unfinished, unfinished.open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
@@ -194,7 +204,10 @@ def train_tokeniser(
             hard_vocab_limit=False,
             byte_fallback=bytes_for_unknown,
             normalization_rule_name="nmt_nfkc_cf",  # lower case
-            required_chars="abcdefghijklmnopqrstuvwxyz0123456789.,?!'-",
+            required_chars=ALWAYS,
+            character_coverage=0.9995
+            if bytes_for_unknown
+            else 1.0,  # a rare letter has bytes, or is a piece, too
             bos_id=-1,
             eos_id=-1,
             pad_id=-1,

@@ -135,6 +135,14 @@ class Evaluation:
         self.scores: list[Score] = []
         self.answers: dict[tuple[str, int | None], Answers] = {}
 
+    def strange_voices(self) -> list[str]:
+        """Voices of the split's spoken replies that the referee was not trained to judge; "" where one has no name."""
+        voices = set()
+        for record in self.corpus.split(self.split):
+            if record["family"] in ("qa", "tts"):
+                voices |= {self.corpus.utterances[number]["voice"] for number in true_spans(record)}
+        return sorted(voices - set(self.referee.config.voices))
+
     def add(
         self, name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
     ) -> None:

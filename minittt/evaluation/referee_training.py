@@ -30,7 +30,7 @@ from minittt.evaluation.referee_sounds import (
     utterance,
 )
 from minittt.evaluation.scores import word_errors
-from minittt.files import json_text
+from minittt.files import json_text, locked_file
 from minittt.settings import RefereeSettings
 from minittt.world import lexicon
 from minittt.world.lexicon import ALL_WORDS, REFEREE, REPLY, UNSEEN
@@ -245,8 +245,23 @@ def train_referee(
     users: other makes of voices, and people, for the recogniser. held_out: voices of other makes that test it.
     licence: of the referee, where others than espeak-ng are heard.
     keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
-    The same settings and codec give the same file.
+    The same settings and codec give the same file. Raises MinitttError where another process trains a referee into `out`.
     """
+    with locked_file(out):
+        return _train(settings, out, log, codec, keep, users, held_out, licence)
+
+
+def _train(
+    settings: RefereeSettings,
+    out: str | Path,
+    log: str | Path,
+    codec: str | Path | None,
+    keep: str | Path | None,
+    users: Users | None,
+    held_out: Users | None,
+    licence: str,
+) -> Referee:
+    """As `train_referee`, which has locked `out`."""
     through = None if codec is None else load_codec(codec)
     torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)

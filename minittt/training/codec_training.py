@@ -20,7 +20,7 @@ from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, who
 from minittt.data import headers
 from minittt.data.mel import mel_filters
 from minittt.errors import MinitttError
-from minittt.files import json_text
+from minittt.files import json_text, locked_file
 from minittt.settings import CodecTrainingSettings
 from minittt.world import lexicon, synthesis
 from minittt.world.users import Users, listened, perturbed
@@ -228,6 +228,17 @@ def state_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".state")
 
 
+def check_state(out: str | Path, resume: bool) -> None:
+    """Raise MinitttError unless a state lies there if, and only if, the training is to be resumed."""
+    state = state_path(out)
+    if resume and not state.is_file():
+        raise MinitttError(f"{state}: there is no state to resume from")
+    if state.is_file() and not resume:
+        raise MinitttError(
+            f"{state} is of an unfinished training: resume it, or name another file, or remove it"
+        )
+
+
 def _comparable(settings: CodecTrainingSettings) -> dict:
     """The settings as JSON gives them back, for comparison."""
     return json.loads(json.dumps(asdict(settings)))
@@ -336,10 +347,8 @@ class _Trainer:
     def load(self, path: Path) -> float:
         """Take back what `save` wrote; returns the seconds of training until then.
 
-        Raises MinitttError if there is no such file, or if the run was started with other settings.
+        Raises MinitttError if the file cannot be read, or if the run was started with other settings.
         """
-        if not path.is_file():
-            raise MinitttError(f"{path}: there is no state to resume from")
         header, tensors = headers.read_file(path, STATE_FORMAT)
         run = headers.read_object(path, header, "run")
         for name, was in run["settings"].items():
@@ -395,13 +404,29 @@ def train_codec(
     out: written in half precision every minute and at the end; the state of the training lies beside it
     (`state_path`), and `resume` goes on from there. log: JSON lines, one per 200 steps: step, seconds, loss (spectral
     distance), perplexity of the codes, entries revived so far. licence: of the codec, as an SPDX identifier, for the
-    file's header. start: a codec of the same shape whose weights to start from.
+    file's header. start: a codec of the same shape whose weights to start from. Raises MinitttError where another process
+    trains a codec into `out`, or where one was left unfinished that is not to be resumed.
     """
+    with locked_file(out):
+        return _train(pairs, settings, out, log, licence, resume, start)
+
+
+def _train(
+    pairs: Pairs,
+    settings: CodecTrainingSettings,
+    out: str | Path,
+    log: str | Path | None,
+    licence: str,
+    resume: bool,
+    start: Codec | None,
+) -> Codec:
+    """As `train_codec`, which has locked `out`."""
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU very slow
     trainer = _Trainer(pairs, settings, start)
     trainer.codec.licence = licence
     state = state_path(out)
     before = 0.0  # seconds of training, of the run that is resumed
+    check_state(out, resume)
     if resume:
         before = trainer.load(state)
     if log and not resume:

@@ -131,15 +131,18 @@ class Loader:
 def mishear(sequence: TokenSequence, corpus: Corpus, most: float, rng: random.Random) -> TokenSequence:
     """Replace some codes of the audio that is listened to by random ones, a share of them uniform between 0 and `most`.
 
-    A voice never heard gives codes never heard: a talker that leans on no single code is less lost there.
+    A voice never heard gives codes never heard: a talker that leans on no single code is less lost there. A random code is
+    of the same codebook, so that frames stay whole.
     """
     vocabulary = corpus.vocabulary
+    size = vocabulary.codebook_size
     share = rng.uniform(0, most)
     ids = []
     for token, kind in zip(sequence.ids, sequence.kinds, strict=True):
         is_code_heard = kind == SOURCE and token != vocabulary.eoa
         if is_code_heard and rng.random() < share:
-            token = rng.randrange(vocabulary.first_code, vocabulary.eoa)
+            codebook = (token - vocabulary.first_code) // size
+            token = vocabulary.first_code + codebook * size + rng.randrange(size)
         ids.append(token)
     return TokenSequence(ids, sequence.kinds, sequence.targets)
 

@@ -24,6 +24,7 @@ from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.model import Transformer
 from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
+from minittt.training.heartbeat import Heartbeat, heartbeat_of_torchrun
 from minittt.training.loader import Loader, seed_of
 
 # ---- processes
@@ -62,6 +63,7 @@ def join_processes() -> World:
         if not dist.is_torchelastic_launched():
             return World(device=best_device())
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        _beat()
     device = best_device()
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank(fallback_rank=dist.get_rank()))
@@ -69,8 +71,21 @@ def join_processes() -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
+_HEARTBEATS: list[Heartbeat] = []  # of this process: one at most
+
+
+def _beat() -> None:
+    """Give signs of life to the other processes, and watch for theirs."""
+    if dist.get_world_size() > 1:
+        heartbeat = heartbeat_of_torchrun(dist.get_rank(), dist.get_world_size())
+        heartbeat.start()
+        _HEARTBEATS.append(heartbeat)
+
+
 def leave_processes() -> None:
     """Close what `join` opened."""
+    while _HEARTBEATS:
+        _HEARTBEATS.pop().leave()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -145,7 +145,7 @@ def split_rows(
             groups.setdefault(content, []).append(i)
     if len(groups) < 2:
         raise MinitttError(
-            "one recording or none is left to train on: hold out fewer speakers, or use test_only"
+            "one recording or none is left to train on: hold out fewer speakers, or record more"
         )
     shuffled = list(groups.values())
     rng.shuffle(shuffled)
@@ -248,7 +248,9 @@ def _import(
     else:
         splits = split_rows(rows, seed, hold_out=hold_out, contents=contents_of(folder, rows))
     tqdm.write(describe_splits(rows, splits))
-    # 2. Sound to codes, with copies of what is trained on.
+    # 2. The tokeniser, before the sound, which takes longer.
+    _write_tokeniser(out / "tokeniser.model", rows, like)
+    # 3. Sound to codes, with copies of what is trained on.
     name = front_end.NAME
     if like is not None and like.info.get("front_end") not in (None, NO_FRONT_END):
         name = like.info["front_end"]
@@ -265,8 +267,7 @@ def _import(
         whole = _joined([waves[i] for i in made_of[number]], rate, rng)
         heard.append(_copy(whole, rate, name, rng))
     codes = [flatten(c, codec.config.codebook_size).numpy() for c in codec.encode_many(heard)]
-    # 3. Texts and records.
-    _write_tokeniser(out / "tokeniser.model", rows, like)
+    # 4. Texts and records.
     records = _records(rows, splits, made_of)
     utterances = [{"text": _text(rows, chosen), "voice": rows[chosen[0]]["voice"]} for chosen in made_of]
     save_corpus(out, codec_info(codec), codes, utterances, records, codec.codebooks().numpy(), licence, name)

@@ -3,9 +3,11 @@
     python -m tests.app.boundary_cases      writes tutorials/errors.md anew
 
 Each line is carried out by `test_boundary.py` in a folder that holds question.wav, answer.wav, notes.txt, a folder
-music with song.txt in it, link.wav (a link) and a.json (a folder), and nothing there may change.
+music with song.txt in it, link.wav (a link), a.json (a folder), and folders of recordings, and nothing there may change.
+Port 8765 is taken. What the page of `serve` may be sent is a second table.
 """
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,20 @@ class Case:
 
     given: str
     sees: str
+    first: str = ""  # what is printed before it
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is sent to the page of `serve`, in words and as it is sent, and what comes back."""
+
+    what: str
+    sent: dict  # keywords of the client's `post`
+    status: int
+    sees: str
+
+
+SERVED = "A page that cannot be served, or is asked what it cannot answer"
 GROUPS = {
     "A question that is none": (
         Case("talk question.m4a", "question.m4a: there is no such file; give a recording, as WAV or FLAC"),
@@ -79,6 +93,10 @@ GROUPS = {
         Case(
             "codec train -o codec.wav", "codec.wav: cannot be written: its name must end in .safetensors"
         ),
+        Case(
+            "calibrate --split facts",
+            "the following arguments are required: -o/--output; see minittt calibrate --help",
+        ),
         Case("train -o notes.txt", "notes.txt: cannot be written: it is a file; name a folder"),
         Case("chat -o notes.txt/answers", "notes.txt/answers: cannot be written: notes.txt is a file, not a folder"),
         Case(
@@ -117,6 +135,26 @@ GROUPS = {
             "codec roundtrip question.wav -o new.wav --minutes 3",
             "--minutes is for `minittt codec train`: leave it out with roundtrip",
         ),
+        Case(
+            "data build -o corpus --licence MIT",
+            "--licence is for recorded voices, and none are named: add --recorded or --people",
+        ),
+        Case(
+            "codec train -o new.safetensors --licence MIT",
+            "--licence is for recorded voices, and none are named: add --recorded or --people",
+        ),
+        Case(
+            "codec roundtrip question.wav -o new.wav --licence MIT",
+            "--licence is for `minittt codec train`: leave it out with roundtrip",
+        ),
+        Case("referee -o new.safetensors --leave-out ann", "--leave-out chooses among people: add --people FOLDER"),
+        Case(
+            "codec train music -o new.safetensors --people music",
+            "a folder of recordings is all that is heard: leave it out, or --people",
+        ),
+        Case(
+            "train --on-error skip", "--on-error is for files of records: name some with --data, or leave it out"
+        ),
         Case("evaluate --speaker ann", "--speaker chooses among people: add --people FOLDER"),
         Case(
             "evaluate --people music --split voices", "--split is of a corpus: leave it out with --people"
@@ -139,11 +177,151 @@ GROUPS = {
             "codec train --resume -o new.safetensors",
             "new.state: there is no state to resume from",
         ),
+        Case("train --width 7", "--width must be a multiple of 8, an even number of channels for each of 4 heads, not 7"),
         Case(
             "train --resume -o none", "none holds no state to resume from: leave --resume out to begin a run"
         ),
     ),
+    SERVED: (
+        Case(
+            "serve --port 8765",
+            "cannot listen at 127.0.0.1, port 8765: it is taken; choose another --port, or 0 for a free one",
+        ),
+        Case(
+            "serve --port 70000",
+            "argument --port: must be a whole number of at least 0 and at most 65535, not '70000'; "
+            "see minittt serve --help",
+        ),
+        Case(
+            "serve --port eighty",
+            "argument --port: must be a whole number of at least 0 and at most 65535, not 'eighty'; "
+            "see minittt serve --help",
+        ),
+        Case(
+            "serve --host a..b --port 0",
+            "cannot listen at a..b, port 0: there is no such host; leave --host out for this machine",
+        ),
+        Case(
+            "serve --host 192.0.2.1 --port 0",
+            "cannot listen at 192.0.2.1, port 0: this machine has no such address; leave --host out, "
+            "or give 0.0.0.0 for all that it has",
+        ),
+        Case("serve --port 0 --talker none", "none: there is no such talker; `minittt train` writes one"),
+        Case(
+            "serve --port 0 --talker people people reference --codec question.wav question.wav",
+            "3 talkers and 2 codecs: give one codec, or one for each",
+        ),
+    ),
+    "Recordings that a talker cannot be adapted to": (
+        Case("adapt none -o new", "there is no folder none"),
+        Case("adapt question.wav -o new", "there is no folder question.wav"),
+        Case(
+            "adapt music -o new",
+            "music has no metadata.csv; it needs one with the columns file_name, transcript",
+        ),
+        Case(
+            "adapt empty -o new",
+            "empty/metadata.csv lists 0 recordings; it needs two or more, one of them to be held out",
+        ),
+        Case(
+            "adapt labels -o new",
+            "labels/metadata.csv has the columns file_name, label; it needs file_name and transcript",
+        ),
+        Case("adapt blank -o new", "blank/metadata.csv, line 3: file_name or transcript is empty"),
+        Case("adapt missing -o new", "missing/metadata.csv, line 3: missing/9.wav cannot be read"),
+        Case(
+            "adapt silent -o new",
+            "silent/metadata.csv, line 3: silent/0.wav: is silent (its peak is 0); give one above 0.001",
+            first="held out: 1 recordings of the others (the split renditions)\n",
+        ),
+        Case(
+            "adapt ann -o new --hold-out ann",
+            "one recording or none is left to train on: hold out fewer speakers, or record more",
+        ),
+        Case("adapt ann -o new --hold-out bob", "no recording is by bob; speakers are ann"),
+        Case("adapt ann -o begun", "begun holds a run already: give another folder"),
+        Case(
+            "adapt ann -o ann",
+            "ann: cannot be written: it is read by the same command; name another folder",
+        ),
+        Case(
+            "adapt ann -o new --mix music",
+            "music is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`",
+        ),
+        Case(
+            "adapt ann -o new --minutes 0",
+            "argument --minutes: must be a finite number above 0 and at most 100000, not '0'; "
+            "see minittt adapt --help",
+        ),
+    ),
 }  # fmt: skip
+
+NOTHING = {"rate": 8000, "pcm": ""}
+SILENCE = {"rate": 8000, "pcm": base64.b64encode(bytes(16_000)).decode()}  # a second
+LONG = {"rate": 8000, "pcm": base64.b64encode(bytes(9 * 16_000)).decode()}  # nine seconds
+REQUESTS = (
+    Asked("no question", {"json": {}}, 400, 'a question is either "text" or "sound": give one of them'),
+    Asked(
+        "an empty text",
+        {"json": {"text": ""}},
+        400,
+        "there are no words in the text: write, for instance, what is two plus three",
+    ),
+    Asked(
+        "a text of 600 characters",
+        {"json": {"text": "two plus one" * 50}},
+        400,
+        "text must be one line of at most 500 characters",
+    ),
+    Asked(
+        "a recording without a sample",
+        {"json": {"sound": NOTHING}},
+        200,
+        "nothing was heard: hold the button while you speak, and see that the microphone is on",
+    ),
+    Asked(
+        "a second of silence",
+        {"json": {"sound": SILENCE}},
+        200,
+        "nothing was heard: hold the button while you speak, and see that the microphone is on",
+    ),
+    Asked(
+        "nine seconds of sound",
+        {"json": {"sound": LONG}},
+        400,
+        "a question may be 8 seconds long, not 9.0",
+    ),
+    Asked(
+        "sound at 100 Hz",
+        {"json": {"sound": {"rate": 100, "pcm": ""}}},
+        400,
+        "rate must be from 8000 to 192000 Hz, not 100",
+    ),
+    Asked(
+        "an upload of five million bytes",
+        {"content": b" " * 5_000_000, "headers": {"content-type": "application/json"}},
+        413,
+        "a request may have 4,161,536 bytes: record less",
+    ),
+    Asked(
+        "a WAV file as it is",
+        {"content": b"RIFF", "headers": {"content-type": "audio/wav"}},
+        415,
+        "a request is JSON: say so in its content-type, application/json",
+    ),
+    Asked(
+        "an answer to go on from that is forgotten",
+        {"json": {"text": "2+3", "before": "old"}},
+        400,
+        "that answer is no longer kept (the last 64 are): begin anew",
+    ),
+    Asked(
+        "a question of another page",
+        {"json": {"text": "2+3"}, "headers": {"origin": "http://elsewhere.example"}},
+        403,
+        "only the page itself may ask: open the address that was printed",
+    ),
+)
 
 WARNINGS = {
     "talk 2+3 --block 3": "this talker was trained for blocks of 1, 4, 8, 16, not 3: its speech may be worse",
@@ -161,10 +339,28 @@ ends in silence. `minittt --debug COMMAND ...` shows where an error comes from, 
 **What is kept.** Everything in the tables below is asked before the work, and leaves every file as it was. Later a disk
 may be full or a process killed: a result is written under another name in the same folder, and takes its own name when
 it is whole, so the older one stays until then; a corpus, which is a folder, likewise. A kill may leave such an
-unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder: a
-second one says who holds it. Checkpoints are whole files, and `--resume` goes on from the newest.
+unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder, and
+`codec train` and `referee` the file that they write (`.NAME.lock` beside it): a second one says who holds it.
+Checkpoints are whole files, and `--resume` goes on from the newest.
+
+**Several processes.** Where torchrun has started several and one is killed, the others end at once; where one is stopped,
+or its machine is gone, the others end after 30 seconds without a sign of life, and say which it was.
+
+**Ctrl-C** ends the first seconds, in which libraries are loaded, at once; from then on it is heard by the work, which
+tidies up. Python's own start, some hundredths of a second before this program's first line, cannot be reached from here:
+a Ctrl-C that falls into it shows Python's traceback, or nothing.
+"""
+ASKED = """
+The page itself is told in the same way. `serve` writes no file: what is kept are the last 64 answers, in memory, and they
+are gone when it ends. A refused request takes nobody's place in the queue, and no answer is lost by it.
+
+| sent to the page | status | what comes back |
+|---|---|---|
 """
 MIDDLE = """
+**What `adapt` keeps.** The imported corpus lies in the folder `corpus` of its output as soon as it is whole; the talker
+that it began from is never changed. A run that was killed while it trained is not resumed: name another folder.
+
 ## What is said, and goes on
 
 One line that begins with `warning:` stands on standard error where a result may be other than what was asked for.
@@ -185,6 +381,9 @@ def page() -> str:
     for name, cases in GROUPS.items():
         parts.append(f"\n## {name}\n\n| given | what you see |\n|---|---|\n")
         parts += [_row(case.given, case.sees) for case in cases]
+        if name == SERVED:
+            parts.append(ASKED)
+            parts += [f"| {asked.what} | {asked.status} | {asked.sees} |\n" for asked in REQUESTS]
     parts.append(MIDDLE)
     parts += [_row(given, f"warning: {sees}") for given, sees in WARNINGS.items()]
     parts.append(END)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -11,13 +13,21 @@ import numpy as np
 import pytest
 import soundfile
 
-from minittt.app import cli, commands, typed
+from minittt.app import checks, cli, commands, typed
 from minittt.app.cli import SAMPLES, main
+from minittt.codec import Codec, CodecConfig
 from minittt.decoding import End
 from minittt.talker import Reply, Talker
-from tests.app.boundary_cases import ERRORS, GROUPS, WARNINGS, page
+from tests.app.boundary_cases import ERRORS, GROUPS, REQUESTS, WARNINGS, page
 from tests.browser import heed_ctrl_c
 
+HOLD = """
+import sys
+from minittt.files import locked_file
+with locked_file(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
 CASES = [case for cases in GROUPS.values() for case in cases]
 
 
@@ -31,24 +41,77 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "music" / "song.txt").write_text("la")
     (tmp_path / "link.wav").symlink_to("answer.wav")
     (tmp_path / "a.json").mkdir()
+    recordings(tmp_path)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "state-00000001.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def recordings(folder):
+    """Folders for `adapt`: one speaker alone, and four in which something is wrong."""
+    rows = {
+        "ann": "file_name,transcript,speaker\n1.wav,one two,ann\n2.wav,three,ann\n3.wav,four,ann\n",
+        "labels": "file_name,label\n1.wav,one two\n2.wav,three\n",
+        "blank": "file_name,transcript\n1.wav,one two\n2.wav,\n",
+        "missing": "file_name,transcript\n1.wav,one two\n9.wav,three\n",
+        "silent": "file_name,transcript\n1.wav,one two\n0.wav,three\n",
+        "empty": "file_name,transcript\n",
+    }
+    for name, text in rows.items():
+        (folder / name).mkdir()
+        (folder / name / "metadata.csv").write_text(text)
+        for number in (1, 2, 3):
+            shutil.copy(SAMPLES / "wav" / f"question_{number}.wav", folder / name / f"{number}.wav")
+    soundfile.write(folder / "silent" / "0.wav", np.zeros(8000), 8000)
 
 
 def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
 
 
+def ended_with(arguments):
+    """The exit code of a command; what argparse refuses ends the process."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
 @pytest.mark.parametrize("case", CASES, ids=[ascii(case.given) for case in CASES])
 def test_a_bad_line_ends_in_one_line_and_changes_nothing(case, folder, capsys):
     before = contents(folder)
-    arguments = shlex.split(case.given)
-    assert main(arguments) == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = shlex.split(case.given.replace("8765", port))
+        assert ended_with(arguments) == 2
     out, err = capsys.readouterr()
     seen = err.replace(str(folder) + os.sep, "")  # where a whole path is named, the page has the last part
-    assert seen == f"minittt {arguments[0]}: {case.sees}\n"
-    assert out == ""
+    seen = re.sub(r"\r.*reading:.*\n", "", seen)  # a bar of progress
+    assert seen == f"minittt {arguments[0]}: {case.sees}\n".replace("8765", port)
+    assert out == case.first
     assert contents(folder) == before
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A page that is served, to be asked."""
+    from minittt.app import serve
+
+    testclient = pytest.importorskip("starlette.testclient")
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    speaker = serve.Speaker("shipped", talker, Codec.load(SAMPLES / "codec.safetensors"))
+    here = "http://127.0.0.1:8765"
+    return testclient.TestClient(serve.application([speaker], "127.0.0.1", 8765), base_url=here)
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=[asked.what for asked in REQUESTS])
+def test_a_bad_request_is_answered_in_one_sentence(asked, client):
+    answer = client.post("/ask", **asked.sent)
+    assert answer.status_code == asked.status
+    last = json.loads(answer.text.splitlines()[-1])
+    assert last.get("message", last.get("error")) == asked.sees
+    assert client.get("/about").status_code == 200
 
 
 @pytest.mark.parametrize("given", WARNINGS)
@@ -61,6 +124,59 @@ def test_a_warning_is_one_line_and_the_work_goes_on(given, folder, capsys):
 
 def test_the_page_of_errors_is_the_table():
     assert ERRORS.read_text(encoding="utf-8") == page(), "run: python -m tests.app.boundary_cases"
+
+
+# ---- what belongs to the package, or to another process
+
+
+def test_nothing_is_written_into_the_installed_package(folder, capsys, monkeypatch):
+    inside = folder / "installed" / "minittt"
+    (inside / "data_samples").mkdir(parents=True)
+    monkeypatch.setattr(checks, "PACKAGE", inside)
+    before = contents(folder)
+    for given in (
+        "calibrate -o installed/minittt/data_samples/talker.safetensors",
+        "speak two -o installed/minittt/speech.wav",
+        "train -o installed/minittt/../minittt/run",
+    ):
+        assert main(given.split()) == 2
+        assert "it is inside the installed package; name a place of your own" in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("given", ["codec train -o new.safetensors", "referee -o new.safetensors"])
+def test_a_file_that_another_process_trains_is_left_to_it(given, folder, capsys):
+    command = [sys.executable, "-c", HOLD, "new.safetensors"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    assert main(given.split()) == 2
+    told = capsys.readouterr().err
+    assert f"process {holder.pid} on" in told
+    assert told.count("\n") == 1
+    holder.communicate(b"")
+    assert not list(folder.glob(".*"))
+    assert not list(folder.glob("new.*"))
+
+
+def test_a_codec_left_unfinished_is_not_overwritten(folder, capsys):
+    (folder / "new.state").write_bytes(b"state")
+    assert main(["codec", "train", "-o", "new.safetensors"]) == 2
+    assert "new.state is of an unfinished training: resume it" in capsys.readouterr().err
+
+
+def test_a_roundtrip_takes_more_than_is_read_at_once(folder, monkeypatch):
+    """Six minutes, in pieces; `talk` refuses them."""
+    tiny = Codec(CodecConfig(n_filters=2, dimension=4, lstm_layers=0, codebook_size=8))
+    tiny.save("tiny.safetensors")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 370 * 8000)
+    soundfile.write("long.wav", noise, 8000)
+    frames = []
+    encode = Codec.latents
+    monkeypatch.setattr(Codec, "latents", lambda self, wave: frames.append(wave.shape) or encode(self, wave))
+    assert main("codec roundtrip long.wav -o back.wav --codec tiny.safetensors".split()) == 0
+    assert soundfile.info("back.wav").frames == len(noise)
+    assert not frames  # the whole wave never went through the encoder at once
+    assert main("talk long.wav".split()) == 2
 
 
 # ---- sound
@@ -238,6 +354,51 @@ def test_a_ctrl_c_inside_a_callback_of_c_is_heard():
     line = [sys.executable, "-c", CALLBACK]
     done = subprocess.run(line, capture_output=True, text=True, check=False, preexec_fn=heed_ctrl_c)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+STARTING = """
+import signal, sys, time
+import minittt.__main__ as entry
+
+class Deaf:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            try:
+                signal.raise_signal(signal.SIGINT)
+                for _ in range(1000): pass
+            except BaseException:  # as libraries in C do, or worse: some end Python
+                print("swallowed")
+
+sys.meta_path.insert(0, Deaf())
+sys.argv = ["minittt", "transcribe", "nothing.wav"]
+sys.exit(entry.main())
+"""
+
+WORKING = """
+import signal, sys
+import minittt.__main__ as entry
+from minittt.app import checks, commands
+
+def transcribe(args):
+    try:
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(1000): pass
+    finally:
+        print("tidied")
+
+checks.check = lambda args: None
+commands.transcribe = transcribe
+sys.argv = ["minittt", "transcribe", "nothing.wav"]
+sys.exit(entry.main())
+"""
+
+
+@pytest.mark.parametrize(("moment", "told"), [(STARTING, ""), (WORKING, "tidied\n")])
+def test_a_ctrl_c_ends_imports_at_once_and_work_tidily(moment, told):
+    """A KeyboardInterrupt in the middle of importing torch ends in an abort of its own, or is lost."""
+    line = [sys.executable, "-c", moment]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, preexec_fn=heed_ctrl_c)
+    assert (done.returncode, done.stdout, done.stderr) == (130, told, "stopped\n")
 
 
 def test_a_poor_terminal_and_a_strange_setting_of_matplotlib_do_no_harm(folder):

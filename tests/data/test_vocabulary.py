@@ -67,6 +67,16 @@ def test_a_tokeniser_writes_back_what_it_reads_in_lower_case(tokeniser):
         assert tokeniser.pieces.unk_id() not in tokeniser.encode(letter)
 
 
+@pytest.mark.parametrize("bytes_for_unknown", [False, True])
+def test_more_letters_than_pieces_and_a_letter_that_is_rare_are_read(tmp_path, bytes_for_unknown):
+    chinese = ["".join(chr(0x4E00 + 40 * i + j) for j in range(40)) for i in range(18)]
+    rare = ["two plus three " * 40] * 60 + ["two ж"]
+    for sentences in (chinese, rare):
+        tokeniser = train_tokeniser(sentences, tmp_path / "t.model", bytes_for_unknown=bytes_for_unknown)
+        for sentence in sentences:
+            assert tokeniser.decode(tokeniser.encode(sentence)) == sentence.strip()
+
+
 def test_every_piece_but_the_first_is_text(tokeniser):
     """`Vocabulary.text_choices` leaves out piece 0 alone: a control piece among the rest could be written into a reply."""
     assert tokeniser.pieces.unk_id() == 0

@@ -1,5 +1,6 @@
 """Replies of known quality score as they should."""
 
+import copy
 import json
 import random
 import subprocess
@@ -40,6 +41,15 @@ def evaluation():
         Referee.load(SAMPLES / "referee.safetensors"),
     )
     return Evaluation(talker, corpus, codec, referee, "voices", decoding_settings())
+
+
+def test_voices_that_the_referee_never_heard_are_named(evaluation):
+    assert evaluation.strange_voices() == []
+    one = copy.copy(evaluation)
+    one.corpus = copy.deepcopy(evaluation.corpus)
+    [number, *_] = true_spans(next(r for r in one.corpus.split("voices") if r["family"] == "tts"))
+    one.corpus.utterances[number]["voice"] = "ann"
+    assert one.strange_voices() == ["ann"]
 
 
 def test_true_replies_score_as_true_and_swapped_ones_do_not(evaluation):

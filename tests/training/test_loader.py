@@ -1,6 +1,8 @@
 """From records to batches: every draw a function of (seed, step, part), nothing cut in silence."""
 
 import random
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -102,6 +104,17 @@ def test_mishearing_touches_only_codes_that_are_listened_to(seed, most):
     ]
     heard_right = most / 2 * (1 - 1 / v.codebook_size)  # a random code may be the true one
     assert abs(sum(changed) / 60 - heard_right) < 0.1 * most + 0.02
+
+
+def test_misheard_frames_stay_whole():
+    """Of several codebooks, each slot keeps its own."""
+    v = replace(toy_corpus(0).vocabulary, n_codebooks=3)
+    corpus = SimpleNamespace(vocabulary=v)
+    frames = [v.first_code + slot % 3 * v.codebook_size for slot in range(300)]
+    sequence = TokenSequence(frames, [SOURCE] * 300, [False] * 300)
+    heard = mishear(sequence, corpus, 1.0, random.Random(1)).ids
+    assert heard != frames
+    assert [(i - v.first_code) // v.codebook_size for i in heard] == [slot % 3 for slot in range(300)]
 
 
 @given(st.integers(0, 100), st.integers(20, 120))

@@ -21,7 +21,7 @@ from minittt.training import checkpoints
 from minittt.training.held_out import level_noise, questions
 from minittt.training.loader import Loader
 from minittt.training.trainer import Trainer, rate_share
-from tests.toy import toy_corpus
+from tests.toy import toy_corpus, write_small_corpus
 
 TINY = {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
 SETTINGS = TrainingSettings(
@@ -68,7 +68,7 @@ def test_law_01_what_was_logged_after_the_last_state_is_logged_again(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from tests.toy import toy_corpus
+from tests.toy import toy_corpus, write_small_corpus
 from tests.training.test_trainer import SETTINGS
 from minittt.training.trainer import Trainer
 Trainer.sample = lambda self: ""
@@ -100,29 +100,64 @@ def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tm
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_twenty_random_moments_is_the_uninterrupted_one(tmp_path):
-    """A state is written at every step, so that many kills fall into the writing of one; none may be lost."""
+def test_a_run_killed_at_fifty_random_moments_is_the_uninterrupted_one(tmp_path):
+    """A state is written at every step, so that many kills fall into the writing of one; none may be lost.
+
+    Every fifth kill comes while the process starts, reads its state or tidies up.
+    """
     code = KILLED.replace("SETTINGS, resume", "LONG, resume").replace("import SETTINGS", "import LONG")
     Trainer(toy_corpus(1), tmp_path / "whole", LONG).train()
     command = [sys.executable, "-c", code, str(tmp_path / "killed")]
-    environment, clock = {**os.environ, "OMP_NUM_THREADS": "1"}, random.Random(0)
-    log, reached = tmp_path / "killed" / "log.jsonl", 0
-    for _ in range(20):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    moments = random.Random(0)
+    log = tmp_path / "killed" / "log.jsonl"
+    reached = 0
+    killed = 0
+    for number in range(50):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
         before = log.read_text() if log.is_file() else None
-        while process.poll() is None and (not log.is_file() or log.read_text() == before):
-            time.sleep(0.005)
-        time.sleep(clock.uniform(0, 0.2))
+        if number % 5:
+            while process.poll() is None and (not log.is_file() or log.read_text() == before):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 0.1))
+        else:
+            time.sleep(moments.uniform(0, 4))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
         if states := checkpoints.states(tmp_path / "killed"):
             step, *_ = checkpoints.load(tmp_path / "killed")
             assert step == int(states[-1].stem[-8:]) >= reached  # the newest is whole, and none was lost
             reached = step
+    assert killed == 50
+    assert reached > 20
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     a, b = (checkpoints.load(tmp_path / name)[1] for name in ("killed", "whole"))
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_a_second_training_in_one_folder_is_refused_and_the_first_unharmed(tmp_path):
+    """Through the command line: the second ends with exit code 2 and says who is there; the first ends as if alone."""
+    write_small_corpus(tmp_path / "corpus")
+    training = f"train --data {tmp_path / 'corpus'} --width 8 --layers 1 --records 4 --steps 40 --samples 0"
+    training += " --seed 3 --threads 1 -o"
+    command = [sys.executable, "-m", "minittt", *training.split()]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, str(tmp_path / "alone")], check=True, **quiet)
+    first = subprocess.Popen([*command, str(tmp_path / "run")], **quiet)
+    while not (tmp_path / "run" / "log.jsonl").is_file():
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it stays where it is until the second has come
+    second = subprocess.run([*command, str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    assert f"process {first.pid} on" in second.stderr
+    first.send_signal(signal.SIGCONT)
+    assert first.wait() == 0
+    files = [tmp_path / name / "talker.safetensors" for name in ("run", "alone")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 40
 
 
 def test_learning_rate_warms_up_and_falls():
