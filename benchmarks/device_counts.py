@@ -19,12 +19,12 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from minittt import device  # noqa: E402
 from minittt.context import CachedContext  # noqa: E402
 from minittt.data.corpus import Corpus, load_corpus  # noqa: E402
 from minittt.decoding import DenoisingStep, Settings, TextToken, generate  # noqa: E402
 from minittt.model import ModelConfig, Transformer  # noqa: E402
 from minittt.settings import TrainingSettings  # noqa: E402
-from minittt.training import parallel  # noqa: E402
 from minittt.training.trainer import Trainer  # noqa: E402
 from tests.pretend_device import DEVICE, Counts, pretend_device  # noqa: E402
 
@@ -44,8 +44,8 @@ def training_step(corpus: Corpus, preset: str) -> Counts:
     settings = TrainingSettings(
         preset=preset, records=8, precision="float32", samples=0, optimiser="adamw", model=SIZES
     )
-    real = parallel.best_device
-    parallel.best_device = lambda: DEVICE
+    real = device.best_device
+    device.best_device = lambda: DEVICE
     try:
         with tempfile.TemporaryDirectory() as folder, pretend_device():
             trainer = Trainer(corpus, folder, settings)
@@ -53,7 +53,7 @@ def training_step(corpus: Corpus, preset: str) -> Counts:
             with pretend_device() as counts:
                 trainer._one_step()
     finally:
-        parallel.best_device = real
+        device.best_device = real
     return counts
 
 

@@ -33,10 +33,10 @@ from minittt.attention import group_mask, two_stream_mask
 from minittt.data.batches import Batch, lay_out, pack
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus, load_corpus
+from minittt.device import best_device
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS, Preset, draw_noise, example, targets, unified_loss
 from minittt.training.loader import Loader
-from minittt.training.parallel import best_device
 
 
 @dataclass

@@ -24,6 +24,7 @@ POLICIES = (
     "confidence_threshold",
     "entropy_bound",
 )
+DEVICES = ("auto", "cpu", "cuda", "mps")
 LARGEST_SEED = 2**32 - 1
 
 # The limits of a reply: no talker trained on the shipped corpus comes near them unless it has lost its way.
@@ -164,6 +165,13 @@ class ComputingSettings(Checked):
     threads: int | None = setting(
         None, "CPU threads of each process (default: all)", at_least=1, at_most=1024
     )
+
+
+@dataclass(frozen=True)
+class DeviceOption(Checked):
+    """Where everything is computed: talker and codec lie on one device."""
+
+    device: str = setting("auto", "where to compute; auto is cuda, else mps, else cpu", choices=DEVICES)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from minittt.settings import (
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
+    DeviceOption,
     EncodeOptions,
     EvaluationOptions,
     ImportOptions,
@@ -206,6 +207,7 @@ def _talk(command) -> None:
         help="write the sound while it is being made, to a WAV file or, with -o -, as raw samples to a player",
     )
     add_options(talk, StreamingOptions)
+    add_options(talk, DeviceOption)
     add_options(talk, DecodingOptions)
 
 
@@ -221,6 +223,7 @@ def _chat(command) -> None:
         action="store_true",
         help='show every question the turn before (the shipped talkers were taught that for "say again" alone)',
     )
+    add_options(chat, DeviceOption)
     add_options(chat, DecodingOptions)
 
 
@@ -246,12 +249,14 @@ def _serve(command) -> None:
     )
     add_options(serve, ServingOptions)
     add_options(serve, ComputingSettings)
+    add_options(serve, DeviceOption)
 
 
 def _listen_and_speak(command) -> None:
     transcribe = command("transcribe", "Write down what is said.", "transcribe question.wav")
     transcribe.add_argument("files", nargs="+", type=Path)
     _json_option(transcribe)
+    add_options(transcribe, DeviceOption)
     speak = command(
         "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
     )
@@ -263,10 +268,12 @@ def _listen_and_speak(command) -> None:
         default=Path("speech.wav"),
         help="a sound file (.wav, .flac, .ogg), or - for standard output",
     )
+    add_options(speak, DeviceOption)
     add_options(speak, DecodingOptions)
     caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
     caption.add_argument("files", nargs="+", type=Path)
     _json_option(caption)
+    add_options(caption, DeviceOption)
 
 
 def _train(command) -> None:
@@ -310,6 +317,7 @@ def _train(command) -> None:
     add_options(train, MixOptions)
     add_options(train, TimeOption)
     add_options(train, ComputingSettings)
+    add_options(train, DeviceOption)
     add_options(train, ModelSizes)
     add_options(train, TrainingSettings)
 
@@ -340,6 +348,7 @@ def _adapt(command) -> None:
     _licence_option(adapt)
     add_options(adapt, AdaptOptions)
     add_options(adapt, ComputingSettings)
+    add_options(adapt, DeviceOption)
     add_options(adapt, SeedOption)
 
 
@@ -388,6 +397,7 @@ def _evaluate(command) -> None:
     )
     add_options(evaluate, EvaluationOptions)
     add_options(evaluate, ComputingSettings)
+    add_options(evaluate, DeviceOption)
     add_options(evaluate, DecodingOptions)
 
 
@@ -408,6 +418,7 @@ def _calibrate(command) -> None:
         help="records that were neither trained on nor are scored (default: calibration)",
     )
     calibrate.add_argument("-o", "--output", type=Path, help="file to write (default: the talker itself)")
+    add_options(calibrate, DeviceOption)
 
 
 def _data(command) -> None:
@@ -447,6 +458,7 @@ def _data(command) -> None:
     )
     _licence_option(data)
     _codec_option(data)
+    add_options(data, DeviceOption)
     add_options(data, SeedOption)
     add_options(data, BuildOptions)
     add_options(data, ImportOptions)
@@ -497,6 +509,7 @@ def _codec(command) -> None:
     codec.add_argument("--start", type=Path, help="train: a codec of the same shape to start from")
     codec.add_argument("--resume", action="store_true", help="train: go on where this output file was left")
     _codec_option(codec)
+    add_options(codec, DeviceOption)
     add_options(codec, CodecTrainingSettings, only=("minutes", "seed"))
 
 
@@ -509,6 +522,7 @@ def _referee(command) -> None:
     _crowd_options(referee)
     referee.add_argument("--held-out", type=Path, help="voices of other makes that test it")
     _licence_option(referee)
+    add_options(referee, DeviceOption)
     add_options(referee, RefereeSettings, only=("steps", "seed"))
 
 

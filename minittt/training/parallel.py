@@ -21,17 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from minittt.data.batches import Batch
 from minittt.data.vocabulary import Vocabulary
+from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.model import Transformer
 from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
 from minittt.training.loader import Loader, seed_of
 
 # ---- processes
-
-
-def best_device() -> torch.device:
-    """CUDA if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,13 @@ class World:
             dist.barrier()
 
 
-def join_processes() -> World:
-    """The world that torchrun started this process into, or a world of one."""
+def join_processes(device: str = "auto") -> World:
+    """The world that torchrun started this process into, or a world of one. device: see `device_named`."""
+    device = device_named(device)
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
-            return World(device=best_device())
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    device = best_device()
+            return World(device=device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank(fallback_rank=dist.get_rank()))
         torch.cuda.set_device(device)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from minittt.data.batches import Batch
 from minittt.data.corpus import Corpus
+from minittt.device import bfloat16_is_fast
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked
 from minittt.model import ModelConfig, Transformer, place_codes
@@ -41,14 +42,6 @@ TRAINED = 0.9  # share of the time that goes into steps; the rest into checkpoin
 HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
 
 
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
-    if device.type != "cpu":
-        return device.type == "cuda"
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
 def rate_share(step: int, s: TrainingSettings) -> float:
     """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / max(1, s.warmup))
@@ -56,15 +49,17 @@ def rate_share(step: int, s: TrainingSettings) -> float:
     return warm * (0.02 + 0.98 * cosine)
 
 
-def steps_in(minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None) -> int:
+def steps_in(
+    minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None, device: str = "auto"
+) -> int:
     """How many steps of such a run fit into these minutes, by the time that a few of them take here and now.
 
     Raises MinitttError where several processes train together: each would come to another number.
     """
-    if join_processes().size > 1:
+    if join_processes(device).size > 1:
         raise MinitttError("several processes cannot train by the clock: give the number of steps")
     with TemporaryDirectory() as folder:
-        trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start)
+        trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start, device=device)
         for _ in range(2):
             trial._one_step()  # the first ones are slower
         begin = time.perf_counter()
@@ -87,14 +82,15 @@ class Trainer:
         s: TrainingSettings,
         resume: bool = False,
         start: Talker | None = None,
+        device: str = "auto",
     ) -> None:
-        """start: a talker whose weights the run begins with, in place of random ones."""
+        """start: a talker whose weights the run begins with, in place of random ones. device: see `device_named`."""
         self.corpus = corpus
         self.start = start
         self.out = Path(out)
         self.s = s
         self.p = preset(s.preset)
-        self.world = join_processes()
+        self.world = join_processes(device)
         self.parts = self.world.size * s.accumulate
         self.rate = rate_share  # another schedule may be put in its place
         self.step = 0
