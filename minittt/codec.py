@@ -170,7 +170,8 @@ class Codec(nn.Module):
         """wave (B, samples) -> (B, 1, T * hop) on the codec's device, zeros at the end. CodecError for another shape."""
         sound = wave.dim() == 2 and wave.numel() > 0
         _require(sound, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
-        return F.pad(wave[:, None].to(self.device), (0, -wave.shape[-1] % self.hop))
+        wave = wave.to(self.device)
+        return F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop))
 
     @torch.no_grad()
     def encode(self, wave: Tensor) -> Tensor:
@@ -191,7 +192,8 @@ class Codec(nn.Module):
         _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
         low, high = int(codes.min()), int(codes.max())
         _require(low >= 0 and high < size, f"codes lie in 0..{size - 1}, but these go from {low} to {high}")
-        return self.quantizer.vq.decode(codes.transpose(0, 1).to(self.device))
+        codes = codes.to(self.device)
+        return self.quantizer.vq.decode(codes.transpose(0, 1))
 
     def encode_many(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Tensor]:
         """Encode waves (samples_i,) of any lengths fast. Returns codes (n_q, T_i) for each, in their order.

@@ -12,8 +12,8 @@ has none). What is counted, in `Counts`:
 operations   kernels that would be launched
 waits        places where the host would have to wait for the device: reading a value (`.item()`, `.tolist()`, `bool()`), a
              copy to the host, and every operation whose output shape depends on data (`nonzero`, indexing with a boolean
-             mask, `masked_select`, `unique`, `repeat_interleave` without `output_size`, ...), and a copy to the device that is
-             not both from pinned memory and non-blocking; each counted once
+             mask, `masked_select`, `unique`, `repeat_interleave` without `output_size`, ...), and a copy to the device
+             that is not both from pinned memory and non-blocking; each counted once
 to_device    copies from the host to the device, waited for or not
 to_host      copies from the device to the host; each of them is a wait, too
 

@@ -125,7 +125,7 @@ class Trainer:
         except MinitttError as error:
             tqdm.write(f"nothing is held out: {error}")
             return [], []
-        batches = [loader.batch(i).to(self.world.device) for i in range(4)]
+        batches = [loader.batch(i) for i in range(4)]
         return batches, questions(self.corpus.split("renditions"), self.s.samples)
 
     def _build(self) -> None:
@@ -231,13 +231,15 @@ class Trainer:
         text, audio, n = self.accumulator.add_gradient(self.step)
         # 3. Clip it; the norm before clipping is logged.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
+        # 4. Read what is logged: the one time that the host waits for the device.
+        text, audio, norm = torch.stack([text, audio, full_tensor(norm)]).tolist()
         line = {
             "step": self.step + 1,
             "text": text / max(1, n.text),
             "audio": audio / max(1, n.audio),
-            "gradient_norm": full_tensor(norm).item(),
+            "gradient_norm": norm,
         }
-        # 4. A loss that is not finite ends the run before it reaches the weights.
+        # 5. A loss that is not finite ends the run before it reaches the weights.
         wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
         if wrong:
             what = " and ".join(wrong).replace("_", " ")
@@ -245,7 +247,7 @@ class Trainer:
                 f"{what} not finite at step {self.step + 1}: lower the learning rate, now "
                 f"{self.s.learning_rate * share:.2g}; the newest checkpoint is from before"
             )
-        # 5. Move the weights.
+        # 6. Move the weights.
         self.optimiser.step()
         self.step += 1
         return line, int(n.tokens)
