@@ -44,6 +44,15 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
+def with_float64(device: torch.device) -> torch.device:
+    """The device itself where it computes in float64, else the CPU: Apple's MPS does not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except TypeError:
+        return torch.device("cpu")
+    return device
+
+
 def move(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on `device`; the host does not wait for the copy.
 
