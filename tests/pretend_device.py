@@ -333,8 +333,12 @@ def pretend_device(refuse_float64: bool = False) -> Iterator[Counts]:
     before = (_State.counts, _State.refuse_float64)
     _State.counts = Counts()
     _State.refuse_float64 = refuse_float64
+    # `Module.to` keeps a parameter and changes its data, for real devices; for a subclass it does so only if asked to
+    swap = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         with _Functions():
             yield _State.counts
     finally:
         _State.counts, _State.refuse_float64 = before
+        torch.__future__.set_swap_module_params_on_conversion(swap)
