@@ -29,7 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minittt.attention import TARGET, group_mask, two_stream_mask
+from minittt.attention import (
+    TARGET,
+    group_block_mask,
+    group_mask,
+    two_stream_block_mask,
+    two_stream_mask,
+)
 from minittt.data.batches import Batch, lay_out
 from minittt.data.conversation import TokenSequence
 from minittt.data.vocabulary import Vocabulary
@@ -225,29 +231,36 @@ def unified_loss(
     generator: torch.Generator | None,
     noise: Noise | None = None,
     counts: tuple[int, int] | None = None,
+    attention: str = "dense",
 ) -> Loss:
     """Corrupt, run one forward, read both losses. `generator` lives on the CPU and decides all noise.
 
     noise: taken instead of a fresh draw. counts: n_text and n_audio of a whole step of which this batch is a part, so
-    that the totals of its parts add up to the step's. Raises MinitttError for counts with "sample" normalisation.
+    that the totals of its parts add up to the step's. attention: see `who_sees_whom`. Raises MinitttError for counts with
+    "sample" normalisation.
     """
     # 1. Draw what is masked, and the weight of each masked slot.
     if noise is None:
         dtype = torch.promote_types(model.embed_tokens.weight.dtype, torch.float32)
         noise = draw_noise(batch, p, generator, dtype)
     # 2. One forward; text is predicted from the token before, audio at the masked slot itself.
-    text, audio = predict(model, batch, vocabulary, p, noise)
+    text, audio = predict(model, batch, vocabulary, p, noise, attention)
     # 3. Normalise each modality, and add them.
     return combine_losses(text, audio, batch.documents, p, counts)
 
 
 def predict(
-    model: Transformer, batch: Batch, vocabulary: Vocabulary, p: Preset, noise: Noise
+    model: Transformer,
+    batch: Batch,
+    vocabulary: Vocabulary,
+    p: Preset,
+    noise: Noise,
+    attention: str = "dense",
 ) -> tuple[Predictions, Predictions]:
     """One forward, of text and of audio: the text token at i is predicted at i - 1, a masked slot at the slot itself."""
     # 1. Who sees whom.
     device = model.embed_tokens.weight.device
-    mask = who_sees_whom(batch, p, device)  # (B, L, L)
+    mask = who_sees_whom(batch, p, device, attention)  # (B, L, L)
     # 2. The network sees MASK where noise put it.
     x_t = corrupt(batch.ids, noise.masked, vocabulary.mask)  # (B, L)
     hidden = model.hidden(move(x_t, device), mask, move(batch.positions, device))  # (B, L, d)
@@ -262,10 +275,23 @@ def predict(
     return text, audio
 
 
-def who_sees_whom(batch: Batch, p: Preset, device: torch.device) -> Tensor:
-    """The mask of a batch, made on the device: (B, L, L) bool, True = may see."""
+FLEX_FROM = 2048  # tokens of a row; shorter ones fit a dense mask, whose kernel has nothing to compile
+
+
+def who_sees_whom(batch: Batch, p: Preset, device: torch.device, attention: str = "dense"):
+    """The mask of a batch, made on the device: (B, L, L) bool, True = may see, or a BlockMask.
+
+    attention: "dense", "flex" (FlexAttention, whose backward pass needs CUDA), or "auto": flex on CUDA for rows of
+    FLEX_FROM tokens or more.
+    """
     groups = move(batch.groups, device)  # (B, L)
     documents = move(batch.documents, device)  # (B, L)
+    long_on_cuda = device.type == "cuda" and groups.shape[1] >= FLEX_FROM
+    flex = attention == "flex" or (attention == "auto" and long_on_cuda)
+    if flex and p.two_streams:
+        return two_stream_block_mask(groups, move(batch.noisy, device), documents)
+    if flex:
+        return group_block_mask(groups, documents)
     if p.two_streams:
         return two_stream_mask(groups, move(batch.noisy, device), documents)
     return group_mask(groups, documents)

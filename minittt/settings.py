@@ -229,6 +229,14 @@ class TrainingSettings(Checked):
         "auto is bfloat16 where it is fast; bfloat16 is by autocast, weights stay float32",
         choices=("auto", "float32", "bfloat16", "float64"),
     )
+    attention: str = setting(
+        "auto",
+        "dense makes a mask of all pairs, flex (FlexAttention, on cuda) skips what nobody sees; auto is flex for long rows",
+        choices=("auto", "dense", "flex"),
+    )
+    gradient_checkpointing: bool = setting(
+        False, "compute each layer twice and keep its input alone: much less memory, a third more time"
+    )
     lora: int | None = setting(
         None, "with --init: train adapters of this rank and the rows of new ids, nothing else", at_least=1
     )

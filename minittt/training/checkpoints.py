@@ -20,7 +20,15 @@ from minittt.training.parallel import full_tensor, shard_like
 
 FORMAT = "minittt training state 1"
 # What may change when a run is resumed. `accumulate` only together with the number of processes: their product may not.
-FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate")
+FREE = (
+    "evaluate_every",
+    "save_every",
+    "keep",
+    "samples",
+    "accumulate",
+    "attention",
+    "gradient_checkpointing",
+)
 
 
 def states(folder: Path) -> list[Path]:

@@ -91,13 +91,21 @@ class Worker(nn.Module):
     """The unified loss as the forward of one module, which is where DDP and FSDP2 hook themselves in."""
 
     def __init__(
-        self, model: Transformer, vocabulary: Vocabulary, p: Preset, world: World, compiled: bool
+        self,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        p: Preset,
+        world: World,
+        compiled: bool,
+        attention: str = "dense",
     ) -> None:
+        """attention: see `objective.who_sees_whom`."""
         super().__init__()
         self.model = model
         self.vocabulary = vocabulary
         self.p = p
         self.world = world
+        self.attention = attention
         self.hidden = model.hidden
         if compiled:
             # rows differ in number and length from step to step: without `dynamic` each new shape is compiled anew
@@ -115,7 +123,9 @@ class Worker(nn.Module):
     def forward(self, task: Task) -> tuple[Tensor, Tensor, Tensor]:
         """Total, text sum and audio sum of one part, each ()."""
         p = task.p or self.p
-        loss = unified_loss(self, task.batch, self.vocabulary, p, None, task.noise, task.counts)
+        loss = unified_loss(
+            self, task.batch, self.vocabulary, p, None, task.noise, task.counts, self.attention
+        )
         return loss.total, loss.text_sum, loss.audio_sum
 
 

@@ -142,6 +142,7 @@ class Trainer:
             sizes = {**known, **s.model}
         dtype = torch.float64 if s.precision == "float64" else torch.float32
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
+        self.model.gradient_checkpointing = s.gradient_checkpointing
         if self.corpus.codebooks is not None:
             place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
         if self.start is not None:
@@ -149,7 +150,7 @@ class Trainer:
         if s.lora is not None:
             self._adapt(s.lora)
         # 2. The loss, alone or in several processes, and what adds up its gradient.
-        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
+        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile, self._attention())
         shared = wrap_for_processes(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, self._in_bfloat16())
         # 3. The optimiser.
@@ -165,6 +166,16 @@ class Trainer:
                 "lora keeps the text that a model knows: start from one, with --init, that has this corpus's tokeniser"
             )
         add_adapters(self.model, rank, known=self.corpus.vocabulary.text_size)
+
+    def _attention(self) -> str:
+        """How the mask is laid out. Raises MinitttError where the way that was asked for cannot be trained."""
+        if self.s.attention == "flex" and self.world.device.type != "cuda":
+            raise MinitttError(
+                f"attention flex has no backward pass on {self.world.device.type}: use auto or dense"
+            )
+        if self.s.precision == "float64":  # FlexAttention's kernels have none
+            return "dense"
+        return self.s.attention
 
     def _in_bfloat16(self) -> bool:
         """Whether forward and backward run under autocast to bfloat16."""
