@@ -235,7 +235,7 @@ class TrainingSettings(Checked):
         choices=("auto", "dense", "flex"),
     )
     gradient_checkpointing: bool = setting(
-        False, "compute each layer twice and keep its input alone: much less memory, a third more time"
+        False, "keep the input of each layer alone and compute it again on the way back: less memory, more time"
     )
     lora: int | None = setting(
         None, "with --init: train adapters of this rank and the rows of new ids, nothing else", at_least=1
