@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
@@ -327,18 +327,34 @@ def _recurrent(step, x, state, weights, has_biases, n_layers, dropout, train, bi
     return (x, *last)
 
 
+_module_to = nn.Module.to
+
+
+def _to_with_ties(module: nn.Module, *args, **kwargs) -> nn.Module:
+    """`Module.to` gives a parameter new data, for real devices; for a subclass a new parameter, and unties what is tied."""
+    places: dict[int, list] = {}
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            places.setdefault(id(parameter), []).append((owner, name))
+    places.pop(id(None), None)  # a bias that is not there
+    _module_to(module, *args, **kwargs)
+    for (first, its_name), *others in places.values():
+        for owner, name in others:
+            owner._parameters[name] = first._parameters[its_name]
+    return module
+
+
 @contextmanager
 def pretend_device(refuse_float64: bool = False) -> Iterator[Counts]:
     """Count what happens on the device inside; the counts go on being read afterwards."""
     before = (_State.counts, _State.refuse_float64)
+    outside = nn.Module.to
     _State.counts = Counts()
     _State.refuse_float64 = refuse_float64
-    # `Module.to` keeps a parameter and changes its data, for real devices; for a subclass it does so only if asked to
-    swap = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(True)
+    nn.Module.to = _to_with_ties
     try:
         with _Functions():
             yield _State.counts
     finally:
         _State.counts, _State.refuse_float64 = before
-        torch.__future__.set_swap_module_params_on_conversion(swap)
+        nn.Module.to = outside

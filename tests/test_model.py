@@ -52,7 +52,7 @@ def test_gradient_checkpointing_changes_no_output_and_no_gradient(seed):
         model.gradient_checkpointing = checkpointing
         ids = torch.randint(0, VOCABULARY.size, (2, 7), generator=g)
         calls = []
-        model.layers[0].mlp.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         logits = model(ids, group_mask(torch.arange(7).expand(2, 7)))
         logits.square().mean().backward()
         found.append((logits, [p.grad for p in model.parameters()]))

@@ -139,6 +139,15 @@ def test_recurrent_networks_run_and_learn(kind, layers, batch_first):
             torch.testing.assert_close(parameter.grad.cpu(), gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_tied_stays_tied():
+    net = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3)})
+    net["b"].weight = net["a"].weight
+    with pretend_device():
+        net.to(DEVICE)
+        assert net["a"].weight is net["b"].weight
+        assert isinstance(net["a"].weight, Far)
+
+
 def test_a_small_network_trains_there_as_here():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
