@@ -30,9 +30,9 @@ from reply_shape import Shape, Shaped, ShapedModel
 from minittt.context import CachedContext, RecomputingContext
 from minittt.data.vocabulary import Vocabulary
 from minittt.decoding import BlockClosed, End, generate
+from minittt.device import best_device
 from minittt.model import ModelConfig, Transformer
 from minittt.theory.released import ReleasedIds, ReleasedSettings, generate_released
-from minittt.training.parallel import best_device
 
 
 def note(run: Run, shaped, begin: float, end: float) -> Run:

@@ -5,6 +5,8 @@
 A small network trains and decodes on the pretend device of `tests/pretend_device.py`, which counts operations, waits and
 copies; its docstring says what it sees. Waits are what a small network on a GPU is bound by, not arithmetic. The counts do
 not depend on the machine, the size of the matrices or the weights; operations grow with the number of layers (2 here).
+Each count is shown beside the one from before batches, noise and indices were made on the host
+(`figures/device_counts_before.json`, measured by the same instrument).
 """
 
 import argparse
@@ -19,15 +21,16 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from minittt import device  # noqa: E402
 from minittt.context import CachedContext  # noqa: E402
 from minittt.data.corpus import Corpus, load_corpus  # noqa: E402
 from minittt.decoding import DenoisingStep, Settings, TextToken, generate  # noqa: E402
 from minittt.model import ModelConfig, Transformer  # noqa: E402
 from minittt.settings import TrainingSettings  # noqa: E402
-from minittt.training import parallel  # noqa: E402
 from minittt.training.trainer import Trainer  # noqa: E402
 from tests.pretend_device import DEVICE, Counts, pretend_device  # noqa: E402
 
+BEFORE = ROOT / "benchmarks" / "figures" / "device_counts_before.json"
 PRESETS = ("exact", "paper", "nar")
 SIZES = {"d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
 
@@ -44,8 +47,8 @@ def training_step(corpus: Corpus, preset: str) -> Counts:
     settings = TrainingSettings(
         preset=preset, records=8, precision="float32", samples=0, optimiser="adamw", model=SIZES
     )
-    real = parallel.best_device
-    parallel.best_device = lambda: DEVICE
+    real = device.best_device
+    device.best_device = lambda: DEVICE
     try:
         with tempfile.TemporaryDirectory() as folder, pretend_device():
             trainer = Trainer(corpus, folder, settings)
@@ -53,7 +56,7 @@ def training_step(corpus: Corpus, preset: str) -> Counts:
             with pretend_device() as counts:
                 trainer._one_step()
     finally:
-        parallel.best_device = real
+        device.best_device = real
     return counts
 
 
@@ -114,9 +117,13 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
     made = measure()
+    before = json.loads(BEFORE.read_text())
     for what, lines in made.items():
         for name, counts in lines.items():
-            said = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items())
+            said = ", ".join(
+                f"{before[what][name][kind]} -> {number} {kind.replace('_', ' ')}"
+                for kind, number in counts.items()
+            )
             print(f"{what:<20} {name:<16} {said}")
     if args.json:
         args.json.write_text(json.dumps(made, indent=1) + "\n")

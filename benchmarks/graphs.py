@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from minittt.context import Bucket, CachedContext, NewTokens
+from minittt.device import move
 
 LONGEST = 64  # new tokens a row; more (a prompt) are computed as they are
 FEWEST_KEYS = 256
@@ -38,7 +39,7 @@ class GraphedContext(CachedContext):
             columns = (tokens, [row] * len(tokens), range(start, start + len(tokens)), how_many)
             made[:, row, : len(tokens)] = torch.tensor([list(column) for column in columns])
         bucket = Bucket(slice(0, B), slice(0, B * n), n, min(keys, self.capacity + 1), sees_all=False)
-        return NewTokens(*made.view(4, B * n).to(device), [bucket]), {row: row * n for row in range(B)}
+        return NewTokens(*move(made.view(4, B * n), device), [bucket]), {row: row * n for row in range(B)}
 
     def _forward(self, new: NewTokens) -> Tensor:
         [bucket, *more] = new.buckets

@@ -33,10 +33,10 @@ from minittt.attention import group_mask, two_stream_mask
 from minittt.data.batches import Batch, lay_out, pack
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus, load_corpus
+from minittt.device import best_device
 from minittt.model import ModelConfig, Transformer
 from minittt.objective import PRESETS, Preset, draw_noise, example, targets, unified_loss
 from minittt.training.loader import Loader
-from minittt.training.parallel import best_device
 
 
 @dataclass
@@ -74,9 +74,9 @@ def layouts(corpus: Corpus, args) -> tuple[list[Layout], list[int], int]:
         made["paper"].append(paper.batch(step))
         made["exact"].append(exact.batch(step))
         made["padded"].append(one_a_row(alone, longest, pad))
-    on = {name: [batch.to(device) for batch in batches] for name, batches in made.items()}
-    found = [Layout("causal", on["causal"]), Layout("causal kernel", on["causal"], kernel=True)]
-    found += [Layout(n, on[n], PRESETS["exact" if n == "exact" else "paper"]) for n in list(made)[1:]]
+    causal = [batch.to(device) for batch in made["causal"]]  # all others are moved by the loss
+    found = [Layout("causal", causal), Layout("causal kernel", causal, kernel=True)]
+    found += [Layout(n, made[n], PRESETS["exact" if n == "exact" else "paper"]) for n in list(made)[1:]]
     return found, tokens, exact.left_out
 
 
@@ -116,7 +116,7 @@ def causal_loss(model: Transformer, batch: Batch, kernel: bool) -> Tensor:
 def train_step(model, optimiser, layout: Layout, batch: Batch, vocabulary, step: int, half: bool) -> None:
     """Forward, backward, clip, update."""
     generator = torch.Generator().manual_seed(step)
-    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=half):
+    with torch.autocast(model.embed_tokens.weight.device.type, torch.bfloat16, enabled=half):
         if layout.p is None:
             with causal_kernel() if layout.kernel else nullcontext():
                 loss = causal_loss(model, batch, layout.kernel)

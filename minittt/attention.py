@@ -10,8 +10,9 @@ target span (audio spoken) is one group, or one per block: block size 1 is causa
 full span.
 
 The rule is written once, from small predicates joined with & and |, and read in two ways: as a dense boolean
-mask for `scaled_dot_product_attention`, and as a `mask_mod` for FlexAttention (`create_block_mask(mask_mod,
-B, None, L, L)`).
+mask for `scaled_dot_product_attention`, and as a `mask_mod` for FlexAttention. What FlexAttention needs besides, which
+tiles of the square are empty and which are full, follows from the ranges of groups and documents in each tile
+(`group_block_mask`): no square of L x L is ever made.
 
 The file needs torch and nothing else. Copied alone into a folder, it works like this:
 
@@ -259,6 +260,120 @@ def _mask_mod(rule: Rule, tokens: Tokens) -> MaskMod:
         return rule(tokens.at(b, q_idx), tokens.at(b, kv_idx)) | (q_idx == kv_idx)
 
     return mask_mod
+
+
+# ---- which tiles of the square are empty, and which are full
+
+TILE = 128  # tokens on a side: FlexAttention's own
+
+
+class _Ranges(NamedTuple):
+    """Lowest and highest group and document of one stream's tokens in each tile, all (B, n); empty ones are inverted."""
+
+    lowest: Tensor
+    highest: Tensor
+    first: Tensor
+    last: Tensor
+
+    def as_queries(self) -> "_Ranges":
+        """(B, n) as the left side of a comparison: (B, n, 1)."""
+        return _Ranges(*(values[:, :, None] for values in self))
+
+    def as_keys(self) -> "_Ranges":
+        """(B, n) as the right side of a comparison: (B, 1, n)."""
+        return _Ranges(*(values[:, None] for values in self))
+
+
+def group_block_mask(groups: Tensor, documents: Tensor | None = None, tile: int = TILE):
+    """`group_mask` as FlexAttention's BlockMask: same arguments and errors; tiles of `tile` tokens on a side."""
+    return _block_mask(group_mask_mod(groups, documents), _tokens(groups, documents), tile)
+
+
+def two_stream_block_mask(groups: Tensor, noisy: Tensor, documents: Tensor | None = None, tile: int = TILE):
+    """`two_stream_mask` as FlexAttention's BlockMask: same arguments and errors; tiles of `tile` tokens on a side."""
+    return _block_mask(two_stream_mask_mod(groups, noisy, documents), _tokens(groups, documents, noisy), tile)
+
+
+def _block_mask(mask_mod: MaskMod, tokens: Tokens, tile: int):
+    from torch.nn.attention.flex_attention import BlockMask  # slow to import, and rarely wanted
+
+    some, full = tiles_seen(tokens, tile)  # (B, n, n) each
+    partial_count, partial_order = _listed(some & ~full)
+    full_count, full_order = _listed(full)
+    L = tokens.group.shape[1]
+    return BlockMask.from_kv_blocks(
+        partial_count,
+        partial_order,
+        full_count,
+        full_order,
+        BLOCK_SIZE=tile,
+        mask_mod=mask_mod,
+        seq_lengths=(L, L),
+    )
+
+
+def tiles_seen(tokens: Tokens, tile: int) -> tuple[Tensor, Tensor]:
+    """Tiles (query tile, key tile) in which something may be seen, and those in which everything is: two of (B, n, n) bool.
+
+    Without noisy tokens two streams are one, so the rule of two serves for both. The first errs on the side of seeing:
+    ranges overlap where groups or documents need not; the predicate then has the last word. The second never errs.
+    """
+    real = tokens.group > PAD_GROUP  # (B, L)
+    clean = _ranges(tokens, real & ~tokens.noisy, tile)
+    noisy = _ranges(tokens, real & tokens.noisy, tile)
+    clean_q, noisy_q = clean.as_queries(), noisy.as_queries()  # (B, n, 1) each
+    clean_k, noisy_k = clean.as_keys(), noisy.as_keys()  # (B, 1, n) each
+    # 1. Some pair may be visible: the three ways to see, by ranges; and every token sees itself.
+    clean_sees_clean = _share_documents(clean_q, clean_k) & (clean_k.lowest <= clean_q.highest)
+    noisy_sees_clean = _share_documents(noisy_q, clean_k) & (clean_k.lowest < noisy_q.highest)
+    noisy_sees_noisy = _share_documents(noisy_q, noisy_k)
+    noisy_sees_noisy &= (noisy_k.lowest <= noisy_q.highest) & (noisy_q.lowest <= noisy_k.highest)
+    n = clean.lowest.shape[1]
+    itself = torch.eye(n, dtype=torch.bool, device=real.device)  # (n, n)
+    some = clean_sees_clean | noisy_sees_clean | noisy_sees_noisy | itself
+    # 2. All pairs are visible: no padding, one document, and nobody meets a key that is hidden. Empty ranges pass.
+    whole = _in_tiles(real, tile, False).all(-1)  # (B, n)
+    first = torch.minimum(clean.first, noisy.first)  # (B, n)
+    last = torch.maximum(clean.last, noisy.last)
+    full = whole[:, :, None] & whole[:, None]
+    full &= (first == last)[:, :, None] & (first[:, :, None] == first[:, None]) & (first == last)[:, None]
+    full &= clean_k.highest <= clean_q.lowest
+    full &= clean_k.highest < noisy_q.lowest
+    full &= (noisy_k.highest <= noisy_q.lowest) & (noisy_q.highest <= noisy_k.lowest)
+    has_clean = clean_q.lowest <= clean_q.highest  # (B, n, 1)
+    has_noisy = noisy_k.lowest <= noisy_k.highest  # (B, 1, n)
+    full &= ~(has_clean & has_noisy)
+    return some, full
+
+
+def _ranges(tokens: Tokens, members: Tensor, tile: int) -> _Ranges:
+    """Ranges of the tokens that are `members` (B, L) bool."""
+    limits = torch.iinfo(tokens.group.dtype)
+    ranges = []
+    for values in (tokens.group, tokens.document):
+        lowest = values.masked_fill(~members, limits.max)  # (B, L)
+        highest = values.masked_fill(~members, limits.min)
+        ranges.append(_in_tiles(lowest, tile, limits.max).amin(-1))  # (B, n)
+        ranges.append(_in_tiles(highest, tile, limits.min).amax(-1))
+    return _Ranges(*ranges)
+
+
+def _in_tiles(values: Tensor, tile: int, fill: int | bool) -> Tensor:
+    """(B, L) -> (B, n, tile), the last tile filled up."""
+    missing = -values.shape[1] % tile
+    return torch.nn.functional.pad(values, (0, missing), value=fill).unflatten(1, (-1, tile))
+
+
+def _share_documents(q: _Ranges, k: _Ranges) -> Tensor:
+    """Whether the ranges of documents meet."""
+    return (q.first <= k.last) & (k.first <= q.last)
+
+
+def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, n, n) bool as FlexAttention wants it: how many key tiles each query tile has, and which, those first."""
+    count = tiles.sum(-1).int()  # (B, n)
+    order = tiles.int().argsort(dim=-1, descending=True, stable=True).int()  # (B, n, n)
+    return count[:, None], order[:, None]
 
 
 # ---- a mask in words

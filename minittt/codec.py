@@ -150,6 +150,11 @@ class Codec(nn.Module):
         quantizer = encodec.quantization.ResidualVectorQuantizer
         self.quantizer = quantizer(**sizes, kmeans_init=False, threshold_ema_dead_code=0)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie. Inputs are moved there, and what is returned lies where the input lay."""
+        return next(self.parameters()).device
+
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For training: wave (B, samples) -> reconstruction (B, samples), codes (B, n_q, T), commitment ()."""
         latents = self.latents(wave)  # (B, dimension, T)
@@ -162,20 +167,23 @@ class Codec(nn.Module):
         return self.encoder(self._whole_frames(wave))
 
     def _whole_frames(self, wave: Tensor) -> Tensor:
-        """wave (B, samples) -> (B, 1, T * hop), zeros at the end. Raises CodecError for another shape."""
+        """wave (B, samples) -> (B, 1, T * hop) on the codec's device, zeros at the end. CodecError for another shape."""
         sound = wave.dim() == 2 and wave.numel() > 0
         _require(sound, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
+        wave = wave.to(self.device)
         return F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop))
 
     @torch.no_grad()
     def encode(self, wave: Tensor) -> Tensor:
         """wave (B, samples) float, at config.sample_rate -> codes (B, n_q, T) long, T = ceil(samples / hop)."""
-        return self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)
+        codes = self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)
+        return codes.to(wave.device)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes (B, n_q, T) long -> wave (B, T * hop) float. Raises CodecError for a wrong shape or code."""
-        return self.decoder(self._quantised(codes))[:, 0]  # (B, T * hop)
+        wave = self.decoder(self._quantised(codes))[:, 0]  # (B, T * hop)
+        return wave.to(codes.device)
 
     def _quantised(self, codes: Tensor) -> Tensor:
         """codes (B, n_q, T) -> the entries they name, added up over codebooks, (B, dimension, T)."""
@@ -184,6 +192,7 @@ class Codec(nn.Module):
         _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
         low, high = int(codes.min()), int(codes.max())
         _require(low >= 0 and high < size, f"codes lie in 0..{size - 1}, but these go from {low} to {high}")
+        codes = codes.to(self.device)
         return self.quantizer.vq.decode(codes.transpose(0, 1))
 
     def encode_many(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Tensor]:
@@ -196,14 +205,13 @@ class Codec(nn.Module):
         for i, wave in enumerate(waves):
             buckets[math.ceil(len(wave) / self.hop)].append(i)
         codes = {}
-        device = next(self.parameters()).device
         for frames, members in sorted(buckets.items()):
             for start in range(0, len(members), batch_size):
                 chosen = members[start : start + batch_size]
                 batch = np.zeros((len(chosen), frames * self.hop), np.float32)
                 for row, i in zip(batch, chosen, strict=True):
                     row[: len(waves[i])] = waves[i]
-                encoded = self.encode(torch.from_numpy(batch).to(device)).cpu()  # (B, n_q, T)
+                encoded = self.encode(torch.from_numpy(batch))  # (B, n_q, T)
                 codes |= dict(zip(chosen, encoded, strict=True))
         return [codes[i] for i in range(len(waves))]
 
@@ -225,7 +233,7 @@ class Codec(nn.Module):
             )  # (B, channels, stop - start)
             frames.append(piece[..., skipped : skipped + kept].clone())
         latents = layers[after:](torch.cat(frames, dim=-1))  # (B, dimension, T)
-        return self.quantizer.vq.encode(latents).transpose(0, 1)
+        return self.quantizer.vq.encode(latents).transpose(0, 1).to(wave.device)
 
     @torch.no_grad()
     def decode_long(self, codes: Tensor, seconds: float = 30.0) -> Tensor:
@@ -238,7 +246,7 @@ class Codec(nn.Module):
         for start, stop, skipped, kept in self._pieces(frames.shape[-1], seconds):
             piece = layers[before:](frames[..., start:stop])[:, 0]  # (B, (stop - start) * hop)
             waves.append(piece[:, skipped * self.hop : (skipped + kept) * self.hop].clone())
-        return torch.cat(waves, dim=-1)
+        return torch.cat(waves, dim=-1).to(codes.device)
 
     def _pieces(self, n_frames: int, seconds: float) -> Iterator[tuple[int, int, int, int]]:
         """Pieces of a row of frames: where each begins and ends, and how many of its frames to skip and to keep."""
@@ -270,8 +278,8 @@ class Codec(nn.Module):
         return math.ceil(samples / self.hop) + 1
 
     def codebooks(self) -> Tensor:
-        """What the codes stand for: the entries of all codebooks, (n_q * codebook_size, dimension), as flattened."""
-        return torch.cat([layer._codebook.embed for layer in self.quantizer.vq.layers])
+        """What the codes stand for: the entries of all codebooks, (n_q * codebook_size, dimension); on the CPU."""
+        return torch.cat([layer._codebook.embed for layer in self.quantizer.vq.layers]).cpu()
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this codec's tokens: a hash of configuration, encoder and codebooks.

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from minittt.attention import visible
 from minittt.decoding import TokenClasses
+from minittt.device import move
 from minittt.errors import MinitttError
 from minittt.model import Transformer, attend
 
@@ -32,9 +33,8 @@ LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many r
 class Bucket(NamedTuple):
     """b rows with n new tokens each, which attend together to the first `keys` slots of their rows."""
 
-    rows: (
-        slice | Tensor
-    )  # which rows of the cache: a slice where they are neighbours, else their numbers (b,)
+    # which rows of the cache: a slice where they are neighbours, else their numbers (b,); a list until these are sent
+    rows: slice | Tensor | list[int]
     tokens: slice  # which of the step's new tokens, b * n of them
     n: int
     keys: int
@@ -150,17 +150,28 @@ class CachedContext:
             hidden = self._forward(new)
         # 3. What was committed stays.
         committing = [row for row, c in enumerate(n_commit) if c]
-        if committing:
-            last_committed = [first[row] + n_commit[row] - 1 for row in committing]
-            self.last[committing] = hidden[last_committed]
+        last_committed = [first[row] + n_commit[row] - 1 for row in committing]
         for row in committing:
             self.lengths[row] += n_commit[row]
             self.closed[row] = int(commit_groups[row, n_commit[row] - 1])
-        # 4. The logits after the last committed token, and at each drafted slot.
+        # 4. Where each drafted slot is, and which rows have none: those read text.
         drafted_at = [(row, slot) for row, d in enumerate(n_draft) for slot in range(d)]
         in_line = [first[row] + n_commit[row] + slot for row, slot in drafted_at]
-        drafted = hidden[in_line]  # (drafted slots, d)
-        return self._logits(drafted, drafted_at, n_draft, draft.shape[1])
+        rows = [row for row, _ in drafted_at]
+        slots = [slot for _, slot in drafted_at]
+        writing = [r for r, d in enumerate(n_draft) if d == 0]
+        committing, last_committed, in_line, *places = self._send(
+            committing, last_committed, in_line, rows, slots, writing
+        )
+        if len(committing):
+            self.last[committing] = hidden[last_committed]
+        # 5. The logits after the last committed token, and at each drafted slot.
+        return self._logits(hidden[in_line], *places, draft.shape[1])
+
+    def _send(self, *lists: list[int]) -> tuple[Tensor, ...]:
+        """Lists of whole numbers as tensors (n,) long on the device, in a single copy."""
+        numbers = torch.tensor([number for one in lists for number in one], dtype=torch.long)
+        return move(numbers, self.device).split([len(one) for one in lists])
 
     def _seen(self, row: int, groups: list[int], n_draft: int) -> list[int]:
         """How many slots each new token of a row sees: up to the end of its group; a draft sees everything."""
@@ -197,7 +208,7 @@ class CachedContext:
             keys = max(seen[row][-1] for row in rows)
             buckets.append(
                 Bucket(
-                    rows=self._index(rows),
+                    rows=rows,
                     tokens=slice(at, at + n * len(rows)),
                     n=n,
                     keys=keys,
@@ -215,8 +226,11 @@ class CachedContext:
             flat_rows += [row] * n
             flat_slots += range(self.lengths[row], self.lengths[row] + n)
             flat_seen += seen[row]
-        columns = torch.tensor([flat_ids, flat_rows, flat_slots, flat_seen], dtype=torch.long)  # (4, N)
-        return NewTokens(*columns.to(self.device), buckets), first
+        # 4. Send it all.
+        columns = (flat_ids, flat_rows, flat_slots, flat_seen)
+        *columns, sent = self._send(*columns, [row for bucket in buckets for row in bucket.rows])
+        buckets = self._indexed(buckets, sent)
+        return NewTokens(*columns, buckets), first
 
     def _rows_of_buckets(self, order: list[int], ids: list[list[int]], seen: list[list[int]]):
         """Cut `order` (rows sorted by how many new tokens they have) into buckets: lists of rows."""
@@ -233,11 +247,18 @@ class CachedContext:
                 yield same[i : i + most]
             start = stop
 
-    def _index(self, rows: list[int]) -> slice | Tensor:
-        """An index of some rows of the cache: where they are neighbours a slice, which is a view and no copy."""
-        if rows[-1] - rows[0] + 1 == len(rows):
-            return slice(rows[0], rows[-1] + 1)
-        return torch.tensor(rows).to(self.device)
+    def _indexed(self, buckets: list[Bucket], sent: Tensor) -> list[Bucket]:
+        """The buckets with an index in place of the list of their rows; sent: these lists on the device, end to end.
+
+        Where rows are neighbours it is a slice, which is a view of the cache and no copy.
+        """
+        indexed = []
+        for bucket, index in zip(buckets, sent.split([len(bucket.rows) for bucket in buckets]), strict=True):
+            rows = bucket.rows
+            if rows[-1] - rows[0] + 1 == len(rows):
+                index = slice(rows[0], rows[-1] + 1)
+            indexed.append(bucket._replace(rows=index))
+        return indexed
 
     def _forward(self, new: NewTokens) -> Tensor:
         """Last hidden states of the new tokens, (N, d)."""
@@ -245,20 +266,18 @@ class CachedContext:
             cache.new = new
         return self.model.hidden(new.ids[None], None, new.slots[None], self.caches)[0]
 
-    def _logits(
-        self, drafted: Tensor, drafted_at: list[tuple[int, int]], n_draft: list[int], D: int
-    ) -> Tensor:
-        """Hidden states (n, d) of the drafted slots, which are at `drafted_at` [(row, slot), ...] -> (B, 1 + D, V)."""
-        B = len(n_draft)
-        row, slot = torch.tensor(drafted_at, dtype=torch.long).view(-1, 2).T.to(self.device)  # (n,) each
+    def _logits(self, drafted: Tensor, row: Tensor, slot: Tensor, writing: Tensor, D: int) -> Tensor:
+        """Hidden states (n, d) of the drafted slots, which are at row (n,) and slot (n,) -> (B, 1 + D, V).
+
+        writing: the rows without a draft, (w,).
+        """
+        B = len(self.last)
         if self.text_ids is None:
             hidden = drafted.new_zeros(B, 1 + D, drafted.shape[-1])
             hidden[:, 0] = self.last
             hidden[row, 1 + slot] = drafted
             return self.model.logits(hidden)
         logits = drafted.new_full((B, 1 + D, self.model.config.vocab_size), -torch.inf)
-        writing = [r for r, d in enumerate(n_draft) if d == 0]
-        writing = torch.tensor(writing, dtype=torch.long).to(self.device)  # rows that read text
         logits[writing[:, None], 0, self.text_ids] = self.last[writing] @ self.text_head.T
         logits[row[:, None], 1 + slot[:, None], self.audio_ids] = drafted @ self.audio_head.T
         return logits

@@ -7,10 +7,12 @@ Qwen2 without the leading `model.`, so that a Qwen2 checkpoint loads by name.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from minittt.errors import MinitttError
 
@@ -77,11 +79,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask) -> Tensor:
     """Softmax attention of q (B, heads, L, head_dim) over k, v (B, kv_heads, K, head_dim).
 
-    mask (B, L, K) bool, True = may see; None: everything is seen.
+    mask (B, L, K) bool, True = may see; or a BlockMask, for FlexAttention; None: everything is seen.
     """
+    if mask is not None and not isinstance(mask, Tensor):
+        return _flex_attention(compiled=q.device.type == "cuda")(q, k, v, block_mask=mask, enable_gqa=True)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         return _attend_by_hand(q, k, v, mask)
     shared = q.shape[1] // k.shape[1]
@@ -91,6 +95,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         mask = mask[:, None]  # (B, 1, L, K): the same for all heads
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+@lru_cache
+def _flex_attention(compiled: bool):
+    """torch's FlexAttention. As it is it makes a dense mask, for checks; compiled it skips what nobody sees."""
+    from torch.nn.attention.flex_attention import flex_attention  # slow to import, and rarely wanted
+
+    return torch.compile(flex_attention) if compiled else flex_attention
 
 
 def _attend_by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -193,6 +205,9 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = (
+            False  # keep each layer's input alone, and compute it again on the way back
+        )
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
@@ -215,7 +230,7 @@ class Transformer(nn.Module):
     def hidden(
         self, ids: Tensor, mask: Tensor | None, positions: Tensor | None = None, caches: list | None = None
     ) -> Tensor:
-        """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, L) bool, True = may see.
+        """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, L) bool, True = may see, or a BlockMask.
 
         positions (B, L): default 0, 1, 2, ... With `caches`, one a layer, these say who sees whom, not the mask.
         """
@@ -227,7 +242,11 @@ class Transformer(nn.Module):
         if caches is None:
             caches = [None] * len(self.layers)
         for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer(x, mask, angles, cache)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                # nothing in a layer is random, so there is no state of generators to keep
+                x = checkpoint(layer, x, mask, angles, cache, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, mask, angles, cache)
         return self.norm(x)
 
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:

@@ -14,6 +14,9 @@ as "paper minus": `paper-banom` is `paper` without BANOM, `paper-ppm` without PP
 
 The loss has three steps, each usable alone: `draw_noise`, `predict` (one forward) and `combine_losses`.
 
+Batch and noise stay on the CPU, wherever the network is: what is masked, where it is read and how it is weighted are
+irregular, and a device that is asked how many slots there are keeps the host waiting. Only what the forward reads is moved.
+
 To add a preset, add a line to `PRESETS` below and its name to `settings.PRESETS` (a test holds the two equal): then
 `minittt train --preset NAME` and the tests that run over all presets find it.
 """
@@ -26,10 +29,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minittt.attention import TARGET, group_mask, two_stream_mask
+from minittt.attention import (
+    TARGET,
+    group_block_mask,
+    group_mask,
+    two_stream_block_mask,
+    two_stream_mask,
+)
 from minittt.data.batches import Batch, lay_out
 from minittt.data.conversation import TokenSequence
 from minittt.data.vocabulary import Vocabulary
+from minittt.device import move
 from minittt.diffusion import corrupt, independent_masks, random_k_subset
 from minittt.errors import MinitttError
 from minittt.model import Transformer
@@ -198,7 +208,7 @@ class Predictions(NamedTuple):
 
     logits: Tensor  # (n, choices), float32 or better
     index: Tensor  # (n,): the true token among the choices
-    row: Tensor  # (n,): where in the batch it stands
+    row: Tensor  # (n,): where in the batch it stands; lies where the batch does, as `at` and `counted` do
     at: Tensor  # (n,)
     weight: Tensor  # (n,): of the cross-entropy; 1 for text
     counted: Tensor  # (B, L) bool: all targets, or all slots that could have been masked
@@ -208,7 +218,8 @@ class Predictions(NamedTuple):
         losses = F.cross_entropy(self.logits, self.index, reduction="none")  # (n,)
         losses = losses * self.weight
         if share is not None:
-            losses = losses * share[self.row, self.at].to(losses.dtype)
+            share_of_each = share[self.row, self.at].to(losses.dtype)  # (n,)
+            losses = losses * move(share_of_each, losses.device)
         return losses.sum()
 
 
@@ -220,34 +231,39 @@ def unified_loss(
     generator: torch.Generator | None,
     noise: Noise | None = None,
     counts: tuple[int, int] | None = None,
+    attention: str = "dense",
 ) -> Loss:
     """Corrupt, run one forward, read both losses. `generator` lives on the CPU and decides all noise.
 
     noise: taken instead of a fresh draw. counts: n_text and n_audio of a whole step of which this batch is a part, so
-    that the totals of its parts add up to the step's. Raises MinitttError for counts with "sample" normalisation.
+    that the totals of its parts add up to the step's. attention: see `who_sees_whom`. Raises MinitttError for counts with
+    "sample" normalisation.
     """
     # 1. Draw what is masked, and the weight of each masked slot.
     if noise is None:
         dtype = torch.promote_types(model.embed_tokens.weight.dtype, torch.float32)
         noise = draw_noise(batch, p, generator, dtype)
     # 2. One forward; text is predicted from the token before, audio at the masked slot itself.
-    text, audio = predict(model, batch, vocabulary, p, noise)
+    text, audio = predict(model, batch, vocabulary, p, noise, attention)
     # 3. Normalise each modality, and add them.
     return combine_losses(text, audio, batch.documents, p, counts)
 
 
 def predict(
-    model: Transformer, batch: Batch, vocabulary: Vocabulary, p: Preset, noise: Noise
+    model: Transformer,
+    batch: Batch,
+    vocabulary: Vocabulary,
+    p: Preset,
+    noise: Noise,
+    attention: str = "dense",
 ) -> tuple[Predictions, Predictions]:
     """One forward, of text and of audio: the text token at i is predicted at i - 1, a masked slot at the slot itself."""
     # 1. Who sees whom.
-    if p.two_streams:
-        mask = two_stream_mask(batch.groups, batch.noisy, batch.documents)  # (B, L, L)
-    else:
-        mask = group_mask(batch.groups, batch.documents)  # (B, L, L)
+    device = model.embed_tokens.weight.device
+    mask = who_sees_whom(batch, p, device, attention)  # (B, L, L)
     # 2. The network sees MASK where noise put it.
     x_t = corrupt(batch.ids, noise.masked, vocabulary.mask)  # (B, L)
-    hidden = model.hidden(x_t, mask, batch.positions)  # (B, L, d)
+    hidden = model.hidden(move(x_t, device), mask, move(batch.positions, device))  # (B, L, d)
     # 3. What is predicted: text targets, and the audio slots that are masked.
     in_text, in_audio = targets(batch, noise, vocabulary, p)  # (B, L), (B, L)
     text_choices, audio_choices = _choices(vocabulary, p)
@@ -257,6 +273,28 @@ def predict(
         text = _from_the_token_before(model, hidden, batch, in_text, text_choices)
     audio = _at_the_slot(model, hidden, batch, in_audio, audio_choices, noise)
     return text, audio
+
+
+FLEX_FROM = 2048  # tokens of a row; shorter ones fit a dense mask, whose kernel has nothing to compile
+
+
+def who_sees_whom(batch: Batch, p: Preset, device: torch.device, attention: str = "dense"):
+    """The mask of a batch, made on the device: (B, L, L) bool, True = may see, or a BlockMask.
+
+    attention: "dense", "flex" (FlexAttention, whose backward pass needs CUDA), or "auto": flex on CUDA for rows of
+    FLEX_FROM tokens or more.
+    """
+    groups = move(batch.groups, device)  # (B, L)
+    documents = move(batch.documents, device)  # (B, L)
+    long_on_cuda = device.type == "cuda" and groups.shape[1] >= FLEX_FROM
+    flex = attention == "flex" or (attention == "auto" and long_on_cuda)
+    if flex and p.two_streams:
+        return two_stream_block_mask(groups, move(batch.noisy, device), documents)
+    if flex:
+        return group_block_mask(groups, documents)
+    if p.two_streams:
+        return two_stream_mask(groups, move(batch.noisy, device), documents)
+    return group_mask(groups, documents)
 
 
 def _choices(vocabulary: Vocabulary, p: Preset) -> tuple[Tensor | None, Tensor | None]:
@@ -279,9 +317,9 @@ def _from_the_token_before(
     The first token of a row is never a target, so there is always a token before.
     """
     row, at = targets.nonzero(as_tuple=True)  # (n,), (n,)
-    logits = _logits(model, hidden[row, at - 1], choices)  # (n, choices)
-    target = _index(batch.ids[row, at], choices)  # (n,)
-    weight = torch.ones_like(row, dtype=logits.dtype)  # (n,)
+    logits = _logits(model, _states(hidden, row, at - 1), choices)  # (n, choices)
+    target = move(_index(batch.ids[row, at], choices), hidden.device)  # (n,)
+    weight = torch.ones(len(row), dtype=logits.dtype, device=hidden.device)  # (n,)
     return Predictions(logits, target, row, at, weight, targets)
 
 
@@ -291,16 +329,22 @@ def _at_the_slot(
     """Denoising of what is masked among `slots` (B, L) from hidden (B, L, d): diffusion targets do not shift."""
     masked = slots & noise.masked  # (B, L)
     row, at = masked.nonzero(as_tuple=True)  # (n,), (n,)
-    logits = _logits(model, hidden[row, at], choices)  # (n, choices)
-    target = _index(batch.ids[row, at], choices)  # (n,)
-    weight = noise.weight[row, at]  # (n,)
+    logits = _logits(model, _states(hidden, row, at), choices)  # (n, choices)
+    target = move(_index(batch.ids[row, at], choices), hidden.device)  # (n,)
+    weight = move(noise.weight[row, at], hidden.device)  # (n,)
     return Predictions(logits, target, row, at, weight, slots)
+
+
+def _states(hidden: Tensor, row: Tensor, at: Tensor) -> Tensor:
+    """hidden (B, L, d) at n places, which are known where the batch lies -> (n, d)."""
+    place = row * hidden.shape[1] + at  # (n,)
+    return hidden.flatten(0, 1).index_select(0, move(place, hidden.device))
 
 
 def _logits(model: Transformer, hidden: Tensor, choices: Tensor | None) -> Tensor:
     """hidden (n, d) -> logits (n, choices), in float32 at least: autocast computes them in bfloat16."""
     if choices is not None:
-        choices = choices.to(hidden.device)
+        choices = move(choices, hidden.device)
     logits = model.logits(hidden, choices)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

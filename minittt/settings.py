@@ -24,6 +24,7 @@ POLICIES = (
     "confidence_threshold",
     "entropy_bound",
 )
+DEVICES = ("auto", "cpu", "cuda", "mps")
 LARGEST_SEED = 2**32 - 1
 
 # The limits of a reply: no talker trained on the shipped corpus comes near them unless it has lost its way.
@@ -167,6 +168,13 @@ class ComputingSettings(Checked):
 
 
 @dataclass(frozen=True)
+class DeviceOption(Checked):
+    """Where everything is computed: talker and codec lie on one device."""
+
+    device: str = setting("auto", "where to compute; auto is cuda, else mps, else cpu", choices=DEVICES)
+
+
+@dataclass(frozen=True)
 class TimeOption(Checked):
     """How long a training may take, in place of its number of steps."""
 
@@ -220,6 +228,15 @@ class TrainingSettings(Checked):
         "auto",
         "auto is bfloat16 where it is fast; bfloat16 is by autocast, weights stay float32",
         choices=("auto", "float32", "bfloat16", "float64"),
+    )
+    attention: str = setting(
+        "auto",
+        "dense makes a mask of all pairs, flex (FlexAttention, on cuda) skips what nobody sees; auto is flex for long rows",
+        choices=("auto", "dense", "flex"),
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "keep the input of each layer alone and compute it again on the way back: less memory, more time",
     )
     lora: int | None = setting(
         None, "with --init: train adapters of this rank and the rows of new ids, nothing else", at_least=1

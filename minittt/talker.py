@@ -130,6 +130,11 @@ class Talker:
         self.tokeniser = tokeniser
         self.info = info
 
+    def to(self, device: torch.device | str) -> "Talker":
+        """Move the model to a device; prompts and logits follow it by themselves. Returns this talker."""
+        self.model.to(device)
+        return self
+
     def converse(
         self,
         conversations: list[list],

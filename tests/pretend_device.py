@@ -12,8 +12,9 @@ has none). What is counted, in `Counts`:
 operations   kernels that would be launched
 waits        places where the host would have to wait for the device: reading a value (`.item()`, `.tolist()`, `bool()`), a
              copy to the host, and every operation whose output shape depends on data (`nonzero`, indexing with a boolean
-             mask, `masked_select`, `unique`, `repeat_interleave` without `output_size`, ...), each counted once
-to_device    copies from the host to the device
+             mask, `masked_select`, `unique`, `repeat_interleave` without `output_size`, ...), and a copy to the device
+             that is not both from pinned memory and non-blocking; each counted once
+to_device    copies from the host to the device, waited for or not
 to_host      copies from the device to the host; each of them is a wait, too
 
 What it cannot see: kernels that do not exist on a GPU, bfloat16 numerics, memory, speed, streams, graphs, `torch.compile`,
@@ -27,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
@@ -140,7 +141,7 @@ def _lists_moved(index):
     def moved(part):
         if not isinstance(part, list):
             return part
-        _State.counts.to_device += 1
+        _count_copy_to_device(waited_for=True)
         dtype = torch.bool if part and isinstance(part[0], bool) else torch.long
         return Far(torch.tensor(part, dtype=dtype))
 
@@ -200,9 +201,24 @@ def _count(name: str, args: tuple, kwargs: dict, far: list, near: list, to_far: 
         counts.to_host += 1
         counts.waits += 1
     elif is_copy and to_far and near:
-        counts.to_device += 1
+        source = args[1] if name == "aten::copy_" else args[0]
+        _count_copy_to_device(
+            not (_is_non_blocking(name, args, kwargs) and hasattr(source, "is_pretend_pinned"))
+        )
     elif name in READS or _shape_depends_on_data(name, args, kwargs):
         counts.waits += 1
+
+
+def _count_copy_to_device(waited_for: bool) -> None:
+    _State.counts.to_device += 1
+    if waited_for:
+        _State.counts.waits += 1
+
+
+def _is_non_blocking(name: str, args: tuple, kwargs: dict) -> bool:
+    if name == "aten::copy_" and len(args) > 2:
+        return args[2]
+    return kwargs.get("non_blocking", False)
 
 
 def _shape_depends_on_data(name: str, args: tuple, kwargs: dict) -> bool:
@@ -226,7 +242,7 @@ def _refuse_mixtures(name: str, args: tuple, far: list, near: list) -> None:
             raise RuntimeError(f"pretend: {name} indexes a CPU tensor with one of the device")
         if "put" in name and not isinstance(args[2], Far) and args[2].dim() > 0:
             raise RuntimeError(f"pretend: {name} puts CPU values into a tensor of the device")
-        _State.counts.to_device += 1  # the indices travel
+        _count_copy_to_device(waited_for=True)  # the indices travel
     elif any(tensor.dim() > 0 for tensor in near):  # a CPU scalar tensor may mix, as on CUDA
         there = [tuple(tensor.shape) for tensor in far]
         here = [tuple(tensor.shape) for tensor in near]
@@ -241,14 +257,18 @@ _library.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "Priva
 
 
 class _Functions(TorchFunctionMode):
-    """Functions that torch answers in C++ before any fallback: building from data, and recurrent networks."""
+    """Functions that torch answers in C++ before any fallback: building from data, pinning, and recurrent networks."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.tensor and _is_here(kwargs.get("device")):
-            _State.counts.to_device += 1
+            _count_copy_to_device(waited_for=True)
             inner = torch.tensor(*args, **{**kwargs, "device": "cpu", "requires_grad": False})
             return Far(inner).requires_grad_(kwargs.get("requires_grad", False))
+        if func is Tensor.pin_memory:
+            pinned = args[0].clone()
+            pinned.is_pretend_pinned = True
+            return pinned
         recurrent = {torch._VF.lstm: _lstm_step, torch._VF.gru: _gru_step}.get(func)
         if recurrent is not None and isinstance(args[0], Tensor) and args[0].device.type == "pretend":
             return _recurrent(recurrent, *args, **kwargs)
@@ -307,14 +327,34 @@ def _recurrent(step, x, state, weights, has_biases, n_layers, dropout, train, bi
     return (x, *last)
 
 
+_module_to = nn.Module.to
+
+
+def _to_with_ties(module: nn.Module, *args, **kwargs) -> nn.Module:
+    """`Module.to` gives a parameter new data, for real devices; for a subclass a new parameter, and unties what is tied."""
+    places: dict[int, list] = {}
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            places.setdefault(id(parameter), []).append((owner, name))
+    places.pop(id(None), None)  # a bias that is not there
+    _module_to(module, *args, **kwargs)
+    for (first, its_name), *others in places.values():
+        for owner, name in others:
+            owner._parameters[name] = first._parameters[its_name]
+    return module
+
+
 @contextmanager
 def pretend_device(refuse_float64: bool = False) -> Iterator[Counts]:
     """Count what happens on the device inside; the counts go on being read afterwards."""
     before = (_State.counts, _State.refuse_float64)
+    outside = nn.Module.to
     _State.counts = Counts()
     _State.refuse_float64 = refuse_float64
+    nn.Module.to = _to_with_ties
     try:
         with _Functions():
             yield _State.counts
     finally:
         _State.counts, _State.refuse_float64 = before
+        nn.Module.to = outside

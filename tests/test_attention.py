@@ -23,8 +23,10 @@ from minittt.attention import (
     TEXT,
     assign_groups,
     explain,
+    group_block_mask,
     group_mask,
     group_mask_mod,
+    two_stream_block_mask,
     two_stream_mask,
     two_stream_mask_mod,
     visible,
@@ -318,6 +320,80 @@ def test_law_08_flex_attention_equals_sdpa():
         assert equal(flexible, scaled_dot_product_attention(q, k, v, attn_mask=dense[:, None]))
 
 
+def in_tiles(mask: Tensor, tile: int) -> Tensor:
+    """(B, L, L) -> (B, n, n, tile * tile), what is beyond the row hidden."""
+    room = -mask.shape[1] % tile
+    filled = torch.nn.functional.pad(mask, (0, room, 0, room))
+    return filled.unflatten(1, (-1, tile)).unflatten(3, (-1, tile)).transpose(2, 3).flatten(3)
+
+
+@given(arbitrary_rows(), st.integers(1, 5), st.booleans())
+def test_law_08_no_tile_that_is_seen_is_left_out_and_full_ones_are_full(rows, tile, two):
+    """From ranges alone, whatever lies in a row: FlexAttention skips the first kind, and asks no predicate in the second."""
+    groups, documents, noisy = rows
+    if two:
+        dense = two_stream_mask(groups, noisy, documents)
+        block_mask = two_stream_block_mask(groups, noisy, documents, tile)
+    else:
+        dense = group_mask(groups, documents)
+        block_mask = group_block_mask(groups, documents, tile)
+    tiles = in_tiles(dense, tile)
+    listed = block_mask.to_dense()[:, 0].bool()  # (B, n, n)
+    assert (listed | ~tiles.any(-1)).all()
+    full = listed_tiles(block_mask.full_kv_num_blocks, block_mask.full_kv_indices)
+    assert (tiles.all(-1) | ~full).all()
+    partial = listed_tiles(block_mask.kv_num_blocks, block_mask.kv_indices)
+    assert not (partial & full).any() and (partial | full).equal(listed)
+
+
+def listed_tiles(count: Tensor, order: Tensor) -> Tensor:
+    """What a BlockMask lists, (B, n, n) bool: of each row of tiles the first `count` (B, 1, n) of `order` (B, 1, n, n)."""
+    is_listed = torch.arange(order.shape[-1]) < count[..., None]
+    return torch.zeros_like(is_listed).scatter(-1, order.long(), is_listed)[:, 0]
+
+
+@pytest.mark.parametrize("tile", [4, 8, 16])
+def test_law_08_ranges_find_the_tiles_that_a_dense_mask_would(tile):
+    """In rows as they are laid out: few tiles too many, and every full one."""
+    groups, documents, noisy = long_row(192)
+    tiles = in_tiles(two_stream_mask(groups, noisy, documents), tile)
+    block_mask = two_stream_block_mask(groups, noisy, documents, tile)
+    listed = block_mask.to_dense()[:, 0].bool()
+    full = listed_tiles(block_mask.full_kv_num_blocks, block_mask.full_kv_indices)
+    assert listed.sum() <= 1.2 * tiles.any(-1).sum() < 0.7 * listed.numel()
+    assert full.equal(tiles.all(-1)) and full.any()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_law_08_block_masks_from_ranges_give_what_sdpa_gives():
+    groups, documents, noisy = long_row(192)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 192, 16, generator=generator, dtype=torch.float64)  # each (B, heads, L, d)
+    for block_mask, dense in (
+        (group_block_mask(groups, documents, 64), group_mask(groups, documents)),
+        (two_stream_block_mask(groups, noisy, documents, 64), two_stream_mask(groups, noisy, documents)),
+    ):
+        flexible = flex_attention(q, k, v, block_mask=block_mask)
+        assert equal(flexible, scaled_dot_product_attention(q, k, v, attn_mask=dense[:, None]))
+
+
+@pytest.mark.slow  # it compiles
+def test_law_08_the_compiled_kernel_that_skips_tiles_gives_what_sdpa_gives():
+    groups, documents, noisy = long_row(400)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 400, 16, generator=generator)  # each (B, heads, L, d)
+    flexible = torch.compile(flex_attention)
+    for _ in range(2):  # a mask of its own in every step
+        block_mask = two_stream_block_mask(groups, noisy, documents)
+        dense = two_stream_mask(groups, noisy, documents)
+        with torch.no_grad():
+            y = flexible(q, k, v, block_mask=block_mask)
+        wanted = scaled_dot_product_attention(q, k, v, attn_mask=dense[:, None])
+        torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-5)
+        noisy = noisy & False
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has no backward pass on the CPU")
 def test_law_08_flex_attention_equals_sdpa_forward_and_backward_on_a_gpu():
     groups, documents, noisy = (x.cuda() for x in long_row(256))

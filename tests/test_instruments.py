@@ -89,6 +89,11 @@ def test_recorded_counts_are_those_of_today():
     assert today == recorded["decoding, 4 rows"]
 
 
+@pytest.mark.parametrize("preset", device_counts.PRESETS)
+def test_a_training_step_waits_once(preset):
+    assert device_counts.training_step(device_counts.small_corpus(), preset).waits == 1
+
+
 def test_decoding_waits_once_a_forward_for_all_rows():
     corpus = device_counts.small_corpus()
     for rows in (1, 3):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minittt.attention import group_mask
+from minittt.attention import group_block_mask, group_mask
 from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer, attend, place_codes, rotary, rotate
@@ -41,6 +41,38 @@ def test_law_09_on_the_real_model_a_later_group_leaves_no_trace(seed):
     model(ids, mask)[0, earlier].sum().backward()
     assert embedded.grad[0, ~earlier].abs().sum() == 0
     assert cut == 0 or embedded.grad[0, earlier].abs().sum() > 0
+
+
+@given(SEEDS)
+def test_gradient_checkpointing_changes_no_output_and_no_gradient(seed):
+    """It computes every layer twice, and the same each time."""
+    found = []
+    for checkpointing in (False, True):
+        model, g = toy_model(VOCABULARY, seed), torch.Generator().manual_seed(seed)
+        model.gradient_checkpointing = checkpointing
+        ids = torch.randint(0, VOCABULARY.size, (2, 7), generator=g)
+        calls = []
+        model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        logits = model(ids, group_mask(torch.arange(7).expand(2, 7)))
+        logits.square().mean().backward()
+        found.append((logits, [p.grad for p in model.parameters()]))
+        assert len(calls) == 1 + checkpointing
+        with torch.no_grad():
+            model(ids, group_mask(torch.arange(7).expand(2, 7)))
+        assert len(calls) == 2 + checkpointing  # without gradients nothing is computed twice
+    (plain, plain_gradients), (again, again_gradients) = found
+    assert torch.equal(plain, again)
+    assert all(torch.equal(a, b) for a, b in zip(plain_gradients, again_gradients, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_block_mask_gives_what_the_dense_mask_gives():
+    model, groups = toy_model(VOCABULARY, 0), torch.tensor([[0, 1, 2, 2, 2, 3, 4, 4, 5, -1]])
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        dense = model(ids, group_mask(groups))
+        flexible = model(ids, group_block_mask(groups))
+    assert torch.allclose(flexible, dense, rtol=1e-10, atol=1e-12)
 
 
 def test_names_are_those_of_qwen2():

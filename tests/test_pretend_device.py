@@ -32,6 +32,21 @@ WAITS = {  # what is done, and how many waits that is
     "where": (lambda x: torch.where(x > 0, x, 0.0), 0),
     "masked_fill": (lambda x: x.masked_fill(x > 0, 0.0), 0),
     "index by numbers of the device": (lambda x: x[x.long().clamp(max=3)], 0),
+    "copy to the device": (lambda x: torch.ones(4).to(DEVICE), 1),
+    "copy to the device, not pinned": (lambda x: torch.ones(4).to(DEVICE, non_blocking=True), 1),
+    "copy to the device, pinned": (lambda x: torch.ones(4).pin_memory().to(DEVICE), 1),
+    "copy to the device, pinned, not waited for": (
+        lambda x: torch.ones(4).pin_memory().to(DEVICE, non_blocking=True),
+        0,
+    ),
+    "copy_ to the device": (lambda x: x.copy_(torch.ones(4)), 1),
+    "copy_ to the device, pinned, not waited for": (
+        lambda x: x.copy_(torch.ones(4).pin_memory(), non_blocking=True),
+        0,
+    ),
+    "built on the device from a list": (lambda x: torch.tensor([1.0], device=DEVICE), 1),
+    "index by a list": (lambda x: x[[0, 2]], 1),
+    "index by numbers of the host": (lambda x: x[torch.tensor([0, 2])], 1),
     "two reads": (lambda x: (x.sum().item(), x.max().item()), 2),
 }
 
@@ -122,6 +137,15 @@ def test_recurrent_networks_run_and_learn(kind, layers, batch_first):
         torch.testing.assert_close(last[1].detach().cpu(), last[0].detach())
         for parameter, gradient in zip(far.parameters(), wanted, strict=True):
             torch.testing.assert_close(parameter.grad.cpu(), gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_tied_stays_tied():
+    net = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3)})
+    net["b"].weight = net["a"].weight
+    with pretend_device():
+        net.to(DEVICE)
+        assert net["a"].weight is net["b"].weight
+        assert isinstance(net["a"].weight, Far)
 
 
 def test_a_small_network_trains_there_as_here():

@@ -53,6 +53,7 @@ def adapt(
     hold_out: tuple[str, ...] = (),
     licence: str = "unknown",
     say: Callable[[str], None] = print,
+    device: str = "auto",
 ) -> list[Measure]:
     """Write out/talker.safetensors and out/report.json, and return what was measured.
 
@@ -70,9 +71,9 @@ def adapt(
     before = measure(talker, own, known)
     # 3. Training, from its weights on.
     both = mixed(own, known, SHARE)
-    settings = replace(settings, steps=steps_in(minutes, both, settings, talker))
+    settings = replace(settings, steps=steps_in(minutes, both, settings, talker, device))
     say(f"{settings.steps} steps fit into {minutes:g} minutes here")
-    adapted = Trainer(both, out, settings, start=talker).train()
+    adapted = Trainer(both, out, settings, start=talker, device=device).train()
     # 4. How sure it may be, on records of their own.
     if "calibration" in known.splits:
         adapted.info["confidence"] = calibrate_on(adapted, known, known.split("calibration")).as_field()

@@ -10,9 +10,10 @@ from pathlib import Path
 import minittt
 from minittt.app import typed
 from minittt.data.corpus import is_of_a_corpus
+from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.files import SOUNDS, STANDARD_OUTPUT, check_file, check_folder, check_suffix, writable_text
-from minittt.settings import DecodingOptions, settings_from
+from minittt.settings import DecodingOptions, DeviceOption, settings_from
 
 PACKAGE = Path(minittt.__file__).resolve().parent
 TENSORS = (".safetensors",)
@@ -83,6 +84,8 @@ def check(args: argparse.Namespace) -> None:
     _check_action(args)
     _check_crowd(args)
     _check_records(args)
+    if "device" in args:
+        device_named(settings_from(args, DeviceOption).device)
     if "policy" in args:
         settings_from(args, DecodingOptions)  # a policy's number is no matter of a range
     if args.command == "talk" and args.stream and len(args.questions) > 1:

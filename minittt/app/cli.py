@@ -29,6 +29,7 @@ from minittt.settings import (
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
+    DeviceOption,
     EncodeOptions,
     EvaluationOptions,
     ImportOptions,
@@ -207,6 +208,7 @@ def _talk(command) -> None:
         help="write the sound while it is being made, to a WAV file or, with -o -, as raw samples to a player",
     )
     add_options(talk, StreamingOptions)
+    add_options(talk, DeviceOption)
     add_options(talk, DecodingOptions)
 
 
@@ -222,6 +224,7 @@ def _chat(command) -> None:
         action="store_true",
         help='show every question the turn before (the shipped talkers were taught that for "say again" alone)',
     )
+    add_options(chat, DeviceOption)
     add_options(chat, DecodingOptions)
 
 
@@ -247,12 +250,14 @@ def _serve(command) -> None:
     )
     add_options(serve, ServingOptions)
     add_options(serve, ComputingSettings)
+    add_options(serve, DeviceOption)
 
 
 def _listen_and_speak(command) -> None:
     transcribe = command("transcribe", "Write down what is said.", "transcribe question.wav")
     transcribe.add_argument("files", nargs="+", type=Path)
     _json_option(transcribe)
+    add_options(transcribe, DeviceOption)
     speak = command(
         "speak", "Say a text in one of four voices.", 'speak "two plus three" -o speech.wav --seed 3'
     )
@@ -264,10 +269,12 @@ def _listen_and_speak(command) -> None:
         default=Path("speech.wav"),
         help="a sound file (.wav, .flac, .ogg), or - for standard output",
     )
+    add_options(speak, DeviceOption)
     add_options(speak, DecodingOptions)
     caption = command("caption", "Say what sound or voice is heard.", "caption beeps.wav")
     caption.add_argument("files", nargs="+", type=Path)
     _json_option(caption)
+    add_options(caption, DeviceOption)
 
 
 def _train(command) -> None:
@@ -311,6 +318,7 @@ def _train(command) -> None:
     add_options(train, MixOptions)
     add_options(train, TimeOption)
     add_options(train, ComputingSettings)
+    add_options(train, DeviceOption)
     add_options(train, ModelSizes)
     add_options(train, TrainingSettings)
 
@@ -341,6 +349,7 @@ def _adapt(command) -> None:
     _licence_option(adapt)
     add_options(adapt, AdaptOptions)
     add_options(adapt, ComputingSettings)
+    add_options(adapt, DeviceOption)
     add_options(adapt, SeedOption)
 
 
@@ -389,6 +398,7 @@ def _evaluate(command) -> None:
     )
     add_options(evaluate, EvaluationOptions)
     add_options(evaluate, ComputingSettings)
+    add_options(evaluate, DeviceOption)
     add_options(evaluate, DecodingOptions)
 
 
@@ -415,6 +425,7 @@ def _calibrate(command) -> None:
         required=True,
         help="file to write; it may be the talker itself, which then learns how sure it may be",
     )
+    add_options(calibrate, DeviceOption)
 
 
 def _data(command) -> None:
@@ -454,6 +465,7 @@ def _data(command) -> None:
     )
     _licence_option(data)
     _codec_option(data)
+    add_options(data, DeviceOption)
     add_options(data, SeedOption)
     add_options(data, BuildOptions)
     add_options(data, ImportOptions)
@@ -503,6 +515,7 @@ def _codec(command) -> None:
     codec.add_argument("--start", type=Path, help="train: a codec of the same shape to start from")
     codec.add_argument("--resume", action="store_true", help="train: go on where this output file was left")
     _codec_option(codec)
+    add_options(codec, DeviceOption)
     add_options(codec, CodecTrainingSettings, only=("minutes", "seed"))
 
 
@@ -515,6 +528,7 @@ def _referee(command) -> None:
     _crowd_options(referee)
     referee.add_argument("--held-out", type=Path, help="voices of other makes that test it")
     _licence_option(referee)
+    add_options(referee, DeviceOption)
     add_options(referee, RefereeSettings, only=("steps", "seed"))
 
 

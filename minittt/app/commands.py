@@ -19,6 +19,7 @@ from minittt.data.corpus import Corpus, load_corpus, mixed
 from minittt.data.headers import UNKNOWN
 from minittt.data.tokenisers import Tokeniser, load_tokeniser
 from minittt.decoding import End, Settings
+from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.evaluation.confidence import confidence
 from minittt.files import STANDARD_OUTPUT, json_text, locked, locked_file, remove, writable_text
@@ -31,6 +32,7 @@ from minittt.settings import (
     CodecTrainingSettings,
     ComputingSettings,
     DecodingOptions,
+    DeviceOption,
     EncodeOptions,
     EvaluationOptions,
     ImportOptions,
@@ -122,10 +124,20 @@ def _use_threads(args) -> None:
         torch.set_num_threads(threads)
 
 
+def _device(args) -> torch.device:
+    """The device that --device names."""
+    return device_named(_device_name(args))
+
+
+def _device_name(args) -> str:
+    return settings_from(args, DeviceOption).device
+
+
 def _load(args) -> tuple[Talker, Codec]:
-    """The talker and its codec, as the options name them."""
-    talker = Talker.load(args.talker)
-    codec = codec_for(talker, args.codec)
+    """The talker and its codec, as the options name them, on the device that they name."""
+    device = _device(args)
+    talker = Talker.load(args.talker).to(device)
+    codec = codec_for(talker, args.codec).to(device)
     if preset(talker.info["training"]["preset"]).denoise_text:
         if getattr(args, "stream", False):
             raise MinitttError(
@@ -421,6 +433,7 @@ def train(args) -> None:
 
     _use_threads(args)
     settings = settings_from(args, TrainingSettings, model=_model_sizes(args))
+    device = _device_name(args)
     _check_run(args)
     try:
         start, corpus = start_from(args.init, _training_data(args))
@@ -430,9 +443,9 @@ def train(args) -> None:
         if minutes is not None and args.resume:
             settings = replace(settings, steps=steps_of(args.output))
         elif minutes is not None:
-            settings = replace(settings, steps=steps_in(minutes, corpus, settings, start))
+            settings = replace(settings, steps=steps_in(minutes, corpus, settings, start, device))
             print(f"{settings.steps} steps fit into {minutes:g} minutes here")
-        trainer = Trainer(corpus, args.output, settings, args.resume, start)
+        trainer = Trainer(corpus, args.output, settings, args.resume, start, device)
         first = trainer.world.rank == 0
         if first:
             _say_what_is_trained(trainer)
@@ -538,6 +551,7 @@ def adapt(args) -> None:
             settings_from(args, AdaptOptions).minutes,
             tuple(args.hold_out),
             _licence(args),
+            device=_device_name(args),
         )
     for measure in found:
         print(measure)
@@ -567,7 +581,7 @@ def evaluate(args) -> None:
     talker, codec = _load(args)
     corpus = corpus_for(talker, args.data)
     settings = _decoding(args, talker)
-    referee = Referee.load(args.referee)
+    referee = Referee.load(args.referee).to(codec.device)
     options = settings_from(args, EvaluationOptions)
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, _seed(args))
     corpus.split(options.split)  # names the splits there are, if this is none
@@ -624,7 +638,7 @@ def calibrate(args) -> None:
     """Fit a talker's confidence, and write it into its header."""
     from minittt.evaluation.confidence import calibrate_on
 
-    talker = Talker.load(args.talker)
+    talker = Talker.load(args.talker).to(_device(args))
     corpus = corpus_for(talker, args.data)
     talker.check_corpus(corpus)
     found = calibrate_on(talker, corpus, corpus.split(args.split))
@@ -658,7 +672,7 @@ def _encode(args, codec: Codec) -> None:
     if args.recordings is None:
         raise MinitttError("say which folder to encode: minittt data encode DIR -o OUT")
     try:
-        world = join_processes()
+        world = join_processes(_device_name(args))
         per_shard = settings_from(args, EncodeOptions).per_shard
         codec = codec.to(world.device)
         done = encode_folder(args.recordings, args.output, codec, world.rank, world.size, per_shard)
@@ -675,7 +689,7 @@ def _encode(args, codec: Codec) -> None:
 
 def data(args) -> None:
     """Make a corpus folder: the spoken world, or someone's own recordings."""
-    codec = Codec.load(args.codec)
+    codec = Codec.load(args.codec).to(_device(args))
     if args.action == "build":
         _build(args, codec)
     elif args.action == "encode":
@@ -734,13 +748,13 @@ def _train_codec(args) -> None:
     else:
         pairs = read_corpus(args.input, settings.config.sample_rate)
     log = args.output.with_suffix(".jsonl")
-    train_codec(pairs, settings, args.output, log, licence, args.resume, start)
+    train_codec(pairs, settings, args.output, log, licence, args.resume, start, _device(args))
 
 
 def _roundtrip(args) -> None:
     if args.input is None:
         raise MinitttError("say which recording: minittt codec roundtrip IN.wav -o OUT.wav")
-    codec = Codec.load(args.codec)
+    codec = Codec.load(args.codec).to(_device(args))
     wave = read_audio(args.input, codec.config.sample_rate, LONGEST_IN_PIECES)
     codes = codec.encode_long(torch.from_numpy(wave)[None])  # (1, n_q, T)
     _write_sound(args.output, codec.decode_long(codes)[0].numpy(), codec, str(args.input))
@@ -764,4 +778,5 @@ def referee(args) -> None:
         users=users,
         held_out=None if args.held_out is None else Users(args.held_out),
         licence=_licence(args),
+        device=_device(args),
     )

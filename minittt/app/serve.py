@@ -28,17 +28,21 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import torch
+
 from minittt.app.chat import LONGEST
 from minittt.app.live import Answer, Speaker, wave_of
 from minittt.app.plotting import COLOURS
 from minittt.app.shipped import codec_for
 from minittt.codec import CodecError
+from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
 from minittt.settings import (
     MAX_SPAN,
     POLICIES,
     DecodingOptions,
+    DeviceOption,
     ServingOptions,
     kind_of,
     options_of,
@@ -88,8 +92,9 @@ SECURITY = {
 def serve(args) -> None:
     """Load the talkers, open the page's address, and answer until Ctrl-C."""
     options = settings_from(args, ServingOptions)
+    device = device_named(settings_from(args, DeviceOption).device)
     with listen_at(options.host, options.port) as listener:  # first: loading takes a while
-        speakers = load_speakers(args.talker, args.codec)
+        speakers = load_speakers(args.talker, args.codec, device)
         port = listener.getsockname()[1]
         app = application(speakers, options.host, port)
         print(f"talk at http://{_in_address(options.host)}:{port}/  (Ctrl-C ends)", flush=True)
@@ -110,10 +115,12 @@ def serve(args) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def load_speakers(talkers: list[Path], codecs: list[Path] | None = None) -> list[Speaker]:
+def load_speakers(
+    talkers: list[Path], codecs: list[Path] | None = None, device: torch.device | None = None
+) -> list[Speaker]:
     """The talkers to be spoken with; codecs: one for all, or one for each; without, the shipped ones that belong to them.
 
-    Names that are alike are numbered.
+    Names that are alike are numbered. device: where all of them compute (default: the CPU).
     """
     given: list[Path | None] = list(codecs or [None])
     if len(given) == 1:
@@ -124,14 +131,15 @@ def load_speakers(talkers: list[Path], codecs: list[Path] | None = None) -> list
     referee = samples_folder() / "referee.safetensors"
     if referee.is_file():
         judge = Referee.load(referee)
+    device = device or torch.device("cpu")
     speakers = []
     for path, file in zip(talkers, given, strict=True):
         name = f"{path.resolve().parent.name}/{path.stem}"
         alike = sum(speaker.name.startswith(name) for speaker in speakers)
         if alike:
             name += f" ({alike + 1})"
-        talker = Talker.load(path)
-        speakers.append(Speaker(name, talker, codec_for(talker, file), judge))
+        talker = Talker.load(path).to(device)
+        speakers.append(Speaker(name, talker, codec_for(talker, file).to(device), judge))
     return speakers
 
 

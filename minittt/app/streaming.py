@@ -80,7 +80,7 @@ def first_heard(decoder: nn.Module, dimension: int) -> list[int]:
     for j in range(PROBED):
         latents[j, :, j] = torch.nan
     # 2. Where NaN comes out, that frame is heard.
-    is_heard = decoder(latents).isnan().any(1)  # (PROBED, samples)
+    is_heard = decoder(latents).isnan().any(1).cpu()  # (PROBED, samples)
     return [int(row.nonzero()[0]) for row in is_heard]
 
 
@@ -115,7 +115,7 @@ def sound_along(talker: Talker, codec: Codec, events: Iterable[Event]) -> Iterat
                 new = decoder.finish()
             else:
                 new = torch.zeros(codec.hop)  # a span without a frame is a moment of silence
-        yield event, new.cpu().numpy()
+        yield event, new.numpy()
 
 
 @dataclass

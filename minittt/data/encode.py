@@ -122,8 +122,8 @@ def _encode(folder: Path, names: list[str], codec: Codec, front_end_name: str) -
             left_out[name] = str(error).removeprefix(f"{folder / name}: ")
             continue
         if len(wave) > LONG * rate:
-            wave = torch.from_numpy(wave)[None].to(next(codec.parameters()).device)  # (1, samples)
-            codes[number] = flatten(codec.encode_long(wave)[0].cpu(), codec.config.codebook_size)
+            wave = torch.from_numpy(wave)[None]  # (1, samples)
+            codes[number] = flatten(codec.encode_long(wave)[0], codec.config.codebook_size)
         else:
             short[number] = wave
     encoded = codec.encode_many(list(short.values()))

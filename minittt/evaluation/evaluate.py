@@ -22,6 +22,7 @@ from minittt.codec import Codec
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus
 from minittt.decoding import DenoisingStep, Settings
+from minittt.device import with_float64
 from minittt.evaluation.codec_quality import codec_scores
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.outside_judge import OutsideJudge
@@ -121,11 +122,12 @@ class Evaluation:
         talker.check_codec(codec)
         talker.check_corpus(corpus)
         referee.check_codec(codec)
-        model = copy.deepcopy(talker.model).double()
+        device = with_float64(talker.model.embed_tokens.weight.device)
+        model = copy.deepcopy(talker.model).to(device).double()
         self.denoises_text = trained_with(talker).denoise_text
         kind = DenoisingTalker if self.denoises_text else Talker
         self.talker = kind(model, talker.vocabulary, talker.tokeniser, talker.info)
-        self.referee = copy.deepcopy(referee)
+        self.referee = copy.deepcopy(referee).to(device)
         self.referee.recogniser.double()
         self.corpus = corpus
         self.codec = codec

@@ -58,7 +58,6 @@ def reply_nats(
     """
     found = Nats()
     vocabulary = corpus.vocabulary
-    device = model.embed_tokens.weight.device
     [block] = p.block_sizes
     for record in records:
         record_seed = corpus.seed_of(record, seed)
@@ -67,9 +66,9 @@ def reply_nats(
         # 1. The record as training would see it, filler and all, once for each draw of noise.
         document = example(render(record, corpus, block), p, block, None, rng)  # (6, n)
         batch = pack([document] * draws, document.shape[1], vocabulary.pad)  # (draws, n)
-        drawn = Noise(*(x.to(device) for x in noise(batch, p, generator)))
+        drawn = noise(batch, p, generator)
         # 2. Nats of all draws, and their mean.
-        text, audio = predict(model, batch.to(device), vocabulary, p, drawn)
+        text, audio = predict(model, batch, vocabulary, p, drawn)
         found.text.append(text.nats().item() / draws)
         found.audio.append(audio.nats().item() / draws)
         # 3. What they are divided by: the tokens without filler.

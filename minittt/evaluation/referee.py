@@ -90,7 +90,7 @@ def collapse(classes: list[int]) -> list[int]:
 
 def reverse(rows: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the first `lengths` (B,) steps of each row (B, T, C); the padding after them stays in place."""
-    step = torch.arange(rows.shape[1])  # (T,)
+    step = torch.arange(rows.shape[1], device=rows.device)  # (T,)
     from_the_end = lengths[:, None] - 1 - step  # (B, T)
     is_padding = step >= lengths[:, None]  # (B, T)
     index = torch.where(is_padding, step, from_the_end)  # (B, T)
@@ -136,9 +136,11 @@ class Recogniser(nn.Module):
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
+        frames = frames.to(features.device)
         # 1. Convolutions: four times fewer frames. Padding is zeroed before each, as silence would be.
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            is_sound = torch.arange(features.shape[1]) < frames[:, None]  # (B, T)
+            place = torch.arange(features.shape[1], device=features.device)  # (T,)
+            is_sound = place < frames[:, None]  # (B, T)
             features = features * is_sound[..., None]  # (B, T, C)
             features = convolution(features.mT).mT  # (B, T / stride, width)
             features = nn.functional.gelu(norm(features))
@@ -208,6 +210,16 @@ class Referee:
         self.recogniser = Recogniser(self.config).eval()
         self.judge = VoiceJudge(self.config).eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where both networks lie; waves are moved there."""
+        return self.recogniser.head.weight.device
+
+    def to(self, device: torch.device | str) -> "Referee":
+        """Move both networks to a device. Returns this referee."""
+        self._networks().to(device)
+        return self
+
     @torch.no_grad()
     def transcribe(self, waves: list[np.ndarray], batch: int = 32) -> list[str]:
         """The words heard in each wave (n,), by the most likely class of each frame; '' in a silent one."""
@@ -236,7 +248,8 @@ class Referee:
         samples = torch.tensor([len(wave) for wave in waves])
         dtype = self.recogniser.head.weight.dtype
         rows = [level_one(torch.as_tensor(wave, dtype=dtype)) for wave in waves]
-        power = self.recogniser.mel(pad_sequence(rows, batch_first=True))  # (B, T, bands)
+        padded = pad_sequence(rows, batch_first=True).to(self.device)  # (B, samples)
+        power = self.recogniser.mel(padded)  # (B, T, bands)
         features = log_power(power)
         return self.recogniser(features, self.recogniser.frames(samples))
 
@@ -265,8 +278,8 @@ class Referee:
         """windows (N, window) -> the most likely voice in each, (N,)."""
         if not len(windows):
             return np.zeros(0, dtype=np.int64)
-        power = self.judge.mel(level_one(windows))  # (N, T, bands)
-        return self.judge(power).argmax(-1).numpy()
+        power = self.judge.mel(level_one(windows.to(self.device)))  # (N, T, bands)
+        return self.judge(power).argmax(-1).cpu().numpy()
 
     def voice_of(self, wave: np.ndarray) -> int:
         """The voice most windows are heard in, an index into `config.voices`; -1 for silence."""
@@ -294,7 +307,7 @@ class Referee:
         """Write both networks, halved in precision, with the configuration in the header."""
         tensors = {}
         for name, tensor in self._networks().state_dict().items():
-            tensors[name] = tensor.half().contiguous()
+            tensors[name] = tensor.cpu().half().contiguous()
         write_tensors(path, tensors, self.header())
 
     def _networks(self) -> nn.ModuleDict:

@@ -69,7 +69,7 @@ def smear(power: Tensor) -> Tensor:
     """Blur powers (B, T, bands) over neighbouring frames and bands, by an amount of its own in each row."""
     padded = nn.functional.pad(power[:, None], (1, 1, 1, 1), "replicate")  # (B, 1, T + 2, bands + 2)
     blurred = nn.functional.avg_pool2d(padded, kernel_size=3, stride=1)[:, 0]  # (B, T, bands)
-    drawn = torch.rand(len(power), 1, 1)
+    drawn = torch.rand(len(power), 1, 1).to(power)
     amount = (drawn * 1.6 - 0.6).clamp(min=0)  # a third or more of the rows stay sharp
     return power + amount * (blurred - power)
 
@@ -101,7 +101,7 @@ def requantise(features: Tensor, frames: int = 4) -> Tensor:
     # 4. Mix piece and substitute.
     strength = torch.rand(rows, 1, 1).sqrt()
     is_mixed = torch.rand(rows, 1, 1) < 0.67
-    amount = strength * is_mixed  # (B, 1, 1)
+    amount = (strength * is_mixed).to(features)  # (B, 1, 1)
     middle = pieces + amount * (substitute - pieces)
     middle = middle.reshape(rows, count * frames, bands)
     return torch.cat((features[:, :start], middle, features[:, end:]), 1)
@@ -111,18 +111,18 @@ def disturb_features(features: Tensor) -> Tensor:
     """Tilt log powers (B, T, bands), add noise, hide two stretches of bands and two of frames in each row."""
     rows, frames, bands = features.shape
     # 1. A tilt and a bend of the spectrum, one for each row.
-    ramp = torch.linspace(-1, 1, bands)  # (bands,)
-    tilt = torch.randn(rows, 1, 1) * 0.25 * ramp
-    bend = torch.randn(rows, 1, 1) * 0.15 * torch.cos(torch.pi * ramp)
+    ramp = torch.linspace(-1, 1, bands).to(features)  # (bands,)
+    tilt = torch.randn(rows, 1, 1).to(features) * 0.25 * ramp
+    bend = torch.randn(rows, 1, 1).to(features) * 0.15 * torch.cos(torch.pi * ramp)
     # 2. Noise.
-    noise = torch.randn_like(features) * 0.3 * torch.rand(rows, 1, 1)
+    noise = torch.randn_like(features) * 0.3 * torch.rand(rows, 1, 1).to(features)
     features = features + (tilt + bend) + noise
     # 3. Two hidden stretches of up to five frames, then two of up to five bands (SpecAugment, arXiv 1904.08779).
     for _ in range(2):
-        hidden = _stretch(rows, frames)  # (B, T)
+        hidden = _stretch(rows, frames).to(features.device)  # (B, T)
         features = features.masked_fill(hidden[:, :, None], -1.0)
     for _ in range(2):
-        hidden = _stretch(rows, bands)  # (B, bands)
+        hidden = _stretch(rows, bands).to(features.device)  # (B, bands)
         features = features.masked_fill(hidden[:, None, :], -1.0)
     return features
 

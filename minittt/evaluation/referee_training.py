@@ -71,12 +71,16 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
     """Nats per word of a disturbed batch."""
     samples = torch.tensor([len(wave) for wave in waves])
     rows = pad_sequence([level_one(torch.from_numpy(wave)) for wave in waves], batch_first=True)
+    rows = rows.to(recogniser.head.weight.device)  # (B, samples)
     features = disturb_features(requantise(log_power(smear(recogniser.mel(rows)))))  # (B, T, bands)
     logits, frames = recogniser(features, recogniser.frames(samples))
     words = [[1 + ALL_WORDS.index(word) for word in text.split()] for text in texts]
     counts = torch.tensor([len(row) for row in words])
     targets = torch.tensor([word for row in words for word in row])
     log_probs = logits.log_softmax(-1).transpose(0, 1)  # (T / 4, B, 1 + words)
+    # small, and not every device has it: this loss is computed on the CPU
+    log_probs = log_probs.cpu()
+    frames = frames.cpu()
     total = nn.functional.ctc_loss(log_probs, targets, frames, counts, reduction="sum", zero_infinity=True)
     return total / counts.sum()
 
@@ -143,7 +147,7 @@ def judge_loss(judge: nn.Module, windows: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of noisy, smeared windows (N, window)."""
     waves = level_one(windows.float())
     white = torch.randn_like(waves)
-    decibels = 10 + 40 * torch.rand(len(waves), 1)  # of the signal over the noise
+    decibels = 10 + 40 * torch.rand(len(waves), 1).to(waves)  # of the signal over the noise
     waves = waves + white * 10 ** (-decibels / 20)
     power = smear(judge.mel(level_one(waves)))
     return nn.functional.cross_entropy(judge(power), labels)
@@ -156,7 +160,8 @@ def train_judge(judge: nn.Module, settings: RefereeSettings, codec: Codec | None
 
     def loss() -> Tensor:
         rows = torch.randint(len(labels), (settings.voice_batch,))
-        return judge_loss(judge, windows[rows], labels[rows])
+        device = judge.head.weight.device
+        return judge_loss(judge, windows[rows].to(device), labels[rows].to(device))
 
     descend(judge, loss, settings.voice_steps, 3e-3, note)
 
@@ -238,6 +243,7 @@ def train_referee(
     users: Users | None = None,
     held_out: Users | None = None,
     licence: str = "unknown",
+    device: torch.device | None = None,
 ) -> Referee:
     """Train both networks, write them to `out`, and a line of JSON per event to `log`, the test scores last.
 
@@ -245,10 +251,13 @@ def train_referee(
     users: other makes of voices, and people, for the recogniser. held_out: voices of other makes that test it.
     licence: of the referee, where others than espeak-ng are heard.
     keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
+    device: where both are trained (default: the CPU).
     The same settings and codec give the same file. Raises MinitttError where another process trains a referee into `out`.
     """
     with locked_file(out):
-        return _train(settings, out, log, codec, keep, users, held_out, licence)
+        return _train(
+            settings, out, log, codec, keep, users, held_out, licence, device or torch.device("cpu")
+        )
 
 
 def _train(
@@ -260,9 +269,10 @@ def _train(
     users: Users | None,
     held_out: Users | None,
     licence: str,
+    device: torch.device,
 ) -> Referee:
     """As `train_referee`, which has locked `out`."""
-    through = None if codec is None else load_codec(codec)
+    through = None if codec is None else load_codec(codec).to(device)
     torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)
     referee = Referee(info={"licence": "MIT", "heard": ["formant"]})
@@ -270,6 +280,7 @@ def _train(
         referee.info = {"licence": licence, "heard": users.kinds()}
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
+    referee.to(device)
     with whole_file(log) as unfinished, unfinished.open("w") as file:
 
         def note(line: dict) -> None:
@@ -282,7 +293,7 @@ def _train(
             train_recogniser(referee.recogniser, settings, note, users)
         train_judge(referee.judge, settings, through, note)
         referee.save(out)
-        referee = Referee.load(out)  # what is tested is what was written, in half precision
+        referee = Referee.load(out).to(device)  # what is tested is what was written, in half precision
         words = word_scores(referee, settings, through, held_out)
         for line in (*words, *voice_scores(referee, settings, through)):
             note(line)

@@ -25,7 +25,16 @@ from minittt.training.sharded_states import Shards
 
 FORMAT = "minittt training state 1"
 # What may change when a run is resumed. `accumulate` only together with the number of processes: their product may not.
-FREE = ("evaluate_every", "save_every", "keep", "samples", "accumulate", "shard")
+FREE = (
+    "evaluate_every",
+    "save_every",
+    "keep",
+    "samples",
+    "accumulate",
+    "shard",
+    "attention",
+    "gradient_checkpointing",
+)
 
 
 def states(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
+from minittt.device import best_device, move
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked_file
 from minittt.settings import CodecTrainingSettings
@@ -247,14 +248,20 @@ def _comparable(settings: CodecTrainingSettings) -> dict:
 class _Trainer:
     """A codec in training: its optimiser, its corpus, and how often each of its codes is used."""
 
-    def __init__(self, pairs: Pairs, settings: CodecTrainingSettings, start: Codec | None = None) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        settings: CodecTrainingSettings,
+        start: Codec | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         if not pairs:
             raise MinitttError("a codec cannot learn from nothing: give at least one recording")
         torch.manual_seed(settings.seed)
         self.pairs = pairs
         self.settings = settings
         self.rng = np.random.default_rng(settings.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or best_device()
         self.config = settings.config or CodecConfig()
         self.codec = Codec(self.config).train().to(self.device)
         self.unquantised_steps = settings.unquantised_steps
@@ -272,7 +279,7 @@ class _Trainer:
 
     def crops(self, n: int) -> Tensor:
         """n pairs of input and target: (2, n, samples)."""
-        return crops(self.pairs, n, self.frames * self.codec.hop, self.rng).to(self.device)
+        return move(crops(self.pairs, n, self.frames * self.codec.hop, self.rng), self.device)
 
     def learning_rate(self, progress: float) -> float:
         """A short linear warm-up, then half a cosine down to 0."""
@@ -396,6 +403,7 @@ def train_codec(
     licence: str = "unknown",
     resume: bool = False,
     start: Codec | None = None,
+    device: torch.device | None = None,
 ) -> Codec:
     """Train a codec on pairs (input, target) of waves (samples_i,); return it as written to `out`.
 
@@ -404,11 +412,12 @@ def train_codec(
     out: written in half precision every minute and at the end; the state of the training lies beside it
     (`state_path`), and `resume` goes on from there. log: JSON lines, one per 200 steps: step, seconds, loss (spectral
     distance), perplexity of the codes, entries revived so far. licence: of the codec, as an SPDX identifier, for the
-    file's header. start: a codec of the same shape whose weights to start from. Raises MinitttError where another process
-    trains a codec into `out`, or where one was left unfinished that is not to be resumed.
+    file's header. start: a codec of the same shape whose weights to start from. device: where to train (default: the
+    best there is). Raises MinitttError where another process trains a codec into `out`, or where one was left unfinished
+    that is not to be resumed.
     """
     with locked_file(out):
-        return _train(pairs, settings, out, log, licence, resume, start)
+        return _train(pairs, settings, out, log, licence, resume, start, device)
 
 
 def _train(
@@ -419,10 +428,11 @@ def _train(
     licence: str,
     resume: bool,
     start: Codec | None,
+    device: torch.device | None,
 ) -> Codec:
     """As `train_codec`, which has locked `out`."""
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU very slow
-    trainer = _Trainer(pairs, settings, start)
+    trainer = _Trainer(pairs, settings, start, device)
     trainer.codec.licence = licence
     state = state_path(out)
     before = 0.0  # seconds of training, of the run that is resumed

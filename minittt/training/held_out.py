@@ -16,7 +16,7 @@ from minittt.data.corpus import Corpus
 from minittt.objective import Noise, Preset, draw_noise, targets
 from minittt.settings import MAX_SPAN, MAX_SPANS, MAX_TEXT
 from minittt.talker import Talker, decoding_settings
-from minittt.training.parallel import Worker
+from minittt.training.parallel import Task, Worker
 
 LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
 
@@ -65,14 +65,14 @@ def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
     for i, batch in enumerate(batches):
         # 1. Text, and the bound, under the preset's own noise.
         noise = draw_noise(batch, p, torch.Generator().manual_seed(i), dtype)
-        _, text_sum, audio_sum = worker(batch, noise, p=p)
+        _, text_sum, audio_sum = worker(Task(batch, noise, p=p))
         in_text, in_audio = targets(batch, noise, worker.vocabulary, p)
         text.add(text_sum, in_text)
         bound.add(audio_sum, in_audio)
         # 2. Audio at fixed shares of masked slots.
         for level, mean in levels.items():
             noise = level_noise(batch, p, level, torch.Generator().manual_seed(i))
-            _, _, audio_sum = worker(batch, noise, p=comparable)
+            _, _, audio_sum = worker(Task(batch, noise, p=comparable))
             _, in_audio = targets(batch, noise, worker.vocabulary, p)
             mean.add(audio_sum, in_audio)
     means = {"held_out_text": text, "held_out_audio": bound}

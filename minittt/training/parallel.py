@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from minittt.data.batches import Batch
 from minittt.data.vocabulary import Vocabulary
+from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.model import Transformer
 from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
@@ -28,11 +29,6 @@ from minittt.training.heartbeat import Heartbeat, heartbeat_of_torchrun
 from minittt.training.loader import Loader, seed_of
 
 # ---- processes
-
-
-def best_device() -> torch.device:
-    """CUDA if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -51,20 +47,26 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    def add_up(self, sums: Tensor) -> Tensor:
+        """As `sum`, of a tensor where it lies; the host does not wait."""
+        if self.size > 1:
+            dist.all_reduce(sums)
+        return sums
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
 
-def join_processes() -> World:
-    """The world that torchrun started this process into, or a world of one."""
+def join_processes(device: str = "auto") -> World:
+    """The world that torchrun started this process into, or a world of one. device: see `device_named`."""
+    device = device_named(device)
     if not dist.is_initialized():
         if not dist.is_torchelastic_launched():
-            return World(device=best_device())
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            return World(device=device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         _beat()
-    device = best_device()
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank(fallback_rank=dist.get_rank()))
         torch.cuda.set_device(device)
@@ -90,31 +92,55 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a worker computes the loss of. No tuple: in those FSDP2 finds tensors, and moves them to the device."""
+
+    batch: Batch
+    noise: Noise
+    counts: tuple[int, int] | None = None  # see `objective.unified_loss`
+    p: Preset | None = None  # in place of the worker's own
+
+
 class Worker(nn.Module):
     """The unified loss as the forward of one module, which is where DDP and FSDP2 hook themselves in."""
 
     def __init__(
-        self, model: Transformer, vocabulary: Vocabulary, p: Preset, world: World, compiled: bool
+        self,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        p: Preset,
+        world: World,
+        compiled: bool,
+        attention: str = "dense",
     ) -> None:
+        """attention: see `objective.who_sees_whom`."""
         super().__init__()
         self.model = model
         self.vocabulary = vocabulary
         self.p = p
         self.world = world
+        self.attention = attention
         self.hidden = model.hidden
         if compiled:
             # rows differ in number and length from step to step: without `dynamic` each new shape is compiled anew
             self.hidden = torch.compile(model.hidden, dynamic=True)
 
+    @property
+    def embed_tokens(self) -> nn.Embedding:
+        """As `Transformer.embed_tokens`."""
+        return self.model.embed_tokens
+
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
         """As `Transformer.logits`."""
         return self.model.logits(hidden, choices)
 
-    def forward(
-        self, batch: Batch, noise: Noise, counts: tuple[int, int] | None = None, p: Preset | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, text sum and audio sum of one part, each (). counts: see `objective.unified_loss`."""
-        loss = unified_loss(self, batch, self.vocabulary, p or self.p, None, noise, counts)
+    def forward(self, task: Task) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, text sum and audio sum of one part, each ()."""
+        p = task.p or self.p
+        loss = unified_loss(
+            self, task.batch, self.vocabulary, p, None, task.noise, task.counts, self.attention
+        )
         return loss.total, loss.text_sum, loss.audio_sum
 
 
@@ -126,8 +152,7 @@ def wrap_for_processes(worker: Worker, shard: bool) -> nn.Module:
             raise MinitttError("there is one process only: start several with torchrun to shard over them")
         return worker
     if not shard:
-        device_ids = [world.device] if world.device.type == "cuda" else None
-        return DistributedDataParallel(worker, device_ids=device_ids)
+        return DistributedDataParallel(worker)
     from torch.distributed.device_mesh import init_device_mesh  # slow to import, and rarely wanted
     from torch.distributed.fsdp import fully_shard
 
@@ -191,8 +216,11 @@ class Accumulator:
     passes: int = 1  # a step, by this process
     half: bool = False  # autocast to bfloat16
 
-    def add_gradient(self, step: int) -> tuple[float, float, Counts]:
-        """Add a step's gradient to the parameters'. Returns the step's text sum and audio sum, nats, and its counts."""
+    def add_gradient(self, step: int) -> tuple[Tensor, Tensor, Counts]:
+        """Add a step's gradient to the parameters'. Returns the step's text sum and audio sum, nats, and its counts.
+
+        The sums are () and on the device: the host reads them when it has to.
+        """
         world = self.worker.world
         # 1. Draw all parts of this process, batch and noise.
         parts = [self.draw(step, world.rank * self.passes + i) for i in range(self.passes)]
@@ -200,15 +228,12 @@ class Accumulator:
         here = [sum(column) for column in zip(*(part.counts for part in parts), strict=True)]
         counts = Counts(*world.sum(here))
         # 3. Forward and backward of each part, normalised by the counts of the whole step.
-        text = 0.0
-        audio = 0.0
+        sums = []
         for i, part in enumerate(parts):
             with gradient_sync(self.shared, last=i == len(parts) - 1):
-                text_sum, audio_sum = self._forward_and_backward(part, counts)
-            text += text_sum.item()
-            audio += audio_sum.item()
+                sums.append(self._forward_and_backward(part, counts))
         # 4. The sums of all processes, for the log.
-        text, audio = world.sum([text, audio])
+        text, audio = world.add_up(torch.stack(sums).sum(0))
         return text, audio, counts
 
     def draw(self, step: int, part: int) -> MicroBatch:
@@ -216,7 +241,7 @@ class Accumulator:
         worker = self.worker
         # 1. The rows.
         parts = worker.world.size * self.passes
-        batch = self.loader.batch(step, part, parts).to(worker.world.device)
+        batch = self.loader.batch(step, part, parts)
         # 2. The noise, from a seed of its own.
         seed = random.Random(seed_of(self.loader.seed, "noise", step, part)).getrandbits(63)
         generator = torch.Generator().manual_seed(seed)
@@ -232,8 +257,8 @@ class Accumulator:
         )
         return MicroBatch(batch, noise, counts)
 
-    def _forward_and_backward(self, part: MicroBatch, step: Counts) -> tuple[Tensor, Tensor]:
-        """Text sum and audio sum of one part, (); its gradient is added up. `step` counts the whole step."""
+    def _forward_and_backward(self, part: MicroBatch, step: Counts) -> Tensor:
+        """Text sum and audio sum of one part, (2,); its gradient is added up. `step` counts the whole step."""
         world = self.worker.world
         by_token = self.worker.p.normalise == "token"
         counts = None
@@ -242,7 +267,7 @@ class Accumulator:
             counts = (step.text, step.audio)
             share = 1.0
         with torch.autocast(world.device.type, torch.bfloat16, enabled=self.half):
-            total, text_sum, audio_sum = self.shared(part.batch, part.noise, counts)
+            total, text_sum, audio_sum = self.shared(Task(part.batch, part.noise, counts))
         loss = total * (share * world.size)  # DDP and FSDP2 divide by the number of processes
         loss.backward()
-        return text_sum, audio_sum
+        return torch.stack([text_sum, audio_sum])

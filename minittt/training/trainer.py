@@ -24,6 +24,7 @@ from tqdm import tqdm
 from minittt.data.batches import Batch
 from minittt.data.corpus import Corpus
 from minittt.data.streaming_records import RecordStream
+from minittt.device import bfloat16_is_fast
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked
 from minittt.model import ModelConfig, Transformer, place_codes
@@ -44,14 +45,6 @@ TRAINED = 0.9  # share of the time that goes into steps; the rest into checkpoin
 HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
 
 
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16: every CUDA device is taken to, of CPUs those that say so."""
-    if device.type != "cpu":
-        return device.type == "cuda"
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
 def rate_share(step: int, s: TrainingSettings) -> float:
     """The learning rates at a step, as a share of their peaks: a linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / max(1, s.warmup))
@@ -59,15 +52,17 @@ def rate_share(step: int, s: TrainingSettings) -> float:
     return warm * (0.02 + 0.98 * cosine)
 
 
-def steps_in(minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None) -> int:
+def steps_in(
+    minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None, device: str = "auto"
+) -> int:
     """How many steps of such a run fit into these minutes, by the time that a few of them take here and now.
 
     Raises MinitttError where several processes train together: each would come to another number.
     """
-    if join_processes().size > 1:
+    if join_processes(device).size > 1:
         raise MinitttError("several processes cannot train by the clock: give the number of steps")
     with TemporaryDirectory() as folder:
-        trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start)
+        trial = Trainer(corpus, folder, replace(s, steps=TRIED + 2, samples=0), start=start, device=device)
         for _ in range(2):
             trial._one_step()  # the first ones are slower
         begin = time.perf_counter()
@@ -90,14 +85,15 @@ class Trainer:
         s: TrainingSettings,
         resume: bool = False,
         start: Talker | None = None,
+        device: str = "auto",
     ) -> None:
-        """start: a talker whose weights the run begins with, in place of random ones."""
+        """start: a talker whose weights the run begins with, in place of random ones. device: see `device_named`."""
         self.corpus = corpus
         self.start = start
         self.out = Path(out)
         self.s = s
         self.p = preset(s.preset)
-        self.world = join_processes()
+        self.world = join_processes(device)
         self.rate = rate_share  # another schedule may be put in its place
         self.step = 0
         self._check_parts()
@@ -161,7 +157,7 @@ class Trainer:
         except MinitttError as error:
             tqdm.write(f"nothing is held out: {error}")
             return [], []
-        batches = [loader.batch(i).to(self.world.device) for i in range(4)]
+        batches = [loader.batch(i) for i in range(4)]
         return batches, questions(self.corpus.split("renditions"), self.s.samples)
 
     def _build(self) -> None:
@@ -178,6 +174,7 @@ class Trainer:
             sizes = {**known, **s.model}
         dtype = torch.float64 if s.precision == "float64" else torch.float32
         self.model = Transformer(ModelConfig(vocabulary.size, **sizes)).to(self.world.device, dtype)
+        self.model.gradient_checkpointing = s.gradient_checkpointing
         if self.corpus.codebooks is not None:
             place_codes(self.model, vocabulary.first_code, torch.from_numpy(self.corpus.codebooks))
         if self.start is not None:
@@ -185,7 +182,7 @@ class Trainer:
         if s.lora is not None:
             self._adapt(s.lora)
         # 2. The loss, alone or in several processes, and what adds up its gradient.
-        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile)
+        self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile, self._attention())
         shared = wrap_for_processes(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, self._in_bfloat16())
         # 3. The optimiser.
@@ -201,6 +198,16 @@ class Trainer:
                 "lora keeps the text that a model knows: start from one, with --init, that has this corpus's tokeniser"
             )
         add_adapters(self.model, rank, known=self.corpus.vocabulary.text_size)
+
+    def _attention(self) -> str:
+        """How the mask is laid out. Raises MinitttError where the way that was asked for cannot be trained."""
+        if self.s.attention == "flex" and self.world.device.type != "cuda":
+            raise MinitttError(
+                f"attention flex has no backward pass on {self.world.device.type}: use auto or dense"
+            )
+        if self.s.precision == "float64":  # FlexAttention's kernels have none
+            return "dense"
+        return self.s.attention
 
     def _in_bfloat16(self) -> bool:
         """Whether forward and backward run under autocast to bfloat16."""
@@ -267,13 +274,15 @@ class Trainer:
         text, audio, n = self.accumulator.add_gradient(self.step)
         # 3. Clip it; the norm before clipping is logged.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
+        # 4. Read what is logged: the one time that the host waits for the device.
+        text, audio, norm = torch.stack([text, audio, full_tensor(norm)]).tolist()
         line = {
             "step": self.step + 1,
             "text": text / max(1, n.text),
             "audio": audio / max(1, n.audio),
-            "gradient_norm": full_tensor(norm).item(),
+            "gradient_norm": norm,
         }
-        # 4. A loss that is not finite ends the run before it reaches the weights.
+        # 5. A loss that is not finite ends the run before it reaches the weights.
         wrong = [name for name in ("text", "audio", "gradient_norm") if not math.isfinite(line[name])]
         if wrong:
             what = " and ".join(wrong).replace("_", " ")
@@ -281,7 +290,7 @@ class Trainer:
                 f"{what} not finite at step {self.step + 1}: lower the learning rate, now "
                 f"{self.s.learning_rate * share:.2g}; the newest checkpoint is from before"
             )
-        # 5. Move the weights.
+        # 6. Move the weights.
         self.optimiser.step()
         self.step += 1
         return line, int(n.tokens)

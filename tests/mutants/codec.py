@@ -39,8 +39,8 @@ MUTANTS = [
     Mutant(law=7, old="range(0, len(members), batch_size)", new="range(0, len(members), len(members))"),
     Mutant(
         law=8,
-        old="return self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)",
-        new="return self.quantizer.vq(self.latents(wave))[1].transpose(0, 1)",
+        old="codes = self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)",
+        new="codes = self.quantizer.vq(self.latents(wave))[1].transpose(0, 1)",
     ),
     Mutant(
         law=8,

@@ -10,10 +10,10 @@ MUTANTS = [
         old="audio = _at_the_slot(model, hidden, batch, in_audio, audio_choices, noise)",
         new="audio = _from_the_token_before(model, hidden, batch, in_audio, audio_choices)",
     ),
-    Mutant(law=12, old="hidden[row, at - 1]", new="hidden[row, at]"),
-    Mutant(law=12, old="hidden[row, at], choices", new="hidden[row, at - 1], choices"),
+    Mutant(law=12, old="_states(hidden, row, at - 1)", new="_states(hidden, row, at)"),
+    Mutant(law=12, old="_states(hidden, row, at), choices", new="_states(hidden, row, at - 1), choices"),
     Mutant(law=12, old="losses = losses * self.weight", new="losses = losses * 1"),
-    Mutant(law=12, old="two_stream_mask(batch.groups, batch.noisy, ", new="group_mask(batch.groups, "),
+    Mutant(law=12, old="two_stream_mask(groups, move(batch.noisy, device), ", new="group_mask(groups, "),
     Mutant(law=12, old="logits.to(torch.promote_types(logits.dtype, torch.float32))", new="logits.float()"),
     Mutant(law=12, old='"ar": Preset(two_streams=True,', new='"ar": Preset(two_streams=False,'),
     Mutant(

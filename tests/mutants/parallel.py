@@ -7,7 +7,7 @@ MUTANTS = [
     Mutant(1, "counts = (step.text, step.audio)", "counts = None"),
     Mutant(1, "counts = (step.text, step.audio)", "counts = (step.text, part.counts.audio)"),
     Mutant(1, "share = part.counts.records / step.records", "share = 1.0"),
-    Mutant(1, "text += text_sum.item()", "text = text_sum.item()"),
+    Mutant(1, "torch.stack(sums).sum(0)", "sums[-1]"),
     Mutant(2, "world.rank * self.passes + i", "i"),
     Mutant(2, "(share * world.size)", "share"),
     Mutant(2, "Counts(*world.sum(here))", "Counts(*here)"),

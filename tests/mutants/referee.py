@@ -12,7 +12,7 @@ MUTANTS = [
     # a batch: rows turned one too far or not turned back, padding that is heard, frames cut off, texts of other waves
     Mutant(4, "lengths[:, None] - 1 - step  #", "lengths[:, None] - step  #"),
     Mutant(4, "        back = reverse(back, lengths)\n", ""),
-    Mutant(5, "features.shape[1]) < frames[:, None]", "features.shape[1]) <= frames[:, None]"),
+    Mutant(5, "place < frames[:, None]", "place <= frames[:, None]"),
     Mutant(5, 'rounding_mode="floor") + 1', 'rounding_mode="floor")'),
     Mutant(5, "pad(waves, (margin, margin))", 'pad(waves, (margin, margin), mode="reflect")'),
     Mutant(6, "zip(rows, classes, frames", "zip(range(start, start + len(rows)), classes, frames"),
@@ -26,5 +26,5 @@ MUTANTS = [
     Mutant(11, "np.bincount(voices).max() / len(voices)", "np.bincount(voices).max() / voices.max()"),
     Mutant(12, "if len(wave) and np.abs(wave).max() > 1e-4:", "if len(wave):"),
     Mutant(12, "or not np.isfinite(wave).all()", ""),
-    Mutant(13, "tensor.half().contiguous()", "tensor.bfloat16().contiguous()"),
+    Mutant(13, "tensor.cpu().half().contiguous()", "tensor.cpu().bfloat16().contiguous()"),
 ]

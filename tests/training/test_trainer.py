@@ -361,6 +361,20 @@ def test_losses_are_a_mean_over_the_tokens_of_the_whole_step(tmp_path):
     assert tokens == counts.tokens
 
 
+def test_a_run_with_gradient_checkpointing_is_the_run_without(tmp_path):
+    corpus = toy_corpus(1)
+    Trainer(corpus, tmp_path / "plain", SETTINGS).train()
+    trainer = Trainer(corpus, tmp_path / "again", replace(SETTINGS, gradient_checkpointing=True))
+    assert trainer.model.gradient_checkpointing
+    trainer.train()
+    assert losses(tmp_path / "again") == losses(tmp_path / "plain")
+
+
+def test_flex_attention_is_refused_where_it_cannot_be_trained(tmp_path):
+    with pytest.raises(MinitttError, match="attention flex has no backward pass on cpu: use auto or dense"):
+        Trainer(toy_corpus(1), tmp_path, replace(SETTINGS, attention="flex"), device="cpu")
+
+
 def test_what_is_held_out_is_heard_without_the_noise_of_training(tmp_path):
     """Codes of the question are replaced by chance in training alone: a curve of held-out losses is of clean questions."""
     corpus = toy_corpus(1)
