@@ -330,7 +330,7 @@ def tiles_seen(tokens: Tokens, tile: int) -> tuple[Tensor, Tensor]:
     noisy_sees_noisy &= (noisy_k.lowest <= noisy_q.highest) & (noisy_q.lowest <= noisy_k.highest)
     n = clean.lowest.shape[1]
     itself = torch.eye(n, dtype=torch.bool, device=real.device)  # (n, n)
-    some = clean_sees_clean | noisy_sees_clean | noisy_sees_noisy | itself
+    some = noisy_sees_clean | clean_sees_clean | noisy_sees_noisy | itself
     # 2. All pairs are visible: no padding, one document, and nobody meets a key that is hidden. Empty ranges pass.
     whole = _in_tiles(real, tile, False).all(-1)  # (B, n)
     first = torch.minimum(clean.first, noisy.first)  # (B, n)

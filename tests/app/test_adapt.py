@@ -79,7 +79,7 @@ def test_as_many_steps_as_fit(monkeypatch):
 
 
 def test_several_processes_do_not_train_by_the_clock(monkeypatch):
-    monkeypatch.setattr(training, "join_processes", lambda: World(rank=1, size=2))
+    monkeypatch.setattr(training, "join_processes", lambda device: World(rank=1, size=2))
     with pytest.raises(MinitttError, match="give the number of steps"):
         steps_in(3, toy_corpus(1), TrainingSettings())
 
