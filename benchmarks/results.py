@@ -44,10 +44,10 @@ LIMITS = """## How to read this, and what it cannot say
   (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps: 50 of them after the rise.
 - How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot a step, in random order, at
   temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows with
-  full spans redraft the whole span. `nar` unmasks its text as it does its audio, in random order and at temperature .5 where audio
-  is drawn: greedily it writes more right answers (the row *text right, greedy*).
-- A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many those are. Of
-  `nar` they are few, and the easy ones.
+  full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in which
+  it reveals audio: at random where audio is drawn. Surest slots first, it writes more right answers (the row *text right, greedy*).
+- A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many those are: a
+  handful for `nar`.
 - All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the
   paper's start from a language model). `nar`, which denoises its text, has to unlearn reading left to right.
 - Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
