@@ -35,17 +35,18 @@ LIMITS = """## How to read this, and what it cannot say
 - Differences are taken seed by seed: the same records in the same order, the same questions. Intervals are Student's over
   seeds; with so few they are wide. Three seeds were planned; two more were run after the first three had been read. The
   comparisons are many, and intervals and verdicts are not corrected for that: where nothing differs, one in twenty will
-  still seem to. One sentence above says which verdicts stand when they are corrected. Measures in bold decide the sentence of
-  a claim.
+  still seem to. One sentence above says which verdicts stand when they are corrected. Measures in bold decide the sentence
+  of a claim.
 - All seeds are asked the same 60 questions and speak the same 60 sentences. So an interval over seeds says what another
-  training would give, not what other questions would: that chance is the same for all seeds and shows in none of the spreads.
+  training would give, not what other questions would: that chance is common to all seeds and shows in none of the spreads.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
-- The learning rate rises for 100 steps whatever a step costs: half the time of `nar`, `exact` and `ar`, a third of `paper`'s
-  (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps: 50 of them after the rise.
+- The learning rate rises for 100 steps whatever a step costs: in the grid half the time of `nar`, `exact` and `ar`, a third
+  of `paper`'s (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps: 50 of them after the rise.
 - How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot a step, in random order, at
-  temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows with
-  full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in which
-  it reveals audio: at random where audio is drawn. Surest slots first, it writes more right answers (the row *text right, greedy*).
+  temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows
+  with full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in
+  which it reveals audio: at random where audio is drawn. Surest slots first, it writes more right answers (the row *text
+  right, greedy*).
 - A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many those are: a
   handful for `nar`.
 - All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the

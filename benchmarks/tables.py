@@ -89,7 +89,10 @@ def grid(runs: Runs, wanted: tuple[str, ...] = ROWS, seeds: int = SEEDS) -> str:
         ["seeds", *(str(len(of_row(runs, row))) for row in there)],
         ["records seen", *(f"{records:.0f}" for records in seen)],
         ["share of the seconds in warm-up", *(warm_up(of_row(runs, row)) for row in there)],
-        ["spoken answers that count, new renditions, equal time", *(counted(of_row(runs, row)) for row in there)],
+        [
+            "spoken answers that count, new renditions, equal time",
+            *(counted(of_row(runs, row)) for row in there),
+        ],
     ]
     for measure in [*MEASURES, GREEDY, *LEFT_TO_RIGHT]:
         rows.append([measure.name, *(mean_of(measure, of_row(runs, row)) for row in there)])

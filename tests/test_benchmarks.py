@@ -444,7 +444,7 @@ def test_the_chapter_says_what_pairing_and_warm_up_do():
                 paired = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
                 apart = math.sqrt(statistics.variance(ours) + statistics.variance(theirs))
                 wider += claims.quantile(4) * paired > claims.quantile(8) * apart
-    assert f"in {wider} of the 18 headline comparisons" in chapter
+    assert f"In {wider} of the 18 headline comparisons" in chapter
     for row in ("nar", "exact", "ar", "paper"):
         share = tables.warm_up(tables.of_row(runs, row)).removeprefix("0")
         assert re.search(rf"`{row}`(\'s)? \({share}\)", chapter)

@@ -204,7 +204,7 @@ class ReleasedSettings:
     block_size: int = 26
     steps: int = 2
     guidance: float = 0.0
-    max_new: int = 512  # generated tokens; a reply ends at the first chance after so many, see `generate_released`
+    max_new: int = 512  # tokens in all; looked at between runs alone, see `generate_released`
     gen_length: int = 2600  # slots of one run of blocks, a multiple of `block_size`
     min_text_after_audio: int = 0  # tokens that have to follow a span before the turn may end
 
