@@ -41,7 +41,7 @@ LIMITS = """## How to read this, and what it cannot say
   training would give, not what other questions would: that chance is common to all seeds and shows in none of the spreads.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
 - The learning rate rises for 100 steps whatever a step costs: in the grid half the time of `nar`, `exact` and `ar`, a third
-  of `paper`'s (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps: 50 of them after the rise.
+  of `paper`'s (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps, 50 of them after it.
 - How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot a step, in random order, at
   temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows
   with full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in
