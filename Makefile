@@ -5,10 +5,15 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: wheel-check demo test test-page lint format train ablations results mutants notebooks notebooks-write doctor clean
+.PHONY: wheel-check demo docs test test-page lint format train ablations results mutants notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav data_samples/people/person_*.wav -o out --page out/reply.html
+
+# the two pages to hear in one click, for a static site: docs/index.html links them
+docs: $(VENV)/.installed
+	$(BIN)/minittt talk data_samples/wav/question_1.wav --talker reference --block 16 --compare 1,4,16 -o out --page docs/voices.html
+	$(BIN)/minittt talk data_samples/wav/question_2.wav data_samples/wav/question_4.wav --talker reference -o out --page docs/reply.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto

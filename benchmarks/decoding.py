@@ -65,7 +65,8 @@ def decode_released(model: Transformer, shape: Shape, prompt: list[int], args) -
     v, n = shape.vocabulary, shape.text + shape.span + 2
     layout = ReleasedIds(v.first_code, v.mask, v.end, (v.open,), (v.eoa,))
     shaped, begin = ShapedModel(model, shape, len(prompt), args.now), args.now()
-    reply = generate_released(shaped, prompt, layout, ReleasedSettings(args.block, args.steps, max_new=n))
+    settings = ReleasedSettings(args.block, args.steps, max_new=n, gen_length=100 * args.block)
+    reply = generate_released(shaped, prompt, layout, settings)
     run = note(Run("released", "paper", len(prompt), 1), shaped, begin, args.now())
     run.ids = [reply.ids[len(prompt) :]]
     drafts = [start for start, drafting in zip(shaped.begun, shaped.drafting, strict=True) if drafting]

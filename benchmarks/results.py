@@ -27,16 +27,28 @@ What we make of it: [chapter 6](06_does_it_hold.md).*
 
 The paper claims that a model which writes text left to right and fills in audio by diffusion beats one that does everything
 left to right, and one that does everything by diffusion; that each of its three training strategies helps; and that blocks
-handle replies of any length. It rests on a premise: text leans on the text before it, audio on what it is made from.
+handle replies of any length. It rests on a premise: text depends on the text before it, audio on what it is made from.
 All of that is tested again here on a toy: a million parameters, minutes of training, synthetic voices, two dozen words.
 A verdict is about this toy. What it cannot tell, it says."""
 LIMITS = """## How to read this, and what it cannot say
 
 - Differences are taken seed by seed: the same records in the same order, the same questions. Intervals are Student's over
   seeds; with so few they are wide. Three seeds were planned; two more were run after the first three had been read. The
-  comparisons are many, and nothing is corrected for that: where nothing differs, one in twenty will still seem to.
-  Measures in bold decide the sentence of a claim.
+  comparisons are many, and intervals and verdicts are not corrected for that: where nothing differs, one in twenty will
+  still seem to. One sentence above says which verdicts stand when they are corrected. Measures in bold decide the sentence
+  of a claim.
+- All seeds are asked the same 60 questions and speak the same 60 sentences. So an interval over seeds says what another
+  training would give, not what other questions would: that chance is common to all seeds and shows in none of the spreads.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
+- The learning rate rises for 100 steps whatever a step costs: in the grid half the time of `nar`, `exact` and `ar`, a third
+  of `paper`'s (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps, 50 of them after it.
+- How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot a step, in random order, at
+  temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows
+  with full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in
+  which it reveals audio: at random where audio is drawn. Surest slots first, it writes more right answers (the row *text
+  right, greedy*).
+- A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many those are: a
+  handful for `nar`.
 - All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the
   paper's start from a language model). `nar`, which denoises its text, has to unlearn reading left to right.
 - Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
@@ -45,7 +57,8 @@ LIMITS = """## How to read this, and what it cannot say
 - Nats of audio are compared where two rows measure the same: `paper` and its parts; `exact` and `ar` left to right. A talker
   of whole spans is given their length, a talker of blocks pays for it.
 - "Words recognised" in the grid, the longer runs and the sweep is clipped at 0 for each reply, as it was measured then: a
-  reply of other words scores about .067 and not 0, so a row near that floor (`paper-sst`) says nothing that is asked for.
+  reply of other words scores about .067 and not 0, and the first fifth of the right reply about .147. A row near the first
+  floor (`paper-sst`) cannot be told from one that says something else.
   In the table of the shipped talker it is 1 minus the word error rate, which can be negative.
 - What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
 - What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""

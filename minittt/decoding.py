@@ -106,7 +106,7 @@ class Settings:
     """How to decode. Raises ValueError naming the setting that makes no sense."""
 
     block_size: int | None = 8  # slots denoised together; None: the whole span, on a canvas of max_span
-    first_block: int | None = None  # another size for the first block of a span (sound starts sooner)
+    first_block: int | None = None  # a smaller first block of a span (sound starts sooner)
     full_span: bool = (
         False  # the paper's mode: with blocks too, a span is one group, drafted anew until closed
     )
@@ -129,8 +129,13 @@ class Settings:
                 self._check_whole_number(name, least=1)
         if self.first_block is not None and self.block_size is None:
             raise ValueError("first_block needs a block_size: without one the span is a single block")
-        if max(self.block_size or 0, self.first_block or 0) > self.max_span:
-            raise ValueError(f"block_size and first_block must fit into max_span, {self.max_span} slots")
+        if self.first_block is not None and self.first_block > self.block_size:
+            raise ValueError(
+                f"first_block must be at most block_size, {self.block_size} slots, not {self.first_block}: "
+                f"no training shows a larger first block"
+            )
+        if self.block_size is not None and self.block_size > self.max_span:
+            raise ValueError(f"block_size must fit into max_span, {self.max_span} slots")
 
     def _check_whole_number(self, name: str, least: int) -> None:
         value = getattr(self, name)

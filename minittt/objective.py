@@ -5,8 +5,9 @@ Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is th
 `paper`  one stream, one group a span; one noise level a record; text after a noised span is trained on noise, which
          BANOM, PPM and SST soften (`strategies.py`). A mean per record, then over records; softmax over all ids.
 `exact`  two streams over group numbers: text is read from a clean stream, audio from a noisy copy of each block that sees
-         only clean earlier groups. One forward is an unbiased estimate of an upper bound on -log p, and every state that
-         decoding can reach is one that training has seen, for the block sizes trained. No strategy is needed.
+         only clean earlier groups. One forward is an unbiased estimate of an upper bound on -log p, and every pattern of
+         masks that decoding can reach is one that training draws, for the block sizes trained (with true tokens around it:
+         a decoder's own mistakes are never shown). No strategy is needed.
 
 Three more show what each part is worth: `mended` is `paper` with its three mistakes corrected, `ar` is `exact` with
 one audio token per block, `nar` is `exact` with the text of a reply denoised too. And three leave one strategy out, read
@@ -176,7 +177,9 @@ class Loss:
 
     total: Tensor
     text_sum: Tensor  # nats over text targets
-    audio_sum: Tensor  # nats over target slots: an estimate of the bound on -log p
+    # Nats over target slots. In two streams an unbiased estimate of the bound on -log p. In one stream it bounds nothing, at
+    # any eps: later audio is predicted after noised audio, with MASK where a likelihood would see the true codes.
+    audio_sum: Tensor
     n_text: int
     n_audio: int
 

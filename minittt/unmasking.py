@@ -13,6 +13,10 @@ reveal, (D,) bool. What can be promised of the sampler depends on what the polic
 
 With an oracle and one slot a step all but the last sample exactly.
 
+All of this is said of the network's own distribution (temperature 1, no truncation, no guidance) and of the tokens as
+drawn. Closing a block overwrites what follows its first EOA, so several draws become one block, and the forced path is
+an upper bound on its -log p.
+
 The distribution at a slot is Sampling(temperature, top_k, top_p); policies look at p before it.
 """
 

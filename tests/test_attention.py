@@ -512,14 +512,23 @@ def test_law_10_block_size_1_is_causal(kinds):
 
 
 @given(conversations(), st.integers(1, 5))
-def test_law_10_larger_blocks_only_add_sight(kinds, block):
-    """Causal is contained in block-causal, block-causal in full span; what is added stays inside a span."""
-    causal, blocks, whole = (group_mask(assign_groups(kinds, size)[None])[0] for size in (1, block, None))
+def test_law_10_merged_blocks_only_add_sight(kinds, block):
+    """Causal is contained in block-causal, that in blocks twice as long and in full span; what is added stays in a span."""
+    sizes = (1, block, 2 * block, None)
+    causal, blocks, doubled, whole = (group_mask(assign_groups(kinds, size)[None])[0] for size in sizes)
     assert (causal <= blocks).all()
-    assert (blocks <= whole).all()
+    assert (blocks <= doubled).all()
+    assert (doubled <= whole).all()
     for q, k in (whole & ~causal).nonzero().tolist():
         assert k > q
         assert set(kinds[q : k + 1].tolist()) <= {TARGET}
+
+
+def test_law_10_a_larger_block_that_is_no_multiple_also_takes_sight_away():
+    kinds = torch.full((6,), TARGET)
+    two, three = (group_mask(assign_groups(kinds, size)[None])[0] for size in (2, 3))
+    assert two[2, 3]
+    assert not three[2, 3]
 
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "masks.npz", allow_pickle=False)

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import re
+import statistics
 from dataclasses import asdict, replace
 
 import ablations
@@ -397,6 +399,73 @@ def test_the_chapter_gives_the_verdicts_of_the_jsons():
     for claim in claims.CLAIMS:
         word = claims.verdict([claims.difference(runs, claim, measure) for measure in claim.measures])
         assert f"| {claim.text} | {word} |" in chapter
+
+
+def heads(runs):
+    """The headline differences of each claim: written answers, then words recognised."""
+    return {
+        claim: [claims.difference(runs, claim, measure) for measure in claims.MEASURES if measure.headline]
+        for claim in claims.CLAIMS
+    }
+
+
+def test_the_chapter_says_which_measure_decides_and_what_stands_when_corrected():
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    decides = {"both": [], "answers": [], "words": [], "neither": []}
+    found = heads(runs)
+    for claim, (answers, words) in found.items():
+        told = answers.verdict != claims.UNTOLD, words.verdict != claims.UNTOLD
+        name = {(1, 1): "both", (1, 0): "answers", (0, 1): "words", (0, 0): "neither"}[told]
+        decides[name].append((claim.ours, claim.theirs))
+        assert "nar" in (claim.ours, claim.theirs) or answers.verdict == claims.UNTOLD
+    assert decides["neither"] == [("paper", "paper-ppm"), ("mended", "paper")]
+    assert decides["both"] == [("exact", "nar")]
+    assert decides["answers"] == [("paper", "nar")]
+    assert len(decides["words"]) == 5
+    assert "neither measure decides" in chapter and "never both" not in chapter
+
+    flat = [d for pair in found.values() for d in pair]
+    corrected = claims.holm([d.p for d in flat])
+    told = [p for p, d in zip(corrected, flat, strict=True) if d.verdict != claims.UNTOLD]
+    assert (len(told), sum(p < 0.05 for p in told)) == (8, 4)
+    assert sorted(round(p, 2) for p in told if p >= 0.05) == [0.08, 0.08, 0.5, 0.5]
+    assert "four of the eight differences stand" in chapter
+
+
+def test_the_chapter_says_what_pairing_and_warm_up_do():
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    wider = 0
+    for claim in claims.CLAIMS:
+        for measure in claims.MEASURES:
+            if measure.headline:
+                ours, theirs = (
+                    [measure.of(runs[row, seed]) for seed in range(5)] for row in (claim.ours, claim.theirs)
+                )
+                paired = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
+                apart = math.sqrt(statistics.variance(ours) + statistics.variance(theirs))
+                wider += claims.quantile(4) * paired > claims.quantile(8) * apart
+    assert f"In {wider} of the 18 headline comparisons" in chapter
+    for row in ("nar", "exact", "ar", "paper"):
+        share = tables.warm_up(tables.of_row(runs, row)).removeprefix("0")
+        assert re.search(rf"`{row}`(\'s)? \({share}\)", chapter)
+    for row in ("exact", "nar"):
+        assert f"{tables.counted(tables.of_row(runs, row))}" in chapter
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_lowers_a_p_keeps_their_order_and_multiplies_the_smallest_by_all(ps):
+    corrected = claims.holm(ps)
+    assert all(after >= before for before, after in zip(ps, corrected, strict=True))
+    assert min(corrected) == min(1, len(ps) * min(ps))
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    assert [corrected[i] for i in order] == sorted(corrected)
+
+
+def test_student_s_tail_at_its_quantiles_is_one_in_twenty():
+    for degrees, quantile in enumerate(claims.STUDENT, 1):
+        assert claims.two_sided(quantile, degrees) == pytest.approx(0.05, abs=5e-5)
+        assert claims.two_sided(-quantile, degrees) == claims.two_sided(quantile, degrees)
+        assert claims.two_sided(0.0, degrees) == 1.0
 
 
 def test_the_page_says_what_the_jsons_say():

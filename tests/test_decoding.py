@@ -222,7 +222,7 @@ SAMPLINGS = [unmasking.Sampling(), unmasking.Sampling(0.0), unmasking.Sampling(1
 @st.composite
 def cases(draw):
     block = draw(st.none() | st.integers(1, 5))
-    first = draw(st.none() | st.integers(1, 5)) if block else None
+    first = draw(st.none() | st.integers(1, block)) if block else None
     settings = Settings(
         block_size=block,
         first_block=first,
@@ -232,7 +232,7 @@ def cases(draw):
         text_sampling=draw(st.sampled_from(SAMPLINGS)),
         audio_sampling=draw(st.sampled_from(SAMPLINGS)),
         max_text=draw(st.integers(1, 12)),
-        max_span=max(block or 1, first or 1, draw(st.integers(1, 12))),
+        max_span=max(block or 1, draw(st.integers(1, 12))),
         max_spans=draw(st.integers(0, 3)),
     )
     rows = draw(st.integers(1, 4))
@@ -552,6 +552,7 @@ BAD_SETTINGS = [
     (dict(max_text=0), "max_text"),
     (dict(max_spans=-1), "max_spans"),
     (dict(block_size=None, first_block=2), "needs a block_size"),
+    (dict(block_size=8, first_block=9), "first_block must be at most block_size, 8 slots, not 9"),
     (dict(block_size=8, max_span=7), "fit into max_span"),
 ]
 

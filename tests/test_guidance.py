@@ -121,6 +121,27 @@ def test_guidance_towards_a_condition_that_is_missing_changes_replies():
     assert replies[0] != replies[1]
 
 
+class Halves:
+    """A context whose draft has two tokens: the first rows answer `cond`, the others `un`."""
+
+    def __init__(self, cond: list[float], un: list[float]) -> None:
+        self.logits = torch.tensor([[cond] * 2, [un] * 2], dtype=torch.float64).log()  # (2, 2, A)
+
+    def step(self, commit, commit_groups, draft):
+        return self.logits
+
+
+@pytest.mark.parametrize(
+    "cond, un, guided",
+    [((0.7, 0.3), (0.9, 0.1), (0.377, 0.623)), ((0.9, 0.1), (0.7, 0.3), (0.972, 0.028))],
+)
+def test_guidance_is_not_always_sharper(cond, un, guided):
+    """Chapter 4's example, and the usual case beside it."""
+    context = GuidedContext(Halves(cond, un), [[0]], [[0]], scale=1.0, pad=PAD)
+    logits = context.step(torch.tensor([[0]]), torch.tensor([[0]]), torch.tensor([[MASK]]))  # (1, 2, 2)
+    assert logits[0, 1].softmax(-1).tolist() == pytest.approx(guided, abs=5e-4)
+
+
 def test_bad_guidance_is_named():
     with pytest.raises(ValueError, match="at least one id"):
         GuidedContext(None, [[]], [[]], 1.0, PAD)

@@ -511,6 +511,51 @@ def test_the_noise_and_loss_of_a_seed_stay_what_they_are():
     assert loss.total.item() == pytest.approx(4.946460723876953, rel=1e-5)
 
 
+class TwoSlots:
+    """A network by table: a code at place 1 has .5; one at place 3 has .1 after the true code, .9 after MASK."""
+
+    def __init__(self, vocabulary, mask_instead: float) -> None:
+        self.embed_tokens = SimpleNamespace(weight=torch.zeros(1, dtype=torch.float64))
+        self.vocabulary = vocabulary
+        self.mask_instead = mask_instead
+
+    def hidden(self, ids, mask, positions):
+        v = self.vocabulary
+        after_mask = (ids[:, 1] == v.mask)[:, None]
+        p = torch.tensor([[0.5, 0.5, 0.1, 0.1]], dtype=torch.float64).repeat(len(ids), 1)  # (B, L)
+        p[:, 2:] = p[:, 2:].where(~after_mask, self.mask_instead)
+        rest = (1 - p) / (v.size - 1)  # (B, L): of every other id
+        is_code = torch.arange(v.size) == v.first_code
+        return torch.where(is_code, p[..., None], rest[..., None]).log()  # (B, L, V)
+
+    def logits(self, hidden, choices):
+        return hidden if choices is None else hidden[:, choices]
+
+
+def test_one_stream_bounds_nothing():
+    """Chapter 5's example: two spans of one slot, and one level of noise t for both; the mean over all t is exact."""
+    v = toy_corpus(0).vocabulary
+    ids = torch.tensor([[v.open, v.first_code, v.open, v.first_code]] * 4)
+    slots = torch.tensor([[False, True, False, True]])
+    masked = torch.tensor([[False, a, False, b] for a in (False, True) for b in (False, True)])
+    kinds = torch.where(slots, TARGET, TEXT).expand_as(ids)
+    nothing = torch.zeros_like(masked)
+    groups = torch.arange(4).expand_as(ids)
+    batch = Batch(ids, kinds, groups, torch.zeros_like(ids), groups, nothing, nothing)
+    times, shares = np.polynomial.legendre.leggauss(4)  # exact for polynomials up to degree 7
+    mean = 0.0
+    for t, share in zip((1 + times) / 2, shares / 2, strict=True):
+        n_masked = masked.sum(1)
+        chance = torch.tensor([t]) ** n_masked * (1 - torch.tensor([t])) ** (2 - n_masked)  # (4,)
+        draw = Noise(masked, masked * chance[:, None] / t, torch.where(slots, 0, -1).expand_as(ids))
+        loss = unified_loss(TwoSlots(v, 0.9), batch, v, preset("paper"), None, draw)
+        mean += share * loss.audio_sum.item()
+    true = math.log(2) + math.log(10)
+    assert mean == pytest.approx(math.log(2) - 0.5 * (math.log(0.1) + math.log(0.9)), rel=1e-12)
+    assert mean == pytest.approx(1.90, abs=0.005)
+    assert true == pytest.approx(3.00, abs=0.005)
+
+
 def test_contradictions_are_named():
     with pytest.raises(MinitttError, match="there is no preset 'papre'; choose one of paper"):
         preset("papre")

@@ -136,6 +136,23 @@ def test_law_17_a_deterministic_order_has_an_exact_forced_path(seed, L, A, K, po
 
 
 @settings(max_examples=15)
+@given(SEEDS, st.integers(1, 3), st.integers(2, 3), st.integers(1, 3), st.sampled_from(DETERMINISTIC))
+def test_law_17_the_forced_path_of_a_closed_block_is_a_bound(seed, L, A, K, policy):
+    """Drawn tokens after the first EOA (token 0) are overwritten: a closed block is as likely as all its draws together."""
+    drawn, _ = propagate(Table(L, A, seed), policy, Draft, steps=min(K, L))
+    closed: dict[tuple[int, ...], float] = {}
+    for x, p in drawn.items():
+        n_codes = x.index(0) if 0 in x else L
+        block = x[:n_codes] + (0,) * (L - n_codes)
+        closed[block] = closed.get(block, 0.0) + p
+    for block, p in closed.items():
+        if 0 in block[:-1]:
+            assert p > drawn[block]  # there is filler: strictly more than its own path
+        else:
+            assert p == drawn[block]
+
+
+@settings(max_examples=15)
 @given(SEEDS, st.integers(1, 3), st.integers(2, 3), st.sampled_from([0.0, 0.1, 0.5, 1.0, 5.0]))
 def test_law_17_the_entropy_bound_keeps_its_bound(seed, L, A, gamma):
     joint = random_joint(L, A, seed)

@@ -204,8 +204,15 @@ class ReleasedSettings:
     block_size: int = 26
     steps: int = 2
     guidance: float = 0.0
-    max_new: int = 512  # generated tokens in all
+    max_new: int = 512  # tokens in all; looked at between runs alone, see `generate_released`
+    gen_length: int = 2600  # slots of one run of blocks, a multiple of `block_size`
     min_text_after_audio: int = 0  # tokens that have to follow a span before the turn may end
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1 or self.gen_length < 1 or self.gen_length % self.block_size:
+            raise MinitttError(
+                f"gen_length must be a multiple of block_size, {self.block_size} slots, not {self.gen_length}"
+            )
 
 
 class Forward(NamedTuple):
@@ -234,15 +241,24 @@ def generate_released(
 ) -> ReleasedReply:
     """Continue one prompt greedily; every forward computes all positions anew, on the model's device.
 
-    Neither text nor audio is restricted to its class. One difference: the original never leaves a span that
-    does not end; here the block that reaches `max_new` is the last.
+    Neither text nor audio is restricted to its class. A span is filled in runs of at most `gen_length` slots; a run
+    without an ender leaves the span open, and the next run goes on with it. `max_new` is looked at between text
+    tokens and between runs, never inside a run: so a reply may exceed it, by a run at most, and may end in an
+    open span. As in the original.
     """
     ids = list(prompt)
     forwards = []
     limit = len(prompt) + settings.max_new
     owed = 0  # text tokens that must still follow the last span
+    in_span = False
     while len(ids) < limit:
-        # 1. One text token, the most likely.
+        # 1. In a span: one run of blocks. Without an ender the span stays open.
+        if in_span:
+            ids += _fill_run(model, ids, layout, settings, forwards)
+            in_span = ids[-1] not in layout.enders
+            owed = settings.min_text_after_audio
+            continue
+        # 2. One text token, the most likely.
         row = torch.tensor([ids], device=model.embed_tokens.weight.device)  # (1, L)
         logits = _look(model, row, layout, forwards, diffusion=False)[0, -1]  # (V,)
         if owed > 0:
@@ -251,11 +267,7 @@ def generate_released(
         owed -= 1
         if ids[-1] == layout.end_of_turn:
             break
-        # 2. After an opener, blocks until one holds an ender.
-        if ids[-1] in layout.openers:
-            while ids[-1] not in layout.enders and len(ids) < limit:
-                ids += _fill_block(model, ids, layout, settings, forwards)
-            owed = settings.min_text_after_audio
+        in_span = ids[-1] in layout.openers
     return ReleasedReply(ids, forwards)
 
 
@@ -265,6 +277,18 @@ def _look(model: Transformer, ids: Tensor, layout: ReleasedIds, forwards: list, 
     everything_is_real = torch.ones_like(ids, dtype=torch.bool)  # (R, L)
     mask = released_mask(ids, everything_is_real, layout.first_audio)  # (R, L, L)
     return model(ids, mask)
+
+
+def _fill_run(
+    model: Transformer, past: list[int], layout: ReleasedIds, settings: ReleasedSettings, forwards: list
+) -> list[int]:
+    """Blocks of a span until one holds an ender, or there are `gen_length` slots."""
+    run: list[int] = []
+    while len(run) < settings.gen_length:
+        run += _fill_block(model, past + run, layout, settings, forwards)
+        if run[-1] in layout.enders:
+            break
+    return run
 
 
 def _fill_block(

@@ -55,7 +55,8 @@ def without_strategies(p: Preset) -> Preset:
 
 @torch.no_grad()
 def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
-    """Nats per token: `held_out_text`, `held_out_audio` (the bound), `held_out_audio_25`, `_50` and `_100` (percent)."""
+    """Nats per token: `held_out_text`, `held_out_audio` (in two streams the bound), and `held_out_audio_25`, `_50`, `_100`:
+    with that percentage of slots masked."""
     p = without_strategies(worker.p)
     comparable = replace(p, restrict_classes=True)  # over the same ids, whatever the preset
     dtype = torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)

@@ -37,7 +37,9 @@ MUTANTS = [
     Mutant(law=13, old="(start, 0), value", new="(0, start), value"),
     Mutant(law=13, old="ids[start:] != layout.mask, -torch.inf", new="ids[start:] < 0, -torch.inf"),
     Mutant(law=13, old="return block[: i + 1]", new="return block[:i]"),
-    Mutant(law=13, old="while ids[-1] not in layout.enders and len(ids) < limit:", new="if True:"),
+    Mutant(law=13, old="in_span = ids[-1] not in layout.enders", new="in_span = False"),
+    Mutant(law=13, old="if run[-1] in layout.enders:", new="if False:"),
+    Mutant(law=13, old="while len(run) < settings.gen_length:", new="while not run:"),
     Mutant(law=13, old="if owed > 0:", new="if owed > 1:"),
     Mutant(law=13, old="        if token in layout.enders:", new="        if token == 565:"),
 ]

@@ -214,7 +214,7 @@ def reply_to(prompt: int, settings: ReleasedSettings, model=None):
 def test_law_13_greedy_replies_and_every_forward_are_those_recorded(prompt, steps, scale):
     key = f"toy_p{prompt}_s{steps}_c{scale}"
     ids_robust, trace_robust = REPLIES[f"{key}_robust"]
-    reply = reply_to(prompt, ReleasedSettings(8, steps, scale, max_new=120))
+    reply = reply_to(prompt, ReleasedSettings(8, steps, scale, max_new=120, gen_length=32))
     assert ids_robust  # true of all of them; what is not robust would prove nothing
     assert reply.ids == REPLIES[f"{key}_ids"].tolist()
     assert list(reply.cost()) == REPLIES[f"{key}_calls"].tolist()
@@ -228,14 +228,15 @@ def test_law_13_greedy_replies_and_every_forward_are_those_recorded(prompt, step
 
 @pytest.mark.parametrize("prompt", range(3))
 def test_law_13_a_turn_may_not_end_soon_after_audio(prompt):
-    reply = reply_to(prompt, ReleasedSettings(8, 2, max_new=120, min_text_after_audio=3))
+    settings = ReleasedSettings(8, 2, max_new=120, gen_length=32, min_text_after_audio=3)
+    reply = reply_to(prompt, settings)
     assert reply.ids == REPLIES[f"toy_p{prompt}_mintext3_ids"].tolist()
     assert list(reply.cost()) == REPLIES[f"toy_p{prompt}_mintext3_calls"].tolist()
 
 
 def test_law_13_guidance_forgets_the_past_and_makes_it_one_span():
     """The second row of a guided forward holds no text, so that every position sees every other."""
-    reply = reply_to(1, ReleasedSettings(8, 2, 1.0, max_new=20))
+    reply = reply_to(1, ReleasedSettings(8, 2, 1.0, max_new=20, gen_length=32))
     first = next(forward.ids for forward in reply.forwards if forward.diffusion)  # (2, L)
     mask = released_mask(first, torch.ones_like(first, dtype=torch.bool), 307)
     assert not mask[0].all()
@@ -262,13 +263,59 @@ class Stubborn(torch.nn.Module):
 
 @pytest.mark.parametrize("share, steps", [(1.0, 1), (1.0, 3), (0.5, 2), (0.5, 12), (0.0, 3)])
 def test_law_13_mask_is_left_where_it_is_predicted_and_a_span_without_end_stops(share, steps):
-    reply = reply_to(0, ReleasedSettings(8, steps, max_new=20), Stubborn(share))
+    reply = reply_to(0, ReleasedSettings(8, steps, max_new=20, gen_length=8), Stubborn(share))
     start = len(REPLIES["prompt0"])
     assert len(reply.ids) == start + 1 + 3 * 8  # the opener, and blocks until there are 20 tokens
     assert reply.ids[start] == LAYOUT.openers[0]
     for i, token in enumerate(reply.ids[start + 1 :], start + 1):
         assert token == (LAYOUT.mask if i % 4 < 4 * share else 400)
     assert reply.cost()[:2] == (1, 3 * steps)
+
+
+@given(st.integers(1, 60), st.integers(1, 5))
+def test_law_13_the_cap_is_looked_at_between_runs_of_a_span_alone(max_new, blocks):
+    """The opener, then whole runs of `blocks` blocks until the cap is reached; the reply ends in an open span."""
+    run = 8 * blocks
+    reply = reply_to(0, ReleasedSettings(8, 1, max_new=max_new, gen_length=run), Stubborn(0.0))
+    n_runs = -(-(max_new - 1) // run)
+    assert len(reply.ids) - len(REPLIES["prompt0"]) == 1 + n_runs * run
+    assert reply.cost()[:2] == (1, n_runs * blocks)
+    assert reply.ids[-1] == (400 if n_runs else LAYOUT.openers[0])
+
+
+class Wordy(torch.nn.Module):
+    """Opens a span, fills a first block without an end, ends the second at its third slot, then ends the turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = torch.nn.Embedding(1, 1)
+
+    def forward(self, ids, mask):
+        n_prompt = len(REPLIES["prompt0"])
+        logits = torch.zeros(*ids.shape, V)
+        logits[..., 400] = 5.0
+        logits[:, n_prompt + 11 :, LAYOUT.enders[0]] = 9.0
+        last = ids[0, -1].item()
+        if last in LAYOUT.enders:
+            logits[:, -1, LAYOUT.end_of_turn] = 20.0
+        elif ids.shape[1] == n_prompt:
+            logits[:, -1, LAYOUT.openers[0]] = 20.0
+        return logits
+
+
+@pytest.mark.parametrize("gen_length", [8, 16, 24])
+def test_law_13_a_span_goes_on_after_a_run_without_an_end(gen_length):
+    """And is the same span, whatever the length of a run: the end is found in the second block."""
+    reply = reply_to(0, ReleasedSettings(8, 1, max_new=50, gen_length=gen_length), Wordy())
+    new = reply.ids[len(REPLIES["prompt0"]) :]
+    assert new == [LAYOUT.openers[0], *[400] * 10, LAYOUT.enders[0], LAYOUT.end_of_turn]
+    assert reply.cost()[:2] == (2, 2)
+
+
+@pytest.mark.parametrize("block, gen_length", [(8, 20), (8, 4), (0, 8), (8, 0)])
+def test_law_13_a_run_is_a_whole_number_of_blocks(block, gen_length):
+    with pytest.raises(MinitttError, match="gen_length must be a multiple of block_size"):
+        ReleasedSettings(block, gen_length=gen_length)
 
 
 @pytest.mark.parametrize("prompt", [0, 3])
