@@ -132,7 +132,7 @@ def test_a_run_killed_at_fifty_random_moments_is_the_uninterrupted_one(tmp_path)
         )  # lines of the log; by the clock, a slow machine would not move on
         while number % 5 and process.is_alive() and _lines_of(log) < awaited:
             time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.1))
+        time.sleep(moments.uniform(0, 0.02 if number % 5 else 0.1))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
