@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ from minittt.app.cli import main
 from minittt.errors import MinitttError
 from minittt.objective import PRESETS, preset
 from minittt.settings import TrainingSettings
+from minittt.talker import Talker
 from minittt.training import checkpoints
 from minittt.training.held_out import level_noise, questions
 from minittt.training.loader import Loader
@@ -99,41 +101,58 @@ def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tm
     }
 
 
+def _train_long(out):
+    """In a process of its own: begin the long run, or go on with it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no bars of progress
+    torch.set_num_threads(1)
+    Trainer.sample = lambda self: ""
+    Talker.save = lambda self, path: None
+    Trainer(toy_corpus(1), out, LONG, resume=bool(checkpoints.states(out))).train()
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_fifty_random_moments_is_the_uninterrupted_one(tmp_path):
     """A state is written at every step, so that many kills fall into the writing of one; none may be lost.
 
     Every fifth kill comes while the process starts, reads its state or tidies up.
     """
-    code = KILLED.replace("SETTINGS, resume", "LONG, resume").replace("import SETTINGS", "import LONG")
-    Trainer(toy_corpus(1), tmp_path / "whole", LONG).train()
-    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(
+        ["tests.training.test_trainer"]
+    )  # fifty imports of torch would take minutes
     moments = random.Random(0)
-    log = tmp_path / "killed" / "log.jsonl"
+    out = tmp_path / "killed"
+    log = out / "log.jsonl"
     reached = 0
-    killed = 0
     for number in range(50):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
-        before = log.read_text() if log.is_file() else None
-        if number % 5:
-            while process.poll() is None and (not log.is_file() or log.read_text() == before):
-                time.sleep(0.005)
-            time.sleep(moments.uniform(0, 0.1))
-        else:
-            time.sleep(moments.uniform(0, 4))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        if states := checkpoints.states(tmp_path / "killed"):
-            step, *_ = checkpoints.load(tmp_path / "killed")
+        process = processes.Process(target=_train_long, args=(out,))
+        process.start()
+        awaited = reached + moments.randint(
+            1, 6
+        )  # lines of the log; by the clock, a slow machine would not move on
+        while number % 5 and process.is_alive() and _lines_of(log) < awaited:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.02 if number % 5 else 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        if states := checkpoints.states(out):
+            step, *_ = checkpoints.load(out)
             assert step == int(states[-1].stem[-8:]) >= reached  # the newest is whole, and none was lost
             reached = step
-    assert killed == 50
     assert reached > 20
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    for folder in (out, tmp_path / "whole"):
+        process = processes.Process(target=_train_long, args=(folder,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    assert losses(out) == losses(tmp_path / "whole")
     a, b = (checkpoints.load(tmp_path / name)[1] for name in ("killed", "whole"))
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _lines_of(log):
+    return log.read_text().count("\n") if log.is_file() else 0
 
 
 @pytest.mark.slow
