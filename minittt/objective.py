@@ -299,8 +299,6 @@ def _at_the_slot(
 
 def _logits(model: Transformer, hidden: Tensor, choices: Tensor | None) -> Tensor:
     """hidden (n, d) -> logits (n, choices), in float32 at least: autocast computes them in bfloat16."""
-    if choices is not None:
-        choices = choices.to(hidden.device)
     logits = model.logits(hidden, choices)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

@@ -7,6 +7,7 @@ audio slot may hold.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
@@ -67,14 +68,21 @@ class Vocabulary:
         return self.mask + 1
 
     def text_choices(self) -> Tensor:
-        """Ids that a text step may write, (n,): every text piece but those in `never_written`, OPEN and END."""
+        """Ids that a text step may write, (n,), rising: every text piece but those in `never_written`, OPEN and END.
+
+        One tensor serves all callers (an LLM has 150,000 pieces): do not write into it.
+        """
+        return self._text_choices
+
+    @cached_property
+    def _text_choices(self) -> Tensor:
         written = torch.ones(self.text_size, dtype=torch.bool)
         written[list(self.never_written)] = False
         pieces = written.nonzero()[:, 0]
         return torch.cat([pieces, torch.tensor([self.open, self.end])])
 
     def audio_choices(self) -> Tensor:
-        """Ids that an audio slot may hold, (n,): every code, and EOA."""
+        """Ids that an audio slot may hold, (n,), rising: every code, and EOA."""
         return torch.arange(self.first_code, self.eoa + 1)
 
     def classes(self) -> TokenClasses:

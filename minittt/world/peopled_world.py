@@ -34,7 +34,9 @@ CALIBRATION = "calibration"  # the split that says how sure a talker may be; nei
 CALIBRATION_SIZES = {"qa": 500, "asr": 500, "caption": 100, "foreign": 400}
 ASKED_BY_RECORDED = 0.45  # share of questions that a recorded utterance asks, where there are some
 HEARD_FROM = {"formant": 0.25, "recorded": 0.3, "people": 0.45}  # who is transcribed
-FOREIGN_RECORDED = 0.6  # share of what is not to be understood that is cut from recordings, where there are some
+FOREIGN_RECORDED = (
+    0.6  # share of what is not to be understood that is cut from recordings, where there are some
+)
 ECHOED = 0.25  # share of the transcripts of numbers alone that are questions, too
 PEOPLE_SAY = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6)  # words of a string, one of these
 PERTURBED = {"people": 0.75, "others": 0.5}  # shares of voices; there are few people, so they are varied more
