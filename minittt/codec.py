@@ -78,7 +78,9 @@ def import_encodec() -> types.ModuleType:
     encodec imports torchaudio for resampling and file access alone, which soxr and soundfile do here. One
     built for another torch fails with OSError and leaves half of itself in `sys.modules`: an empty stand-in
     takes its place while encodec is imported, and is removed after, lest others take it for the real one.
+    `sys.modules["torchaudio"] = None`, by which a program keeps torchaudio from being imported at all, stays.
     """
+    is_barred = "torchaudio" in sys.modules and sys.modules["torchaudio"] is None
     stand_in = None
     try:
         import torchaudio  # noqa: F401
@@ -93,6 +95,8 @@ def import_encodec() -> types.ModuleType:
     finally:
         if stand_in is not None:
             del sys.modules["torchaudio"]
+        if is_barred:
+            sys.modules["torchaudio"] = None  # transformers, too, looks for it when a model is first used
     return encodec
 
 

@@ -14,6 +14,18 @@ reveal, (D,) bool. What can be promised of the sampler depends on what the polic
 With an oracle and one slot a step all but the last sample exactly.
 
 The distribution at a slot is Sampling(temperature, top_k, top_p); policies look at p before it.
+
+```python
+from types import SimpleNamespace
+import torch
+from unmasking import Sampling, policy_named
+p = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.8, 0.2]])  # (D, A): three slots, two tokens
+draft = SimpleNamespace(masked=torch.tensor([True, True, True]), p=p, steps_left=3)
+surest = policy_named("entropy_order")(draft)  # (D,): one of three slots, since three steps are left
+kept = Sampling(temperature=1.0, top_p=0.7)(p.log())  # (D, A), -inf where a token may not be drawn
+print(surest.tolist(), kept.isfinite().sum(-1).tolist())
+# [False, True, False] [2, 1, 1]
+```
 """
 
 from __future__ import annotations
@@ -125,9 +137,8 @@ def most_likely(logits: Tensor, n: int) -> Tensor:
     rows = []
     for row in logits:
         values, ids = row.topk(min(n + 1, len(row)))
-        if (
-            len(row) > n and values[n - 1] == values[n]
-        ):  # all that tie with the nth, since topk takes any of them
+        if len(row) > n and values[n - 1] == values[n]:
+            # topk takes any of those that tie: here are all of them
             ids = (row >= values[n]).nonzero()[:, 0]
         else:
             ids = ids[:n].sort().values

@@ -25,8 +25,7 @@ CONTROL = ("PAD", "BOS", "USER", "ASSISTANT", "OPEN", "END")
 class Vocabulary:
     """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one after the other, then EOA and MASK.
 
-    PAD fills batches only; BOS begins a document; USER and ASSISTANT begin a turn; OPEN opens an audio span; END ends a
-    reply or a document; EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
+    Each control token is an attribute of its name in lower case; so are EOA, and MASK, what absorbing diffusion puts over a code.
     """
 
     text_size: int
@@ -44,8 +43,36 @@ class Vocabulary:
             raise MinitttError(
                 f"never_written names id {last}, but the last of {self.text_size} pieces is {self.text_size - 1}"
             )
-        for offset, name in enumerate(CONTROL):
-            object.__setattr__(self, name.lower(), self.text_size + offset)
+
+    @property
+    def pad(self) -> int:
+        """Fills batches only."""
+        return self.text_size + CONTROL.index("PAD")
+
+    @property
+    def bos(self) -> int:
+        """Begins a document."""
+        return self.text_size + CONTROL.index("BOS")
+
+    @property
+    def user(self) -> int:
+        """Begins a turn of the user."""
+        return self.text_size + CONTROL.index("USER")
+
+    @property
+    def assistant(self) -> int:
+        """Begins a turn of the assistant."""
+        return self.text_size + CONTROL.index("ASSISTANT")
+
+    @property
+    def open(self) -> int:
+        """Opens an audio span."""
+        return self.text_size + CONTROL.index("OPEN")
+
+    @property
+    def end(self) -> int:
+        """Ends a reply or a document."""
+        return self.text_size + CONTROL.index("END")
 
     @property
     def first_code(self) -> int:
