@@ -4,7 +4,6 @@ import json
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -88,7 +87,7 @@ def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tm
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None and (not log.is_file() or log.read_text().count("\n") < wanted):
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
@@ -113,7 +112,7 @@ def test_a_run_killed_at_twenty_random_moments_is_the_uninterrupted_one(tmp_path
         while process.poll() is None and (not log.is_file() or log.read_text() == before):
             time.sleep(0.005)
         time.sleep(clock.uniform(0, 0.2))
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         if states := checkpoints.states(tmp_path / "killed"):
             step, *_ = checkpoints.load(tmp_path / "killed")
