@@ -335,9 +335,19 @@ def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] 
     """
     known = (1.5, 3, 6, 12, 24)
     _require(bandwidth in known, f"EnCodec at 24 kHz has bandwidths of {known} kbit/s, not {bandwidth}")
-    shape = dict(sample_rate=24000, ratios=(8, 5, 4, 2), n_filters=32, dimension=128, lstm_layers=2)
-    shape |= dict(codebook_size=1024, causal=True, true_skip=False, pad_mode="reflect")
-    codec = Codec(CodecConfig(**shape, n_codebooks=int(bandwidth / 0.75)))
+    config = CodecConfig(
+        sample_rate=24000,
+        ratios=(8, 5, 4, 2),
+        n_filters=32,
+        dimension=128,
+        lstm_layers=2,
+        n_codebooks=int(bandwidth / 0.75),
+        codebook_size=1024,
+        causal=True,
+        true_skip=False,
+        pad_mode="reflect",
+    )
+    codec = Codec(config)
     if weights is None:
         codec.licence = "CC-BY-NC-4.0"
         try:

@@ -231,7 +231,8 @@ class CachedContext:
             flat_slots += range(self.lengths[row], self.lengths[row] + n)
             flat_seen += seen[row]
         columns = torch.tensor([flat_ids, flat_rows, flat_slots, flat_seen], dtype=torch.long)  # (4, N)
-        return NewTokens(*columns.to(self.device), buckets), first
+        ids_, rows_, slots_, seen_ = columns.to(self.device)
+        return NewTokens(ids_, rows_, slots_, seen_, buckets), first
 
     def _rows_of_buckets(self, order: list[int], ids: list[list[int]], seen: list[list[int]]):
         """Cut `order` (rows sorted by how many new tokens they have) into buckets: lists of rows."""

@@ -22,6 +22,7 @@ sys.modules["torchaudio"] = None
 {second}
 assert sys.modules["torchaudio"] is None
 """
+ENCODEC = "from minittt.codec import import_encodec; import_encodec()"
 LOADED = """
 import torch
 from tests.small_llm import small_model, write_llm
@@ -86,12 +87,13 @@ def run_fresh(script: str, *arguments: str) -> None:
 
 
 @needs_transformers
+@pytest.mark.slow
 @pytest.mark.parametrize("encodec_first", [False, True])
 def test_transformers_imports_beside_encodec(encodec_first, tmp_path):
     """In either order; and what the tutorial shows runs: replies equal ours, eager attention needs numbers."""
     lines = [
         "from transformers import Qwen2ForCausalLM",
-        "from minittt.codec import import_encodec; import_encodec()",
+        ENCODEC,
     ]
     if encodec_first:
         lines.reverse()
@@ -101,12 +103,16 @@ def test_transformers_imports_beside_encodec(encodec_first, tmp_path):
 @needs_transformers
 def test_a_hugging_face_context_replies_as_ours(tmp_path):
     script = (
-        BARRED.format(first="", second="") + LOADED + block_with("class HuggingFaceContext") + SAME_REPLIES
+        BARRED.format(first=ENCODEC, second="")
+        + LOADED
+        + block_with("class HuggingFaceContext")
+        + SAME_REPLIES
     )
     run_fresh(script, str(tmp_path / "llm"))
 
 
 @needs_transformers
+@pytest.mark.slow
 def test_eager_attention_takes_a_boolean_mask_for_numbers(tmp_path):
     run_fresh(BARRED.format(first="", second="") + LOADED + EAGER, str(tmp_path / "llm"))
 

@@ -25,7 +25,7 @@ CONTROL = ("PAD", "BOS", "USER", "ASSISTANT", "OPEN", "END")
 class Vocabulary:
     """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one after the other, then EOA and MASK.
 
-    Each control token is an attribute of its name in lower case; so are EOA, and MASK, what absorbing diffusion puts over a code.
+    EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
     """
 
     text_size: int

@@ -23,7 +23,7 @@ from minittt.data.batches import Batch
 from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.model import Transformer
-from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
+from minittt.objective import Noise, Preset, combine_losses, draw_noise, predict, targets
 from minittt.training.loader import Loader, seed_of
 
 # ---- processes
@@ -99,7 +99,9 @@ class Worker(nn.Module):
         self, batch: Batch, noise: Noise, counts: tuple[int, int] | None = None, p: Preset | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, text sum and audio sum of one part, each (). counts: see `objective.unified_loss`."""
-        loss = unified_loss(self, batch, self.vocabulary, p or self.p, None, noise, counts)
+        p = p or self.p
+        text, audio = predict(self, batch, self.vocabulary, p, noise)
+        loss = combine_losses(text, audio, batch.documents, p, counts)
         return loss.total, loss.text_sum, loss.audio_sum
 
 
