@@ -46,7 +46,7 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
     return block_size - in_last_block
 
 
-class Speaker(Protocol):
+class WithTokens(Protocol):
     """Whose tokens a record is written in, other than a corpus: a talker. It has no utterances to name by number."""
 
     vocabulary: Vocabulary
@@ -55,7 +55,7 @@ class Speaker(Protocol):
 
 def render(
     record: dict,
-    corpus: Corpus | Speaker,
+    corpus: Corpus | WithTokens,
     block_size: int | None = None,
     first_block: int | None = None,
     reply: bool = True,
