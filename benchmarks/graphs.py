@@ -23,6 +23,7 @@ class GraphedContext(CachedContext):
 
     def __init__(self, *given, graphs: bool = True, **more) -> None:
         super().__init__(*given, **more)
+        self._make_room(self.capacity + 1)  # a graph's memory may not move; the spare slot is for padding
         self.graphs = graphs and self.last.is_cuda
         self.recorded: dict[tuple[int, int], tuple] = {}  # by new tokens a row and slots looked at
 

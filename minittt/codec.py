@@ -78,7 +78,9 @@ def import_encodec() -> types.ModuleType:
     encodec imports torchaudio for resampling and file access alone, which soxr and soundfile do here. One
     built for another torch fails with OSError and leaves half of itself in `sys.modules`: an empty stand-in
     takes its place while encodec is imported, and is removed after, lest others take it for the real one.
+    `sys.modules["torchaudio"] = None`, by which a program keeps torchaudio from being imported at all, stays.
     """
+    is_barred = "torchaudio" in sys.modules and sys.modules["torchaudio"] is None
     stand_in = None
     try:
         import torchaudio  # noqa: F401
@@ -93,6 +95,8 @@ def import_encodec() -> types.ModuleType:
     finally:
         if stand_in is not None:
             del sys.modules["torchaudio"]
+        if is_barred:
+            sys.modules["torchaudio"] = None  # transformers, too, looks for it when a model is first used
     return encodec
 
 
@@ -339,9 +343,19 @@ def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] 
     """
     known = (1.5, 3, 6, 12, 24)
     _require(bandwidth in known, f"EnCodec at 24 kHz has bandwidths of {known} kbit/s, not {bandwidth}")
-    shape = dict(sample_rate=24000, ratios=(8, 5, 4, 2), n_filters=32, dimension=128, lstm_layers=2)
-    shape |= dict(codebook_size=1024, causal=True, true_skip=False, pad_mode="reflect")
-    codec = Codec(CodecConfig(**shape, n_codebooks=int(bandwidth / 0.75)))
+    config = CodecConfig(
+        sample_rate=24000,
+        ratios=(8, 5, 4, 2),
+        n_filters=32,
+        dimension=128,
+        lstm_layers=2,
+        n_codebooks=int(bandwidth / 0.75),
+        codebook_size=1024,
+        causal=True,
+        true_skip=False,
+        pad_mode="reflect",
+    )
+    codec = Codec(config)
     if weights is None:
         codec.licence = "CC-BY-NC-4.0"
         try:

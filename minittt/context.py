@@ -19,6 +19,7 @@ Both contexts give the same logits; the recomputing one is the plain reference.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minittt.attention import visible
@@ -27,6 +28,7 @@ from minittt.device import move
 from minittt.errors import MinitttError
 from minittt.model import Transformer, attend
 
+FEWEST_SLOTS = 256  # of a cache that holds anything
 LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many rows) attend a few at a time
 
 
@@ -52,15 +54,20 @@ class NewTokens(NamedTuple):
 
 
 class LayerCache:
-    """Keys and values of one layer, each (B, kv_heads, capacity + 1, head_dim). The spare slot is for padding."""
+    """Keys and values of one layer, each (B, kv_heads, slots, head_dim); no slots to begin with."""
 
-    def __init__(self, model: Transformer, batch_size: int, capacity: int) -> None:
+    def __init__(self, model: Transformer, batch_size: int) -> None:
         config = model.config
-        weight = model.embed_tokens.weight
-        shape = (batch_size, config.n_kv_heads, capacity + 1, config.d_model // config.n_heads)
-        self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self.values = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        none = model.embed_tokens.weight.new_empty(batch_size, config.n_kv_heads, 0, config.head_dim)
+        self.keys = none
+        self.values = none
         self.new: NewTokens | None = None  # of the forward under way, set by the context
+
+    def grow(self, slots: int) -> None:
+        """Have so many slots a row; what the first ones hold stays."""
+        more = (0, 0, 0, slots - self.keys.shape[2])  # none of head_dim, so many of slots
+        self.keys = F.pad(self.keys.detach(), more)
+        self.values = F.pad(self.values.detach(), more)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k, v (1, kv_heads, N, head_dim) of the new tokens, then q (1, heads, N, head_dim) -> the same shape."""
@@ -100,7 +107,8 @@ class CachedContext:
 
     One forward serves all rows, whatever each of them is doing. With `classes` only the logits a decoder reads are
     computed (text after the last token of a row without a draft, audio in a draft); all others are -inf.
-    Memory: 2 * n_layers * batch_size * n_kv_heads * max_length * head_dim numbers.
+    Memory: 2 * n_layers * batch_size * n_kv_heads * slots * head_dim numbers. Slots at least double when the longest row
+    needs more, up to max_length, so that a model of 32768 positions does not take their memory for a short reply.
     """
 
     def __init__(
@@ -114,7 +122,8 @@ class CachedContext:
         self.model = model
         self.pad = pad
         self.capacity = max_length or model.config.max_length
-        self.caches = [LayerCache(model, batch_size, self.capacity) for _ in model.layers]
+        self.slots = 0  # of each row, so far
+        self.caches = [LayerCache(model, batch_size) for _ in model.layers]
         self.lengths = [0] * batch_size  # committed tokens of each row
         self.closed = [-1] * batch_size  # the last group committed
         weight = model.embed_tokens.weight
@@ -124,10 +133,10 @@ class CachedContext:
         )  # (B, d): after the last committed token
         self.text_ids: Tensor | None = None
         if classes is not None:
-            self.text_ids = classes.text.nonzero()[:, 0].to(self.device)
-            self.audio_ids = classes.audio.nonzero()[:, 0].to(self.device)
-            self.text_head = model.lm_head.weight.detach()[self.text_ids]  # (text ids, d)
-            self.audio_head = model.lm_head.weight.detach()[self.audio_ids]  # (audio ids, d)
+            self.text_choices = classes.text_ids  # on the host, which reads from them what part of the head it needs
+            self.audio_choices = classes.audio_ids
+            self.text_ids = self.text_choices.to(self.device)
+            self.audio_ids = self.audio_choices.to(self.device)
 
     @torch.no_grad()
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
@@ -144,6 +153,7 @@ class CachedContext:
             ids.append(commit[row, :c].tolist() + draft[row, :d].tolist())
             seen.append(self._seen(row, commit_groups[row, :c].tolist(), d))
         # 2. Lay them end to end, and compute their hidden states in one forward.
+        self._make_room(max(length + len(row) for length, row in zip(self.lengths, ids, strict=True)))
         new, first = self._lay_out(ids, seen)
         hidden = self.last[:0]  # (N, d)
         if len(new.ids):
@@ -193,6 +203,13 @@ class CachedContext:
         for i, group in enumerate(groups):
             end_of_group[group] = length + i + 1  # the last token of a group has the last word
         return [end_of_group[group] for group in groups] + [total] * n_draft
+
+    def _make_room(self, needed: int) -> None:
+        """Have `needed` slots for every row, at least; each time more are needed, twice as many as before."""
+        if needed > self.slots:
+            self.slots = max(needed, min(max(FEWEST_SLOTS, 2 * self.slots), self.capacity))
+            for cache in self.caches:
+                cache.grow(self.slots)
 
     def _lay_out(self, ids: list[list[int]], seen: list[list[int]]) -> tuple[NewTokens, dict[int, int]]:
         """The new tokens of all rows end to end, rows with equally many side by side; and where each row begins."""
@@ -278,8 +295,9 @@ class CachedContext:
             hidden[row, 1 + slot] = drafted
             return self.model.logits(hidden)
         logits = drafted.new_full((B, 1 + D, self.model.config.vocab_size), -torch.inf)
-        logits[writing[:, None], 0, self.text_ids] = self.last[writing] @ self.text_head.T
-        logits[row[:, None], 1 + slot[:, None], self.audio_ids] = drafted @ self.audio_head.T
+        logits[writing[:, None], 0, self.text_ids] = self.model.logits(self.last[writing], self.text_choices)
+        at_slots = self.model.logits(drafted, self.audio_choices)  # (n, audio ids)
+        logits[row[:, None], 1 + slot[:, None], self.audio_ids] = at_slots
         return logits
 
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -78,6 +79,16 @@ class TokenClasses:
             raise ValueError("open_audio and end must be text, end_audio must be audio")
         if (self.text | self.audio)[[self.mask, self.pad]].any():
             raise ValueError("mask and pad must be neither text nor audio: they may never be emitted")
+
+    @cached_property
+    def text_ids(self) -> Tensor:
+        """What a text step may emit, rising, (T,); found once, as `audio_ids` is: an LLM has 150,000 of them."""
+        return self.text.nonzero()[:, 0]
+
+    @cached_property
+    def audio_ids(self) -> Tensor:
+        """What an audio slot may hold, rising, (A,)."""
+        return self.audio.nonzero()[:, 0]
 
 
 class Draft(NamedTuple):
@@ -223,7 +234,7 @@ class Row:
         self.generator = generator
         self.classes = classes
         self.settings = settings
-        self.audio_ids = classes.audio.nonzero()[:, 0]  # (A,)
+        self.audio_ids = classes.audio_ids  # (A,)
         self.n_codebooks = 1
         if classes.codebook is not None:
             codes = self.audio_ids[self.audio_ids != classes.end_audio]
@@ -278,11 +289,10 @@ class Row:
     def _write_text(self, logits: Tensor) -> Iterator[Event]:
         """logits (V,): draw the next text token; it may open a span or end the reply."""
         # 1. Only text ids may be drawn; open_audio is one of them while there is room for another span.
-        allowed = self.classes.text.clone()  # (V,)
-        allowed[self.classes.open_audio] = len(self.spans) < self.settings.max_spans
-        allowed_ids = allowed.nonzero()[:, 0]  # (A,)
-        allowed_logits = logits[None, allowed_ids].double()  # (1, A)
-        p = allowed_logits.softmax(-1)[0]  # (A,)
+        allowed_ids = self.classes.text_ids  # (A,), rising
+        if len(self.spans) >= self.settings.max_spans:
+            allowed_ids = allowed_ids[allowed_ids != self.classes.open_audio]
+        allowed_logits = logits.index_select(0, allowed_ids)[None].double()  # (1, A)
         # 2. Draw one.
         index = sample_tokens(self.settings.text_sampling(allowed_logits), self._uniform(1))
         drawn = int(allowed_ids[index])
@@ -292,7 +302,9 @@ class Row:
         # 4. A text token is a group of its own.
         self._append_group([token])
         self.text.append(token)
-        yield TextToken(self.number, token, float(p[allowed_ids == token]))
+        at = torch.searchsorted(allowed_ids, token)
+        log_p = allowed_logits[0, at] - allowed_logits.logsumexp(-1)[0]
+        yield TextToken(self.number, token, float(log_p.exp()))
         # 5. What comes next?
         if token == self.classes.open_audio:
             self._open_block()

@@ -303,11 +303,11 @@ def _groups_of(segments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _uniforms(count: int, generator: Generator, stratified: bool) -> Tensor:
     """(count,) float64, each uniform in [0, 1]; stratified: one in each [i, i+1)/count, in random order."""
-    options = {"generator": generator, "device": generator.device}
+    device = generator.device
     if not stratified:
-        return torch.rand(count, dtype=torch.float64, **options)
-    offset = torch.rand(1, dtype=torch.float64, **options)
-    return (torch.randperm(count, **options) + offset) / count
+        return torch.rand(count, dtype=torch.float64, generator=generator, device=device)
+    offset = torch.rand(1, dtype=torch.float64, generator=generator, device=device)
+    return (torch.randperm(count, generator=generator, device=device) + offset) / count
 
 
 def _scatter(

@@ -149,7 +149,7 @@ def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[P
         yield unfinished
         check_folder(path, is_ours)  # the work took its time
         for file in unfinished.iterdir():
-            with file.open("rb") as written:
+            with file.open("r+b") as written:  # Windows flushes only what is open for writing
                 os.fsync(written.fileno())  # else a power cut could leave the new name on empty files
         _put_in_place(unfinished, path)
     except OSError as error:

@@ -199,6 +199,18 @@ def place_codes(model: "Transformer", first_code: int, codebooks: Tensor, spread
     weight.copy_(placed + 0.3 * spread * noise)
 
 
+def runs_and_gaps(ids: Tensor) -> list[int]:
+    """Lengths of the runs in rising ids (n,) and of the gaps between runs, in turn: 3 4 5 9 -> [3, 3, 1]."""
+    lengths = []
+    start = 0
+    ends = (ids.diff() > 1).nonzero()[:, 0] + 1  # of all runs but the last
+    for end in ends.tolist():
+        gap = int(ids[end] - ids[end - 1]) - 1
+        lengths += [end - start, gap]
+        start = end
+    return [*lengths, len(ids) - start]
+
+
 class Transformer(nn.Module):
     """Token ids and a mask in, logits out; one network for reading, writing and denoising."""
 
@@ -250,11 +262,19 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
-        """hidden (..., d) -> logits (..., V); with `choices` (n,) long only those of these ids, (..., n)."""
+        """hidden (..., d) -> logits (..., V); with `choices` (n,) long, which must rise, only those of these ids, (..., n).
+
+        Choices are nearly a range (all codes, all text pieces but a few), so the logits of that range are computed from a
+        view of the head, and its few others dropped: a head of 150,000 rows is too large to be copied at each forward.
+        """
         weight = self.lm_head.weight  # (V, d)
-        if choices is not None:
-            weight = weight[choices]  # (n, d)
-        return hidden @ weight.T
+        if choices is None:
+            return hidden @ weight.T
+        first = int(choices[0])
+        last = int(choices[-1])
+        logits = hidden @ weight[first : last + 1].T  # (..., last + 1 - first)
+        runs = logits.split(runs_and_gaps(choices), dim=-1)[::2]
+        return runs[0] if len(runs) == 1 else torch.cat(runs, dim=-1)
 
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
         """ids (B, L), mask (B, L, L) bool -> logits (B, L, V)."""

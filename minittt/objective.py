@@ -23,8 +23,9 @@ To add a preset, add a line to `PRESETS` below and its name to `settings.PRESETS
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -95,8 +96,10 @@ PRESETS = {
     "ar": Preset(two_streams=True, block_sizes=(1,)),
     "nar": Preset(two_streams=True, block_sizes=(4, 8, 16), short_first_block=0.5, denoise_text=True),
 }
-for strategy in ("banom", "ppm", "sst"):  # "paper minus": without this one
-    PRESETS[f"paper-{strategy}"] = replace(PRESETS["paper"], **{strategy: 0.0})
+# "paper minus": without this one
+PRESETS["paper-banom"] = replace(PRESETS["paper"], banom=0.0)
+PRESETS["paper-ppm"] = replace(PRESETS["paper"], ppm=0.0)
+PRESETS["paper-sst"] = replace(PRESETS["paper"], sst=0.0)
 
 
 def preset(name: str) -> Preset:
@@ -210,7 +213,7 @@ class Predictions(NamedTuple):
     """What one forward predicts for n tokens of one modality, and the tokens that the loss is averaged over."""
 
     logits: Tensor  # (n, choices), float32 or better
-    index: Tensor  # (n,): the true token among the choices
+    target: Tensor  # (n,): the true token, as an index into the choices
     row: Tensor  # (n,): where in the batch it stands; lies where the batch does, as `at` and `counted` do
     at: Tensor  # (n,)
     weight: Tensor  # (n,): of the cross-entropy; 1 for text
@@ -218,7 +221,7 @@ class Predictions(NamedTuple):
 
     def nats(self, share: Tensor | None = None) -> Tensor:
         """The weighted sum of cross-entropies, (); with `share` (B, L) each is also multiplied by its token's share."""
-        losses = F.cross_entropy(self.logits, self.index, reduction="none")  # (n,)
+        losses = F.cross_entropy(self.logits, self.target, reduction="none")  # (n,)
         losses = losses * self.weight
         if share is not None:
             share_of_each = share[self.row, self.at].to(losses.dtype)  # (n,)
@@ -252,8 +255,19 @@ def unified_loss(
     return combine_losses(text, audio, batch.documents, p, counts)
 
 
+class Network(Protocol):
+    """What a forward needs: a `Transformer`, or what is wrapped around one to train it in several processes."""
+
+    def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
+        """See `Transformer.logits`."""
+
+    @property
+    def hidden(self) -> Callable[..., Tensor]:
+        """See `Transformer.hidden`."""
+
+
 def predict(
-    model: Transformer,
+    model: Network,
     batch: Batch,
     vocabulary: Vocabulary,
     p: Preset,
@@ -313,7 +327,7 @@ def _choices(vocabulary: Vocabulary, p: Preset) -> tuple[Tensor | None, Tensor |
 
 
 def _from_the_token_before(
-    model: Transformer, hidden: Tensor, batch: Batch, targets: Tensor, choices: Tensor | None
+    model: Network, hidden: Tensor, batch: Batch, targets: Tensor, choices: Tensor | None
 ) -> Predictions:
     """Next-token prediction of `targets` (B, L) from hidden (B, L, d): autoregressive targets shift by one.
 
@@ -327,7 +341,7 @@ def _from_the_token_before(
 
 
 def _at_the_slot(
-    model: Transformer, hidden: Tensor, batch: Batch, slots: Tensor, choices: Tensor | None, noise: Noise
+    model: Network, hidden: Tensor, batch: Batch, slots: Tensor, choices: Tensor | None, noise: Noise
 ) -> Predictions:
     """Denoising of what is masked among `slots` (B, L) from hidden (B, L, d): diffusion targets do not shift."""
     masked = slots & noise.masked  # (B, L)
@@ -344,10 +358,8 @@ def _states(hidden: Tensor, row: Tensor, at: Tensor) -> Tensor:
     return hidden.flatten(0, 1).index_select(0, move(place, hidden.device))
 
 
-def _logits(model: Transformer, hidden: Tensor, choices: Tensor | None) -> Tensor:
+def _logits(model: Network, hidden: Tensor, choices: Tensor | None) -> Tensor:
     """hidden (n, d) -> logits (n, choices), in float32 at least: autocast computes them in bfloat16."""
-    if choices is not None:
-        choices = move(choices, hidden.device)
     logits = model.logits(hidden, choices)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

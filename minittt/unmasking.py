@@ -18,6 +18,18 @@ drawn. Closing a block overwrites what follows its first EOA, so several draws b
 an upper bound on its -log p.
 
 The distribution at a slot is Sampling(temperature, top_k, top_p); policies look at p before it.
+
+```python
+from types import SimpleNamespace
+import torch
+from unmasking import Sampling, policy_named
+p = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.8, 0.2]])  # (D, A): three slots, two tokens
+draft = SimpleNamespace(masked=torch.tensor([True, True, True]), p=p, steps_left=3)
+surest = policy_named("entropy_order")(draft)  # (D,): one of three slots, since three steps are left
+kept = Sampling(temperature=1.0, top_p=0.7)(p.log())  # (D, A), -inf where a token may not be drawn
+print(surest.tolist(), kept.isfinite().sum(-1).tolist())
+# [False, True, False] [2, 1, 1]
+```
 """
 
 from __future__ import annotations
@@ -29,6 +41,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
+
+FEW = 256  # of how many tokens top_p is looked for at first
 
 
 def lowest(draft, key: Tensor) -> Tensor:
@@ -119,6 +133,24 @@ def policy_named(text: str) -> Callable:
     return partial(POLICIES[name], **{parameter: value})
 
 
+def most_likely(logits: Tensor, n: int) -> Tensor:
+    """The n highest of each row of logits (N, A), highest first -> indices (N, min(n, A)); ties go to the lower index.
+
+    What is below the nth value is not sorted: to sort 150,000 text tokens takes longer than all else in the decoder.
+    """
+    rows = []
+    for row in logits:
+        values, ids = row.topk(min(n + 1, len(row)))
+        if len(row) > n and values[n - 1] == values[n]:
+            # topk takes any of those that tie: here are all of them
+            ids = (row >= values[n]).nonzero()[:, 0]
+        else:
+            ids = ids[:n].sort().values
+        order = row[ids].argsort(descending=True, stable=True)
+        rows.append(ids[order[:n]])
+    return torch.stack(rows)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Logits -> the logits to draw from; temperature 0 is greedy. Raises ValueError for bad settings."""
@@ -139,19 +171,31 @@ class Sampling:
         """(N, A) -> (N, A), -inf where a token may not be drawn; ties go to the lower index."""
         # 1. Temperature; at 0 the most likely token alone is left.
         if self.temperature == 0:
-            is_best = torch.arange(logits.shape[-1]) == logits.argmax(-1, keepdim=True)  # (N, A)
-            return logits.masked_fill(~is_best, -math.inf)
-        scaled = (logits - logits.amax(-1, keepdim=True)) / self.temperature
+            best = logits.argmax(-1, keepdim=True)  # (N, 1)
+            return torch.full_like(logits, -math.inf).scatter_(-1, best, logits.gather(-1, best))
+        highest = logits.amax(-1, keepdim=True)  # (N, 1)
         if self.top_k is None and self.top_p is None:
-            return scaled
-        # 2. The k most likely.
-        ranked, order = scaled.sort(dim=-1, descending=True, stable=True)  # (N, A)
+            return (logits - highest) / self.temperature
+        # 2. The k most likely, most likely first; without top_k so many that they hold top_p.
         if self.top_k is not None:
-            ranked[:, self.top_k :] = -math.inf
+            order = most_likely(logits, self.top_k)  # (N, k)
+            ranked = (logits.gather(-1, order) - highest) / self.temperature  # (N, k)
+            p = ranked.softmax(-1)  # (N, k)
+        else:
+            p = ((logits - highest) / self.temperature).softmax(-1)  # (N, A)
+            order = most_likely(logits, self._enough(p))  # (N, k)
+            ranked = (logits.gather(-1, order) - highest) / self.temperature  # (N, k)
+            p = p.gather(-1, order)  # (N, k)
         # 3. Of those, the fewest that hold top_p of the probability.
         if self.top_p is not None:
-            p = ranked.softmax(-1)
-            ranked_before = p.cumsum(-1) - p  # (N, A): probability of all tokens ranked before
+            ranked_before = p.cumsum(-1) - p  # (N, k): probability of all tokens ranked before
             ranked = ranked.masked_fill(ranked_before >= self.top_p, -math.inf)
         # 4. Back in the order of the ids.
-        return torch.empty_like(ranked).scatter(-1, order, ranked)
+        return torch.full_like(logits, -math.inf).scatter_(-1, order, ranked)
+
+    def _enough(self, p: Tensor) -> int:
+        """A number of tokens whose most likely hold top_p in every row of p (N, A)."""
+        n = FEW
+        while n < p.shape[-1] and (p.topk(n).values.sum(-1) < self.top_p).any():
+            n = 4 * n
+        return n

@@ -261,3 +261,21 @@ def test_a_closed_group_takes_no_more(groups):
     context.step(torch.zeros(1, 2).long(), torch.tensor([[0, 2]]), nothing)
     with pytest.raises(MinitttError, match="which is closed"):
         context.step(torch.zeros(1, len(groups)).long(), torch.tensor([groups]), nothing)
+
+
+def test_the_cache_grows_with_its_longest_row_and_no_further():
+    """A short reply of a model with many positions takes little memory; what is kept survives growing (law 18)."""
+    model = toy_model(VOCABULARY)
+    context = CachedContext(model, 2, VOCABULARY.pad, max_length=700)
+    plain = RecomputingContext(model, 2, VOCABULARY.pad)
+    none = torch.zeros(2, 0).long()
+    sizes = []
+    for n in (3, 254, 300, 100):
+        ids = torch.full((2, n), 2)
+        ids[1, 1:] = VOCABULARY.pad
+        groups = torch.arange(n).expand(2, n) + sum(context.lengths[:1])
+        groups = torch.where(ids == VOCABULARY.pad, -1, groups)
+        found = context.step(ids, groups, none)
+        torch.testing.assert_close(found, plain.step(ids, groups, none))
+        sizes.append(context.caches[0].keys.shape[2])
+    assert sizes == [module.FEWEST_SLOTS, 2 * module.FEWEST_SLOTS, 700, 700]

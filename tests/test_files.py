@@ -4,8 +4,6 @@ import ast
 import json
 import os
 import random
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -38,6 +36,7 @@ def codec():
 @contextmanager
 def full_disk(size):
     """No file may grow over `size` bytes: a write that would ends in an OSError, wherever in which library it is."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -124,7 +123,7 @@ def test_a_kill_leaves_the_old_or_the_new_and_nothing_between(seed, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
     process.stdout.readline()
     time.sleep(0.2 + random.Random(seed).uniform(0, 0.3))
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     for paths in ([tmp_path / "folder" / name for name in "abc"], [tmp_path / "file"]):
         lines = [line for path in paths for line in path.read_text().splitlines()]
@@ -135,6 +134,7 @@ def test_a_kill_leaves_the_old_or_the_new_and_nothing_between(seed, tmp_path):
 # ---- where
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes among its files")
 def test_only_an_ordinary_file_is_replaced(tmp_path):
     (tmp_path / "old").write_text("old")
     (tmp_path / "link").symlink_to("old")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "minittt"
-CORE = ["codec", "attention", "diffusion", "decoding"]
+CORE = ["codec", "attention", "diffusion", "decoding", "unmasking"]
 
 # Run before the example: whoever imports the package now, by any path, fails.
 PRELUDE = """

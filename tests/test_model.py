@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minittt.attention import group_block_mask, group_mask
@@ -84,10 +84,35 @@ def test_names_are_those_of_qwen2():
     assert "layers.1.self_attn.o_proj.bias" not in names
 
 
-def test_choices_are_columns_of_the_logits():
-    model, choices = toy_model(VOCABULARY), torch.tensor([2, 5])
+@settings(deadline=None, max_examples=20)
+@given(st.sets(st.integers(0, VOCABULARY.size - 1), min_size=1))
+def test_choices_are_columns_of_the_logits_and_so_are_their_gradients(chosen):
+    model, choices = toy_model(VOCABULARY), torch.tensor(sorted(chosen))
     hidden = torch.randn(3, 16, dtype=torch.float64)
-    torch.testing.assert_close(model.logits(hidden, choices), model.logits(hidden)[:, choices])
+    weights = torch.randn(3, len(choices), dtype=torch.float64)
+    found = model.logits(hidden, choices)
+    expected = model.logits(hidden)[:, choices]
+    torch.testing.assert_close(found, expected)
+    [mine] = torch.autograd.grad((found * weights).sum(), [model.lm_head.weight])
+    [theirs] = torch.autograd.grad((expected * weights).sum(), [model.lm_head.weight])
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_the_head_is_not_copied_for_choices():
+    """A large head is looked at through a view: the backward pass keeps no second one."""
+    model = toy_model(VOCABULARY)
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    hidden = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.logits(hidden, VOCABULARY.text_choices())
+    known = {model.lm_head.weight.untyped_storage().data_ptr(), hidden.untyped_storage().data_ptr()}
+    assert kept
+    assert set(kept) <= known
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minittt import decoding
-from minittt.decoding import Draft
+from minittt.decoding import Draft, sample_tokens
 from minittt.unmasking import (
     POLICIES,
     Sampling,
@@ -269,3 +269,57 @@ def test_sampling_takes_top_p_of_what_top_k_left():
 def test_sampling_stops_as_soon_as_top_p_is_reached(top_p, kept):
     """Four equal tokens, whose sums are exact: those that hold exactly top_p are enough, one more is too many."""
     assert kept_by([0.25] * 4, top_p=top_p) == list(range(kept))
+
+
+def by_sorting(logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None):
+    """What `Sampling` returns, by a stable sort of everything: top_k first, then top_p of what it left."""
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature
+    ranked, order = scaled.sort(dim=-1, descending=True, stable=True)
+    ranked[:, top_k or logits.shape[-1] :] = -math.inf
+    if top_p is not None:
+        p = ranked.softmax(-1)
+        ranked[p.cumsum(-1) - p >= top_p] = -math.inf
+    return torch.empty_like(ranked).scatter(-1, order, ranked)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    SEEDS,
+    st.sampled_from([5, 300, 3000]),
+    st.sampled_from([0, 1, 3]),
+    st.none() | st.integers(1, 400),
+    st.none() | st.sampled_from([0.1, 0.777, 0.95, 1.0]),
+)
+def test_sampling_is_that_of_a_full_sort(seed, A, decimals, top_k, top_p):
+    """Ties at the edge of top_k, more tokens than are looked at first, rows that differ: the same tokens stay."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, A, generator=generator, dtype=torch.float64).round(decimals=decimals)
+    found = Sampling(1.3, top_k, top_p)(logits)
+    expected = by_sorting(logits, 1.3, top_k, top_p)
+    if top_p is None:
+        assert torch.equal(found, expected)
+        return
+    differ = found.isfinite() != expected.isfinite()
+    assert (
+        differ.sum(-1).max() <= 1
+    )  # where a sum comes within rounding of top_p, one token more or less is right
+    if not differ.any():
+        torch.testing.assert_close(found.softmax(-1), expected.softmax(-1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("top_k", [None, 2, 400])
+def test_sampling_hides_no_nan(top_k):
+    """The decoder refuses it; had top_k dropped it, a broken network would go on talking."""
+    logits = torch.zeros(2, 5, dtype=torch.float64)
+    logits[1, 3] = math.nan
+    for how in (Sampling(1.0, top_k), Sampling(1.0, top_k, 0.5)):
+        with pytest.raises(ValueError, match="nan"):
+            sample_tokens(how(logits), torch.rand(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("A", [20, 5000])
+def test_ties_at_the_edge_of_top_k_go_to_the_lower_index(A):
+    logits = torch.zeros(1, A, dtype=torch.float64)
+    logits[0, A // 2] = 1.0
+    kept = Sampling(1.0, top_k=7)(logits)[0].isfinite().nonzero()[:, 0]
+    assert kept.tolist() == [0, 1, 2, 3, 4, 5, A // 2]

@@ -9,9 +9,12 @@ length away: a block that ends early says so by its tokens (the filler is this p
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from minittt.attention import SOURCE, TARGET, TEXT
 from minittt.data.corpus import Corpus
+from minittt.data.tokenisers import Tokeniser
+from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 
 
@@ -43,9 +46,16 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
     return block_size - in_last_block
 
 
+class WithTokens(Protocol):
+    """Whose tokens a record is written in, other than a corpus: a talker. It has no utterances to name by number."""
+
+    vocabulary: Vocabulary
+    tokeniser: Tokeniser
+
+
 def render(
     record: dict,
-    corpus: Corpus,
+    corpus: Corpus | WithTokens,
     block_size: int | None = None,
     first_block: int | None = None,
     reply: bool = True,

@@ -8,6 +8,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
@@ -25,8 +26,7 @@ CONTROL = ("PAD", "BOS", "USER", "ASSISTANT", "OPEN", "END")
 class Vocabulary:
     """Sizes fix every id. `text_size` pieces, then `CONTROL`, then codebooks one after the other, then EOA and MASK.
 
-    PAD fills batches only; BOS begins a document; USER and ASSISTANT begin a turn; OPEN opens an audio span; END ends a
-    reply or a document; EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
+    EOA ends an audio span and fills its last block; MASK is what absorbing diffusion puts over a code.
     """
 
     text_size: int
@@ -44,8 +44,36 @@ class Vocabulary:
             raise MinitttError(
                 f"never_written names id {last}, but the last of {self.text_size} pieces is {self.text_size - 1}"
             )
-        for offset, name in enumerate(CONTROL):
-            object.__setattr__(self, name.lower(), self.text_size + offset)
+
+    @property
+    def pad(self) -> int:
+        """Fills batches only."""
+        return self.text_size + CONTROL.index("PAD")
+
+    @property
+    def bos(self) -> int:
+        """Begins a document."""
+        return self.text_size + CONTROL.index("BOS")
+
+    @property
+    def user(self) -> int:
+        """Begins a turn of the user."""
+        return self.text_size + CONTROL.index("USER")
+
+    @property
+    def assistant(self) -> int:
+        """Begins a turn of the assistant."""
+        return self.text_size + CONTROL.index("ASSISTANT")
+
+    @property
+    def open(self) -> int:
+        """Opens an audio span."""
+        return self.text_size + CONTROL.index("OPEN")
+
+    @property
+    def end(self) -> int:
+        """Ends a reply or a document."""
+        return self.text_size + CONTROL.index("END")
 
     @property
     def first_code(self) -> int:
@@ -68,14 +96,21 @@ class Vocabulary:
         return self.mask + 1
 
     def text_choices(self) -> Tensor:
-        """Ids that a text step may write, (n,): every text piece but those in `never_written`, OPEN and END."""
+        """Ids that a text step may write, (n,), rising: every text piece but those in `never_written`, OPEN and END.
+
+        One tensor serves all callers (an LLM has 150,000 pieces): do not write into it.
+        """
+        return self._text_choices
+
+    @cached_property
+    def _text_choices(self) -> Tensor:
         written = torch.ones(self.text_size, dtype=torch.bool)
         written[list(self.never_written)] = False
         pieces = written.nonzero()[:, 0]
         return torch.cat([pieces, torch.tensor([self.open, self.end])])
 
     def audio_choices(self) -> Tensor:
-        """Ids that an audio slot may hold, (n,): every code, and EOA."""
+        """Ids that an audio slot may hold, (n,), rising: every code, and EOA."""
         return torch.arange(self.first_code, self.eoa + 1)
 
     def classes(self) -> TokenClasses:

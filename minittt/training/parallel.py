@@ -24,7 +24,7 @@ from minittt.data.vocabulary import Vocabulary
 from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.model import Transformer
-from minittt.objective import Noise, Preset, draw_noise, targets, unified_loss
+from minittt.objective import Noise, Preset, combine_losses, draw_noise, predict, targets
 from minittt.training.heartbeat import Heartbeat, heartbeat_of_torchrun
 from minittt.training.loader import Loader, seed_of
 
@@ -138,9 +138,8 @@ class Worker(nn.Module):
     def forward(self, task: Task) -> tuple[Tensor, Tensor, Tensor]:
         """Total, text sum and audio sum of one part, each ()."""
         p = task.p or self.p
-        loss = unified_loss(
-            self, task.batch, self.vocabulary, p, None, task.noise, task.counts, self.attention
-        )
+        text, audio = predict(self, task.batch, self.vocabulary, p, task.noise, self.attention)
+        loss = combine_losses(text, audio, task.batch.documents, p, task.counts)
         return loss.total, loss.text_sum, loss.audio_sum
 
 

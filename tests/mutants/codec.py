@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(law=19, old="(ImportError, OSError, RuntimeError)", new="ImportError"),
     Mutant(law=19, old="(ImportError, OSError, RuntimeError)", new="OSError"),
     Mutant(law=19, old='            del sys.modules["torchaudio"]\n', new="            pass\n"),
-    Mutant(law=20, old="causal=True, true_skip=False", new="causal=False, true_skip=False"),
+    Mutant(law=20, old="causal=True,\n        true_skip=False", new="causal=False,\n        true_skip=False"),
     Mutant(law=20, old='pad_mode="reflect"', new='pad_mode="constant"'),
     Mutant(law=20, old="int(bandwidth / 0.75)", new="int(bandwidth / 1.5)"),
     Mutant(law=21, old="bool(self.ratios) and", new="True and"),

@@ -25,12 +25,12 @@ MUTANTS = [
     Mutant(18, "self.n_committed = len(self.ids)", "self.n_committed = len(self.ids) - 1"),
     # MASK, audio in text, no end, chance from elsewhere, filler forgotten, a forward wasted,
     # a span drafted without its closed blocks, or with those committed already
-    Mutant(19, "classes.audio.nonzero()[:, 0]  # (A,)", "(classes.audio.nonzero()[:, 0] + 1)  # (A,)"),
-    Mutant(19, "allowed = self.classes.text.clone()", "allowed = self.classes.text | self.classes.audio"),
+    Mutant(19, "return self.audio.nonzero()[:, 0]", "return self.audio.nonzero()[:, 0] + 1"),
+    Mutant(19, "return self.text.nonzero()[:, 0]", "return (self.text | self.audio).nonzero()[:, 0]"),
     Mutant(
         19,
-        "allowed[self.classes.open_audio] = len(self.spans) < self.settings.max_spans",
-        "allowed[self.classes.open_audio] = True",
+        "if len(self.spans) >= self.settings.max_spans:",
+        "if len(self.spans) > self.settings.max_spans:",
     ),
     Mutant(
         19,

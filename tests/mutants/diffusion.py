@@ -24,9 +24,15 @@ MUTANTS = [
     Mutant(
         6, "shuffled[group[shuffled].argsort(stable=True)]", "group.argsort(stable=True)"
     ),  # always the first k
-    Mutant(6, "(torch.randperm(count, **options) + offset)", "(torch.arange(count) + offset)"),
     Mutant(
-        6, "(torch.randperm(count, **options) + offset) / count", "torch.rand(count).double()"
+        6,
+        "(torch.randperm(count, generator=generator, device=device) + offset)",
+        "(torch.arange(count) + offset)",
+    ),
+    Mutant(
+        6,
+        "(torch.randperm(count, generator=generator, device=device) + offset) / count",
+        "torch.rand(count).double()",
     ),  # not spread
     Mutant(6, "weight = size / k.double()", "weight = (size + 1) / k.double()"),
     Mutant(6, "weight = size / k.double()", "weight = size / k"),  # float32

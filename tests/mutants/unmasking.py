@@ -16,9 +16,13 @@ MUTANTS = [
     Mutant(
         "sampling_takes_top_p_of_what_top_k_left",
         "p = ranked.softmax(-1)",
-        "p = scaled.softmax(-1).gather(-1, order)",
+        "p = logits.softmax(-1).gather(-1, order)",
     ),
-    Mutant("sampling_keeps_what_the_rules_keep", "ranked[:, self.top_k :]", "ranked[:, self.top_k + 1 :]"),
+    Mutant(
+        "sampling_keeps_what_the_rules_keep",
+        "most_likely(logits, self.top_k)",
+        "most_likely(logits, self.top_k + 1)",
+    ),
     Mutant(
         "sampling_at_temperature_zero_is_greedy",
         "logits.argmax(-1, keepdim=True)",

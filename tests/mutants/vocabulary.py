@@ -8,7 +8,7 @@ BACK = "a_tokeniser_writes_back_what_it_reads"
 
 MUTANTS = [
     # the id line
-    Mutant(IDS, "self.text_size + offset)", "self.text_size + offset + 1)"),
+    Mutant(IDS, 'CONTROL.index("END")', 'CONTROL.index("END") + 1'),
     Mutant(
         IDS, "self.first_code + self.n_codebooks * self.codebook_size", "self.first_code + self.codebook_size"
     ),

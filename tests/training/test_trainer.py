@@ -90,7 +90,7 @@ def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tm
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None and (not log.is_file() or log.read_text().count("\n") < wanted):
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")

@@ -1,0 +1,126 @@
+"""Chapter 4's context over a Hugging Face model, and how transformers is imported beside encodec's torchaudio."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.test_lift import run_alone
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTER = (ROOT / "tutorials" / "04_block_decoding.md").read_text(encoding="utf-8")
+needs_transformers = pytest.mark.skipif(not find_spec("transformers"), reason="transformers is not installed")
+
+# A fresh Python, in which torchaudio has not been imported: the way of tutorials/from_tiny_to_real.md.
+BARRED = """
+import sys
+sys.modules["torchaudio"] = None
+{first}
+{second}
+assert sys.modules["torchaudio"] is None
+"""
+ENCODEC = "from minittt.codec import import_encodec; import_encodec()"
+LOADED = """
+import torch
+from tests.small_llm import small_model, write_llm
+from minittt.context import CachedContext
+from minittt.decoding import Settings, TokenClasses, collect, generate
+from transformers import Qwen2ForCausalLM
+
+ours = small_model(tied=False)
+write_llm(Path(sys.argv[1]), ours)
+
+def theirs(attention):
+    return Qwen2ForCausalLM.from_pretrained(sys.argv[1], attn_implementation=attention, dtype=torch.float32).eval()
+"""
+SAME_REPLIES = """
+V = ours.config.vocab_size
+ids = torch.arange(V)
+classes = TokenClasses(ids < 200, (ids >= 200) & (ids < 280), open_audio=7, end_audio=270, end=8, mask=285, pad=286)
+prompts = [[3, 4, 7], [5, 210, 211, 270, 6, 9], [1]]
+groups = [[0, 1, 2], [0, 1, 1, 1, 2, 3], [0]]
+settings_of = [
+    Settings(block_size=4, steps=2, max_text=6, max_span=12, max_spans=2),
+    Settings(block_size=None, steps=3, max_text=4, max_span=6, max_spans=2),
+]
+for settings in settings_of:
+    replies = []
+    for context in (CachedContext(ours, 3, 286), HuggingFaceContext(theirs("sdpa"), 3, 286)):
+        generators = [torch.Generator().manual_seed(row) for row in range(3)]
+        replies.append(collect(generate(context, prompts, groups, classes, settings, generators)))
+    assert replies[0] == replies[1], replies
+    assert sum(len(reply.spans) for reply in replies[0]) > 0
+"""
+EAGER = """
+ids = torch.tensor([[3, 4, 5, 210, 211]])
+groups = torch.tensor([0, 1, 2, 3, 3])
+sees = (groups <= groups[:, None])[None, None]  # (1, 1, L, L)
+everything = torch.ones_like(sees)
+with torch.no_grad():
+    right = theirs("sdpa")(ids, attention_mask=sees).logits
+    eager = theirs("eager")
+    as_numbers = eager(ids, attention_mask=sees).logits
+    added = eager(ids, attention_mask=torch.where(sees, 0.0, torch.finfo(torch.float32).min)).logits
+    by_ours = ours(ids, sees[0])
+torch.testing.assert_close(right, by_ours, atol=1e-4, rtol=1e-4)
+torch.testing.assert_close(added, right, atol=1e-4, rtol=1e-4)
+assert (as_numbers - right).abs().max() > 0.01
+"""
+
+
+def block_with(text: str) -> str:
+    """The one python block of the chapter that holds `text`."""
+    blocks = re.findall(r"^```python\n(.*?)^```", CHAPTER, flags=re.DOTALL | re.MULTILINE)
+    [found] = [block for block in blocks if text in block]
+    return found
+
+
+def run_fresh(script: str, *arguments: str) -> None:
+    """Run a script in a new Python that finds this repository."""
+    script = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n" + script
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_transformers
+@pytest.mark.slow
+@pytest.mark.parametrize("encodec_first", [False, True])
+def test_transformers_imports_beside_encodec(encodec_first, tmp_path):
+    """In either order; and what the tutorial shows runs: replies equal ours, eager attention needs numbers."""
+    lines = [
+        "from transformers import Qwen2ForCausalLM",
+        ENCODEC,
+    ]
+    if encodec_first:
+        lines.reverse()
+    run_fresh(BARRED.format(first=lines[0], second=lines[1]))
+
+
+@needs_transformers
+def test_a_hugging_face_context_replies_as_ours(tmp_path):
+    script = (
+        BARRED.format(first=ENCODEC, second="")
+        + LOADED
+        + block_with("class HuggingFaceContext")
+        + SAME_REPLIES
+    )
+    run_fresh(script, str(tmp_path / "llm"))
+
+
+@needs_transformers
+@pytest.mark.slow
+def test_eager_attention_takes_a_boolean_mask_for_numbers(tmp_path):
+    run_fresh(BARRED.format(first="", second="") + LOADED + EAGER, str(tmp_path / "llm"))
+
+
+def test_decoding_without_text_runs_as_the_chapter_shows(tmp_path):
+    (tmp_path / "decoding.py").write_text(
+        (ROOT / "minittt" / "decoding.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    done = run_alone(tmp_path, block_with("ids: 0..3 codes"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "1 (6,)"
