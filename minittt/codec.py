@@ -316,7 +316,10 @@ class Codec(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> "Codec":
         """Read what `save` wrote, in evaluation mode. Raises CodecError for a missing, damaged or foreign file."""
-        _require(Path(path).is_file(), f"{path}: there is no such codec; `minittt codec train` writes one")
+        _require(
+            Path(path).is_file(),
+            f"{path}: there is no such codec; check the name, or leave --codec out to use the talker's own",
+        )
         header, tensors = read_tensors(path, FORMAT)
         config = header_value(path, header, "config")
         try:
@@ -398,7 +401,10 @@ def read_audio(path: str | Path, sample_rate: int, longest: float = LONGEST) -> 
     Raises CodecError for a file missing, empty, unreadable, cut off, silent (peak under `SILENCE`) or not finite, and,
     before anything is decoded, for one of more than `longest` seconds or of a rate no recording has.
     """
-    _require(Path(path).is_file(), f"{path}: there is no such file; give a recording, as WAV or FLAC")
+    _require(
+        Path(path).is_file(),
+        f"{path}: there is no such file; check the name (a recording is a WAV or FLAC file)",
+    )
     _require(Path(path).stat().st_size > 0, f"{path}: is empty; give a recording with sound in it")
     try:
         with soundfile.SoundFile(path) as recording:

@@ -35,8 +35,9 @@ LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many r
 class Bucket(NamedTuple):
     """b rows with n new tokens each, which attend together to the first `keys` slots of their rows."""
 
-    # which rows of the cache: a slice where they are neighbours, else their numbers (b,); a list until these are sent
-    rows: slice | Tensor | list[int]
+    rows: (
+        slice | Tensor
+    )  # which rows of the cache: a slice where they are neighbours, else their numbers (b,)
     tokens: slice  # which of the step's new tokens, b * n of them
     n: int
     keys: int
@@ -133,7 +134,9 @@ class CachedContext:
         )  # (B, d): after the last committed token
         self.text_ids: Tensor | None = None
         if classes is not None:
-            self.text_choices = classes.text_ids  # on the host, which reads from them what part of the head it needs
+            self.text_choices = (
+                classes.text_ids
+            )  # on the host, which reads from them what part of the head it needs
             self.audio_choices = classes.audio_ids
             self.text_ids = self.text_choices.to(self.device)
             self.audio_ids = self.audio_choices.to(self.device)
@@ -170,13 +173,13 @@ class CachedContext:
         rows = [row for row, _ in drafted_at]
         slots = [slot for _, slot in drafted_at]
         writing = [r for r, d in enumerate(n_draft) if d == 0]
-        committing, last_committed, in_line, *places = self._send(
+        committing_, last_committed_, in_line_, rows_, slots_, writing_ = self._send(
             committing, last_committed, in_line, rows, slots, writing
         )
-        if len(committing):
-            self.last[committing] = hidden[last_committed]
+        if committing:
+            self.last[committing_] = hidden[last_committed_]
         # 5. The logits after the last committed token, and at each drafted slot.
-        return self._logits(hidden[in_line], *places, draft.shape[1])
+        return self._logits(hidden[in_line_], rows_, slots_, writing_, draft.shape[1])
 
     def _send(self, *lists: list[int]) -> tuple[Tensor, ...]:
         """Lists of whole numbers as tensors (n,) long on the device, in a single copy."""
@@ -218,6 +221,7 @@ class CachedContext:
         order.sort(key=lambda row: len(ids[row]))
         # 2. Neighbours with equally many form a bucket, as long as its mask is not too large.
         buckets = []
+        members = []  # the rows of each bucket
         first = {}
         at = 0
         for rows in self._rows_of_buckets(order, ids, seen):
@@ -225,13 +229,14 @@ class CachedContext:
             keys = max(seen[row][-1] for row in rows)
             buckets.append(
                 Bucket(
-                    rows=rows,
+                    rows=slice(rows[0], rows[-1] + 1),
                     tokens=slice(at, at + n * len(rows)),
                     n=n,
                     keys=keys,
                     sees_all=all(seen[row][0] == keys for row in rows),
                 )
             )
+            members.append(rows)
             for row in rows:
                 first[row] = at
                 at += n
@@ -244,10 +249,12 @@ class CachedContext:
             flat_slots += range(self.lengths[row], self.lengths[row] + n)
             flat_seen += seen[row]
         # 4. Send it all.
-        columns = (flat_ids, flat_rows, flat_slots, flat_seen)
-        *columns, sent = self._send(*columns, [row for bucket in buckets for row in bucket.rows])
-        buckets = self._indexed(buckets, sent)
-        return NewTokens(*columns, buckets), first
+        flat_members = [row for rows in members for row in rows]
+        ids_, rows_, slots_, seen_, sent = self._send(
+            flat_ids, flat_rows, flat_slots, flat_seen, flat_members
+        )
+        buckets = self._indexed(buckets, members, sent)
+        return NewTokens(ids_, rows_, slots_, seen_, buckets), first
 
     def _rows_of_buckets(self, order: list[int], ids: list[list[int]], seen: list[list[int]]):
         """Cut `order` (rows sorted by how many new tokens they have) into buckets: lists of rows."""
@@ -264,17 +271,16 @@ class CachedContext:
                 yield same[i : i + most]
             start = stop
 
-    def _indexed(self, buckets: list[Bucket], sent: Tensor) -> list[Bucket]:
-        """The buckets with an index in place of the list of their rows; sent: these lists on the device, end to end.
+    def _indexed(self, buckets: list[Bucket], members: list[list[int]], sent: Tensor) -> list[Bucket]:
+        """The buckets, with their rows' numbers where these are no neighbours; sent: the members on the device, end to end.
 
-        Where rows are neighbours it is a slice, which is a view of the cache and no copy.
+        Where they are, the slice stays: it is a view of the cache and no copy.
         """
         indexed = []
-        for bucket, index in zip(buckets, sent.split([len(bucket.rows) for bucket in buckets]), strict=True):
-            rows = bucket.rows
-            if rows[-1] - rows[0] + 1 == len(rows):
-                index = slice(rows[0], rows[-1] + 1)
-            indexed.append(bucket._replace(rows=index))
+        numbers = sent.split([len(rows) for rows in members])
+        for bucket, rows, index in zip(buckets, members, numbers, strict=True):
+            are_neighbours = rows[-1] - rows[0] + 1 == len(rows)
+            indexed.append(bucket if are_neighbours else bucket._replace(rows=index))
         return indexed
 
     def _forward(self, new: NewTokens) -> Tensor:

@@ -42,14 +42,14 @@ def check_file(path: Path, suffixes: Iterable[str] = (), inputs: Iterable[Path] 
     suffixes = tuple(suffixes)
     kind = _kind_of(path)
     if kind not in ("nothing", "a file"):
-        raise _refusal(path, f"it is {kind}; name a new file")
+        raise _refusal(path, f"it is {kind}; choose the name of a new file")
     check_suffix(path, suffixes)
     if not path.parent.is_dir():
-        raise _refusal(path, f"there is no folder {path.parent}; make it first")
+        raise _refusal(path, f"the folder {path.parent} does not exist; create it first")
     _check_may_write(path, path.parent)
     for other in inputs:
         if _is_same(path, other):
-            raise _refusal(path, "it is read by the same command; name another file")
+            raise _refusal(path, "this command also reads it; choose another file")
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
@@ -68,23 +68,23 @@ def check_folder(
     """
     for other in inputs:
         if _is_same(path, other):
-            raise _refusal(path, "it is read by the same command; name another folder")
+            raise _refusal(path, "this command also reads it; choose another folder")
     kind = _kind_of(path)
     if kind == "a link" and path.is_dir():
         kind = "a folder"
     if kind not in ("nothing", "a folder"):
-        raise _refusal(path, f"it is {kind}; name a folder")
+        raise _refusal(path, f"it is {kind}; choose a folder")
     nearest = Path(os.path.abspath(path))
     while not nearest.exists() and not nearest.is_symlink():
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise _refusal(path, f"{nearest} is {_kind_of(nearest)}, not a folder")
+        raise _refusal(path, f"{nearest} is {_kind_of(nearest)}; choose a folder that does not lie in a file")
     _check_may_write(path, nearest)
     if is_ours is None or kind == "nothing":
         return
     foreign = sorted(entry.name for entry in path.iterdir() if not is_ours(entry.name))
     if foreign:
-        raise _refusal(path, f"it holds {foreign[0]}, which would be lost; name another folder")
+        raise _refusal(path, f"it holds {foreign[0]}, which would be lost; choose another folder")
 
 
 def _kind_of(path: Path) -> str:
@@ -125,7 +125,7 @@ def _or(words: tuple[str, ...]) -> str:
 
 
 def _refusal(path: Path, why: str) -> MinitttError:
-    return MinitttError(f"{path}: cannot be written: {why}")
+    return MinitttError(f"cannot write {path}: {why}")
 
 
 # ---- a folder, whole or not at all

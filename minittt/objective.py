@@ -29,7 +29,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minittt.attention import (
     TARGET,
@@ -264,6 +264,10 @@ class Network(Protocol):
     @property
     def hidden(self) -> Callable[..., Tensor]:
         """See `Transformer.hidden`."""
+
+    @property
+    def embed_tokens(self) -> nn.Embedding:
+        """See `Transformer.embed_tokens`: where its weights lie is where the forward runs."""
 
 
 def predict(

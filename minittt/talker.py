@@ -307,7 +307,10 @@ class Talker:
     def load(cls, path: str | Path) -> "Talker":
         """Read what `save` wrote, in evaluation mode. Raises MinitttError for a missing or foreign file."""
         if not Path(path).is_file():
-            raise MinitttError(f"{path}: there is no such talker; `minittt train` writes one")
+            raise MinitttError(
+                f"{path}: there is no such talker; check the name, or leave --talker out to use the one that comes "
+                "with minittt"
+            )
         header, tensors = headers.read_file(path, FORMAT)
         config = headers.read_config(path, header, "model", ModelConfig, tensors)
         vocabulary = headers.read_config(path, header, "vocabulary", Vocabulary)

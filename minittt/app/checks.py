@@ -25,15 +25,13 @@ PAGE = (".html", ".htm")
 # command -> (option, what it needs, in words): a switch or an option that must be given, or the action that takes it
 NEEDS = {
     "talk": (
-        ("compare", "page", "--compare shows its replies on a page: add --page reply.html"),
-        ("first_block", "stream", "--first-block is for sound that is heard while it is made: add --stream"),
+        ("compare", "page", "--compare needs a page to show its replies on: add --page reply.html"),
+        ("first_block", "stream", "--first-block only works while streaming: add --stream"),
     ),
-    "train": (
-        ("mix_share", "mix", "--mix-share says how much of the corpus that --mix names: add --mix CORPUS"),
-    ),
+    "train": (("mix_share", "mix", "--mix-share only works with --mix: add --mix CORPUS"),),
     "evaluate": (
-        ("speaker", "people", "--speaker chooses among people: add --people FOLDER"),
-        ("conditions", "people", "--conditions are for people: add --people FOLDER"),
+        ("speaker", "people", "--speaker only works with --people: add --people FOLDER"),
+        ("conditions", "people", "--conditions only work with --people: add --people FOLDER"),
     ),
 }
 EXCLUDES = {
@@ -47,14 +45,14 @@ EXCLUDES = {
     ),
     "evaluate": (
         ("people", "foreign", "--people and --foreign are two measures: ask for one of them"),
-        ("people", "split", "--split is of a corpus: leave it out with --people"),
-        ("foreign", "split", "--split is of a corpus: leave it out with --foreign"),
+        ("people", "split", "--split only works with a corpus: leave it out with --people"),
+        ("foreign", "split", "--split only works with a corpus: leave it out with --foreign"),
         ("people", "data", "--data is not heard with --people: leave it out"),
         ("foreign", "data", "--data is not heard with --foreign: leave it out"),
-        ("people", "judge_model", "--judge-model is for corpora: leave it out with --people"),
-        ("foreign", "judge_model", "--judge-model is for corpora: leave it out with --foreign"),
-        ("people", "pace", "--pace is for corpora: leave it out with --people"),
-        ("foreign", "pace", "--pace is for corpora: leave it out with --foreign"),
+        ("people", "judge_model", "--judge-model only works with a corpus: leave it out with --people"),
+        ("foreign", "judge_model", "--judge-model only works with a corpus: leave it out with --foreign"),
+        ("people", "pace", "--pace only works with a corpus: leave it out with --people"),
+        ("foreign", "pace", "--pace only works with a corpus: leave it out with --foreign"),
     ),
 }
 # what each action of `data` and `codec` takes besides
@@ -96,7 +94,7 @@ def check(args: argparse.Namespace) -> None:
         _check_own(path)
     for path in recordings_of(args):
         if path.is_dir():
-            raise MinitttError(f"{path} is a folder: name the recordings in it")
+            raise MinitttError(f"{path} is a folder: list the recordings in it instead, such as {path}/*.wav")
     check_targets(args)
 
 
@@ -113,7 +111,9 @@ def _check_action(args: argparse.Namespace) -> None:
         for option in options:
             if option not in ONLY[command, action] and _is_given(args, option):
                 name = option if option == "recordings" else "--" + option.replace("_", "-")
-                raise MinitttError(f"{name} is for `minittt {command} {other}`: leave it out with {action}")
+                raise MinitttError(
+                    f"{name} only works with `minittt {command} {other}`: leave it out of `{command} {action}`"
+                )
 
 
 def _check_crowd(args: argparse.Namespace) -> None:
@@ -156,7 +156,7 @@ def _check_own(path: Path) -> None:
     """Raise MinitttError for a place inside the installed package."""
     if path.resolve().is_relative_to(PACKAGE):
         raise MinitttError(
-            f"{path}: cannot be written: it is inside the installed package; name a place of your own"
+            f"cannot write {path}: it is inside the installed package; name a place of your own"
         )
 
 
@@ -201,7 +201,7 @@ def check_targets(args: argparse.Namespace) -> None:
     if output is None or output == STANDARD_OUTPUT and _is_one_sound(args):
         return
     if output == STANDARD_OUTPUT:
-        raise MinitttError("-o - is standard output, which takes one sound alone: name a file or a folder")
+        raise MinitttError("-o - (standard output) can hold one sound only: give a file or a folder")
     if args.command == "talk":
         for path in answer_paths(args):
             check_file_in(path, args, inputs)
@@ -253,7 +253,9 @@ def answer_paths(args: argparse.Namespace) -> list[Path]:
     suffix = args.output.suffix.lower()
     if args.stream or suffix in SOUNDS:
         if len(answers) > 1:
-            raise MinitttError(f"{len(answers)} answers do not fit one file: give -o a folder")
+            raise MinitttError(
+                f"{len(answers)} answers do not go into one file: give a folder, such as -o answers"
+            )
         return [args.output]
     if suffix and not args.output.is_dir():
         check_file(args.output, SOUNDS)  # says which suffixes there are

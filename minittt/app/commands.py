@@ -62,7 +62,7 @@ def _decoding(args, talker: Talker, steps: int | None = None, first_block: int |
     if first_block is not None and first_block >= block:
         raise MinitttError(f"--first-block must be smaller than a block, {block} slots, not {first_block}")
     if getattr(args, "steps", None) is not None and steps > block:
-        warn(f"a block of {block} slots takes {block} steps at most: --steps {steps} is no more than that")
+        warn(f"--steps {steps} is more than a block of {block} slots can use: {block} steps are taken")
     return decoding_settings(
         block,
         steps,
@@ -84,7 +84,9 @@ def _block(args, talker: Talker, block: int) -> int:
     if args.block is None:
         return max(trained)
     known = ", ".join(map(str, trained))
-    warn(f"this talker was trained for blocks of {known}, not {block}: its speech may be worse")
+    warn(
+        f"this talker was trained for blocks of {known}, not {block}: its speech may be worse than with one of these"
+    )
     return block
 
 
@@ -521,7 +523,9 @@ def _check_run(args) -> None:
     from minittt.training.checkpoints import states
 
     if args.resume and not states(args.output):
-        raise MinitttError(f"{args.output} holds no state to resume from: leave --resume out to begin a run")
+        raise MinitttError(
+            f"{args.output} holds no unfinished run to resume: check -o, or leave --resume out to begin one"
+        )
     if not args.resume and states(args.output):
         raise MinitttError(f"{args.output} holds an unfinished run: resume it, or give another folder")
 

@@ -83,7 +83,7 @@ def spelled_out(text: str) -> list[str]:
     for token in re.findall(r"\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[+\-−–=*/×÷]", plain):
         if token.isdigit():
             if int(token) >= len(NUMBERS):
-                raise MinitttError(f"{token} is more than this world counts to: numbers go from 0 to 20")
+                raise MinitttError(f"{token} is too large: use numbers from 0 to 20")
             words.append(NUMBERS[int(token)])
         else:
             words.append(SIGNS.get(token, token))
@@ -121,23 +121,25 @@ def sentence(text: str, taught: list[str] | None) -> str:
 def _check_text(text: str) -> None:
     """Raise MinitttError for what no talker can read: nothing, or bytes that are no letters."""
     if not text.strip():
-        raise MinitttError("there are no words in the text: write, for instance, what is two plus three")
+        raise MinitttError("there are no words in the text: write, for instance, 'what is two plus three'")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise MinitttError("the text is not UTF-8: type it in a terminal that is set to UTF-8") from error
+        raise MinitttError(
+            "the text holds characters that are not UTF-8: type it again, in a terminal that is set to UTF-8"
+        ) from error
 
 
 def check_words(text: str, taught: list[str]) -> None:
     """Raise MinitttError if there is nothing to read, or words that the talker never met."""
     words = text.split()
     if not words:
-        raise MinitttError("there are no words in the text: write, for instance, what is two plus three")
+        raise MinitttError("there are no words in the text: write, for instance, 'what is two plus three'")
     new = list(dict.fromkeys(word for word in words if word not in set(taught)))
     if new:
         raise MinitttError(
-            f"this talker was never taught {', '.join(map(repr, new))}: it reads numbers up to twenty, plus, minus, "
-            "equals, what is, count from ... to, say"
+            f"this talker does not know {', '.join(map(repr, new))}: use numbers from 0 to 20, plus, minus, "
+            "equals, what is, count from ... to ..., say"
         )
 
 

@@ -431,7 +431,8 @@ def load_corpus(folder: str | Path) -> Corpus:
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():
         raise MinitttError(
-            f"{folder} is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`"
+            f"{folder} is not a corpus (it has no corpus.json): `minittt data build` makes one, "
+            "`minittt data import` one of your recordings"
         )
     info = _read_info(folder)
     try:

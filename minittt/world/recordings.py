@@ -221,7 +221,7 @@ def import_recordings(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MinitttError(f"there is no folder {folder}")
+        raise MinitttError(f"there is no folder {folder}: check its name")
     if like is not None:
         like.check_codec(codec)
     with whole_folder(out, is_of_a_corpus) as unfinished:

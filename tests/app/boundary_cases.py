@@ -35,105 +35,105 @@ class Asked:
 
 SERVED = "A page that cannot be served, or is asked what it cannot answer"
 GROUPS = {
-    "A question that is none": (
-        Case("talk question.m4a", "question.m4a: there is no such file; give a recording, as WAV or FLAC"),
-        Case("talk ./nothing", "./nothing: there is no such file; give a recording, as WAV or FLAC"),
+    "Questions that cannot be answered": (
+        Case("talk question.m4a", "question.m4a: there is no such file; check the name (a recording is a WAV or FLAC file)"),
+        Case("talk ./nothing", "./nothing: there is no such file; check the name (a recording is a WAV or FLAC file)"),
         Case(
-            "talk music/questoin", "music/questoin: there is no such file; give a recording, as WAV or FLAC"
+            "talk music/questoin", "music/questoin: there is no such file; check the name (a recording is a WAV or FLAC file)"
         ),
-        Case("talk music", "music is a folder: name the recordings in it"),
-        Case("transcribe music", "music is a folder: name the recordings in it"),
-        Case("talk ''", "there are no words in the text: write, for instance, what is two plus three"),
+        Case("talk music", "music is a folder: list the recordings in it instead, such as music/*.wav"),
+        Case("transcribe music", "music is a folder: list the recordings in it instead, such as music/*.wav"),
+        Case("talk ''", "there are no words in the text: write, for instance, 'what is two plus three'"),
         Case(
             "speak '?!' -o new.wav",
-            "there are no words in the text: write, for instance, what is two plus three",
+            "there are no words in the text: write, for instance, 'what is two plus three'",
         ),
         Case(
             "talk '2 times 3'",
-            "this talker was never taught 'times': it reads numbers up to twenty, plus, minus, equals, what is, "
-            "count from ... to, say",
+            "this talker does not know 'times': use numbers from 0 to 20, plus, minus, equals, "
+            "what is, count from ... to ..., say",
         ),
-        Case("talk '20 + 30'", "30 is more than this world counts to: numbers go from 0 to 20"),
-        Case("talk 'what is \udcff'", "the text is not UTF-8: type it in a terminal that is set to UTF-8"),
+        Case("talk '20 + 30'", "30 is too large: use numbers from 0 to 20"),
+        Case("talk 'what is \udcff'", "the text holds characters that are not UTF-8: type it again, in a terminal that is set to UTF-8"),
     ),
-    "A place where nothing can be written, or must not": (
+    "Places that cannot be written to": (
         Case(
             "talk question.wav -o question.wav",
-            "question.wav: cannot be written: it is read by the same command; name another file",
+            "cannot write question.wav: this command also reads it; choose another file",
         ),
         Case(
             "talk question.wav -o answer.mp3",
-            "answer.mp3: cannot be written: its name must end in .wav, .flac or .ogg",
+            "cannot write answer.mp3: its name must end in .wav, .flac or .ogg",
         ),
         Case(
             "talk question.wav -o none/answer.wav",
-            "none/answer.wav: cannot be written: there is no folder none; make it first",
+            "cannot write none/answer.wav: the folder none does not exist; create it first",
         ),
         Case(
-            "talk question.wav -o link.wav", "link.wav: cannot be written: it is a link; name a new file"
+            "talk question.wav -o link.wav", "cannot write link.wav: it is a link; choose the name of a new file"
         ),
         Case(
-            "talk question.wav -o /dev/null", "/dev/null: cannot be written: it is a device; name a folder"
+            "talk question.wav -o /dev/null", "cannot write /dev/null: it is a device; choose a folder"
         ),
         Case(
             "talk question.wav --page page.txt",
-            "page.txt: cannot be written: its name must end in .html or .htm",
+            "cannot write page.txt: its name must end in .html or .htm",
         ),
         Case(
-            "transcribe question.wav --json a.json", "a.json: cannot be written: it is a folder; name a new file"
+            "transcribe question.wav --json a.json", "cannot write a.json: it is a folder; choose the name of a new file"
         ),
-        Case("speak two -o music", "music: cannot be written: it is a folder; name a new file"),
+        Case("speak two -o music", "cannot write music: it is a folder; choose the name of a new file"),
         Case(
-            "speak two -o /dev/null", "/dev/null: cannot be written: it is a device; name a new file"
+            "speak two -o /dev/null", "cannot write /dev/null: it is a device; choose the name of a new file"
         ),
         Case(
             "evaluate --json none/scores.json",
-            "none/scores.json: cannot be written: there is no folder none; make it first",
+            "cannot write none/scores.json: the folder none does not exist; create it first",
         ),
         Case(
-            "codec train -o codec.wav", "codec.wav: cannot be written: its name must end in .safetensors"
+            "codec train -o codec.wav", "cannot write codec.wav: its name must end in .safetensors"
         ),
         Case(
             "calibrate --split facts",
             "the following arguments are required: -o/--output; see minittt calibrate --help",
         ),
-        Case("train -o notes.txt", "notes.txt: cannot be written: it is a file; name a folder"),
-        Case("chat -o notes.txt/answers", "notes.txt/answers: cannot be written: notes.txt is a file, not a folder"),
+        Case("train -o notes.txt", "cannot write notes.txt: it is a file; choose a folder"),
+        Case("chat -o notes.txt/answers", "cannot write notes.txt/answers: notes.txt is a file; choose a folder that does not lie in a file"),
         Case(
             "data import . -o music",
-            "music: cannot be written: it holds song.txt, which would be lost; name another folder",
+            "cannot write music: it holds song.txt, which would be lost; choose another folder",
         ),
         Case(
             "data import music -o music",
-            "music: cannot be written: it is read by the same command; name another folder",
+            "cannot write music: this command also reads it; choose another folder",
         ),
         Case(
             "talk question.wav -o answer.wav --page p.html --compare 1,4",
-            "2 answers do not fit one file: give -o a folder",
+            "2 answers do not go into one file: give a folder, such as -o answers",
         ),
         Case(
             "talk question.wav 2+3 -o -",
-            "-o - is standard output, which takes one sound alone: name a file or a folder",
+            "-o - (standard output) can hold one sound only: give a file or a folder",
         ),
         Case(
-            "talk question.wav --stream -o new.flac", "new.flac: cannot be written: its name must end in .wav"
+            "talk question.wav --stream -o new.flac", "cannot write new.flac: its name must end in .wav"
         ),
     ),
     "Options that would be ignored": (
         Case(
             "talk question.wav --first-block 2",
-            "--first-block is for sound that is heard while it is made: add --stream",
+            "--first-block only works while streaming: add --stream",
         ),
         Case(
-            "talk question.wav --compare 1,4", "--compare shows its replies on a page: add --page reply.html"
+            "talk question.wav --compare 1,4", "--compare needs a page to show its replies on: add --page reply.html"
         ),
-        Case("train --mix-share 0.4", "--mix-share says how much of the corpus that --mix names: add --mix CORPUS"),
+        Case("train --mix-share 0.4", "--mix-share only works with --mix: add --mix CORPUS"),
         Case(
-            "data build -o corpus --copies 2", "--copies is for `minittt data import`: leave it out with build"
+            "data build -o corpus --copies 2", "--copies only works with `minittt data import`: leave it out of `data build`"
         ),
         Case(
             "codec roundtrip question.wav -o new.wav --minutes 3",
-            "--minutes is for `minittt codec train`: leave it out with roundtrip",
+            "--minutes only works with `minittt codec train`: leave it out of `codec roundtrip`",
         ),
         Case(
             "data build -o corpus --licence MIT",
@@ -145,7 +145,7 @@ GROUPS = {
         ),
         Case(
             "codec roundtrip question.wav -o new.wav --licence MIT",
-            "--licence is for `minittt codec train`: leave it out with roundtrip",
+            "--licence only works with `minittt codec train`: leave it out of `codec roundtrip`",
         ),
         Case("referee -o new.safetensors --leave-out ann", "--leave-out chooses among people: add --people FOLDER"),
         Case(
@@ -155,9 +155,9 @@ GROUPS = {
         Case(
             "train --on-error skip", "--on-error is for files of records: name some with --data, or leave it out"
         ),
-        Case("evaluate --speaker ann", "--speaker chooses among people: add --people FOLDER"),
+        Case("evaluate --speaker ann", "--speaker only works with --people: add --people FOLDER"),
         Case(
-            "evaluate --people music --split voices", "--split is of a corpus: leave it out with --people"
+            "evaluate --people music --split voices", "--split only works with a corpus: leave it out with --people"
         ),
     ),
     "Files that are not what they should be": (
@@ -166,20 +166,20 @@ GROUPS = {
             "notes.txt: not a readable recording (Error opening 'notes.txt': Format not recognised.); "
             "give a WAV or FLAC file",
         ),
-        Case("talk 2+3 --talker none", "none: there is no such talker; `minittt train` writes one"),
-        Case("talk 2+3 --codec none", "none: there is no such codec; `minittt codec train` writes one"),
+        Case("talk 2+3 --talker none", "none: there is no such talker; check the name, or leave --talker out to use the one that comes with minittt"),
+        Case("talk 2+3 --codec none", "none: there is no such codec; check the name, or leave --codec out to use the talker's own"),
         Case(
             "evaluate --data music",
-            "music is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`",
+            "music is not a corpus (it has no corpus.json): `minittt data build` makes one, `minittt data import` one of your recordings",
         ),
-        Case("data import none -o corpus", "there is no folder none"),
+        Case("data import none -o corpus", "there is no folder none: check its name"),
         Case(
             "codec train --resume -o new.safetensors",
-            "new.state: there is no state to resume from",
+            "new.safetensors: there is no unfinished training here to resume: check -o, or leave --resume out",
         ),
         Case("train --width 7", "--width must be a multiple of 8, an even number of channels for each of 4 heads, not 7"),
         Case(
-            "train --resume -o none", "none holds no state to resume from: leave --resume out to begin a run"
+            "train --resume -o none", "none holds no unfinished run to resume: check -o, or leave --resume out to begin one"
         ),
     ),
     SERVED: (
@@ -206,15 +206,15 @@ GROUPS = {
             "cannot listen at 192.0.2.1, port 0: this machine has no such address; leave --host out, "
             "or give 0.0.0.0 for all that it has",
         ),
-        Case("serve --port 0 --talker none", "none: there is no such talker; `minittt train` writes one"),
+        Case("serve --port 0 --talker none", "none: there is no such talker; check the name, or leave --talker out to use the one that comes with minittt"),
         Case(
             "serve --port 0 --talker people people reference --codec question.wav question.wav",
             "3 talkers and 2 codecs: give one codec, or one for each",
         ),
     ),
     "Recordings that a talker cannot be adapted to": (
-        Case("adapt none -o new", "there is no folder none"),
-        Case("adapt question.wav -o new", "there is no folder question.wav"),
+        Case("adapt none -o new", "there is no folder none: check its name"),
+        Case("adapt question.wav -o new", "there is no folder question.wav: check its name"),
         Case(
             "adapt music -o new",
             "music has no metadata.csv; it needs one with the columns file_name, transcript",
@@ -242,11 +242,11 @@ GROUPS = {
         Case("adapt ann -o begun", "begun holds a run already: give another folder"),
         Case(
             "adapt ann -o ann",
-            "ann: cannot be written: it is read by the same command; name another folder",
+            "cannot write ann: this command also reads it; choose another folder",
         ),
         Case(
             "adapt ann -o new --mix music",
-            "music is not a corpus: it has no corpus.json; make one with `minittt data build` or `data import`",
+            "music is not a corpus (it has no corpus.json): `minittt data build` makes one, `minittt data import` one of your recordings",
         ),
         Case(
             "adapt ann -o new --minutes 0",
@@ -265,7 +265,7 @@ REQUESTS = (
         "an empty text",
         {"json": {"text": ""}},
         400,
-        "there are no words in the text: write, for instance, what is two plus three",
+        "there are no words in the text: write, for instance, 'what is two plus three'",
     ),
     Asked(
         "a text of 600 characters",
@@ -324,19 +324,19 @@ REQUESTS = (
 )
 
 WARNINGS = {
-    "talk 2+3 --block 3": "this talker was trained for blocks of 1, 4, 8, 16, not 3: its speech may be worse",
-    "talk 2+3 --steps 99": "a block of 8 slots takes 8 steps at most: --steps 99 is no more than that",
+    "talk 2+3 --block 3": "this talker was trained for blocks of 1, 4, 8, 16, not 3: its speech may be worse than with one of these",
+    "talk 2+3 --steps 99": "--steps 99 is more than a block of 8 slots can use: 8 steps are taken",
 }
 
 BEGIN = """# What can go wrong, and what you see
 
 This page is made from the table that the tests carry out (`python -m tests.app.boundary_cases` writes it;
-`tests/app/test_boundary.py` compares it), so every line stands here as it is printed, after the name of the command.
+`tests/app/test_boundary.py` compares it), so each line is shown exactly as printed, without the name of the command in front.
 The command line is a boundary: whatever happens inside ends in **one line on standard error** that says what was wrong
 and what would be right, and in exit code 2. Ctrl-C ends in `stopped` and exit code 130; a reader that closes a pipe
 ends in silence. `minittt --debug COMMAND ...` shows where an error comes from, and `minittt doctor` what is missing.
 
-**What is kept.** Everything in the tables below is asked before the work, and leaves every file as it was. Later a disk
+**What is kept.** Everything in the tables below is checked before any work starts, and leaves every file as it was. Later a disk
 may be full or a process killed: a result is written under another name in the same folder, and takes its own name when
 it is whole, so the older one stays until then; a corpus, which is a folder, likewise. A kill may leave such an
 unfinished file or folder (`.PID-NAME`) behind, which can be deleted. A run of `train` or `adapt` locks its folder, and
@@ -361,7 +361,7 @@ MIDDLE = """
 **What `adapt` keeps.** The imported corpus lies in the folder `corpus` of its output as soon as it is whole; the talker
 that it began from is never changed. A run that was killed while it trained is not resumed: name another folder.
 
-## What is said, and goes on
+## Warnings: the command carries on
 
 One line that begins with `warning:` stands on standard error where a result may be other than what was asked for.
 
