@@ -189,10 +189,10 @@ def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
 def test_a_file_that_is_read_is_not_replaced_by_whatever_name(tmp_path):
     (tmp_path / "q.wav").write_text("sound")
     (tmp_path / "sub").mkdir()
-    with pytest.raises(MinitttError, match="read by the same command"):
+    with pytest.raises(MinitttError, match="this command also reads it"):
         check_file(tmp_path / "sub" / ".." / "q.wav", inputs=[tmp_path / "q.wav"])
     os.link(tmp_path / "q.wav", tmp_path / "hard.wav")
-    with pytest.raises(MinitttError, match="read by the same command"):
+    with pytest.raises(MinitttError, match="this command also reads it"):
         check_file(tmp_path / "hard.wav", inputs=[tmp_path / "q.wav"])
 
 

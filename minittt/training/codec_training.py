@@ -233,7 +233,9 @@ def check_state(out: str | Path, resume: bool) -> None:
     """Raise MinitttError unless a state lies there if, and only if, the training is to be resumed."""
     state = state_path(out)
     if resume and not state.is_file():
-        raise MinitttError(f"{state}: there is no state to resume from")
+        raise MinitttError(
+            f"{out}: there is no unfinished training here to resume: check -o, or leave --resume out"
+        )
     if state.is_file() and not resume:
         raise MinitttError(
             f"{state} is of an unfinished training: resume it, or name another file, or remove it"

@@ -190,7 +190,7 @@ def test_talk_stream_refuses_what_it_cannot_do(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     question = str(SAMPLES / "wav" / "question_1.wav")
     assert main(["talk", question, "--stream", "-o", str(tmp_path / "file" / "a.wav")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot write" in capsys.readouterr().err
     assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]
 
 

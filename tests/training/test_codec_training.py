@@ -321,7 +321,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
 
 def test_a_state_of_other_settings_or_none_is_not_resumed(tmp_path):
     out = tmp_path / "codec.safetensors"
-    with pytest.raises(MinitttError, match="no state to resume from"):
+    with pytest.raises(MinitttError, match="no unfinished training here to resume"):
         train_codec(twice(tones()), settings(), out, resume=True)
     codec_training._Trainer(twice(tones()), settings(seed=1)).save(codec_training.state_path(out), 0.0)
     with pytest.raises(MinitttError, match="started with seed 1, not 2"):

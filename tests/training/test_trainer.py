@@ -375,7 +375,7 @@ def test_losses_are_a_mean_over_the_tokens_of_the_whole_step(tmp_path):
     text, audio, counts = trainer.accumulator.add_gradient(0)
     line, tokens = trainer._one_step()
     assert (line["text"], line["audio"]) == pytest.approx(
-        (text / counts.text, audio / counts.audio), rel=1e-9
+        (float(text) / counts.text, float(audio) / counts.audio), rel=1e-9
     )
     assert tokens == counts.tokens
 
