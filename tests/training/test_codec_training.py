@@ -296,7 +296,7 @@ def weights(codec: Codec) -> list[torch.Tensor]:
 
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
     """Killed after 25 of 50 steps, at a state: the rest draws the same crops, moves the same entries, ends the same."""
-    plan = settings(max_steps=50, unquantised_steps=10)
+    plan = settings(max_steps=50, unquantised_steps=10, minutes=1e5)  # so long that the clock decides nothing
     whole = train_codec(twice(tones()), plan, tmp_path / "whole.safetensors")
 
     class Killed(Exception):
