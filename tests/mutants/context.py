@@ -31,15 +31,15 @@ MUTANTS = [
     ),
     Mutant(
         18,
-        "= self.model.logits(drafted, self.audio_ids)",
-        "= 2 * self.model.logits(drafted, self.audio_ids)",
+        "= self.model.logits(drafted, self.audio_choices)",
+        "= 2 * self.model.logits(drafted, self.audio_choices)",
     ),
     # the reference itself
     Mutant(18, "[max(self.groups[row], default=-1) + 1] * d", "[max(self.groups[row], default=-1)] * d"),
     Mutant(18, "self.lengths[row] += n_commit[row]", "self.lengths[row] += commit.shape[1] + draft.shape[1]"),
     # law 19: replies that end, whatever the network: heads exchanged, logits kept for the rows that do not ask, a token
     # that sees nothing, groups and slots refused that are free
-    Mutant(19, "self.text_ids = classes.text_ids", "self.text_ids = classes.audio_ids"),
+    Mutant(19, "self.text_choices = classes.text_ids", "self.text_choices = classes.audio_ids"),
     Mutant(19, "for r, d in enumerate(n_draft) if d == 0]", "for r, d in enumerate(n_draft) if d]"),
     Mutant(
         19,
