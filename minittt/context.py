@@ -134,9 +134,8 @@ class CachedContext:
         )  # (B, d): after the last committed token
         self.text_ids: Tensor | None = None
         if classes is not None:
-            self.text_choices = (
-                classes.text_ids
-            )  # on the host, which reads from them what part of the head it needs
+            # On the host, which reads from them what part of the head it needs.
+            self.text_choices = classes.text_ids
             self.audio_choices = classes.audio_ids
             self.text_ids = self.text_choices.to(self.device)
             self.audio_ids = self.audio_choices.to(self.device)
