@@ -24,7 +24,7 @@ It rests on torch's experimental `_setup_privateuseone_for_python_backend` (torc
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +68,24 @@ class _State:
     refuse_float64 = False
 
 
+class _Stream:
+    """Nothing waits: what is asked of the device is done at once."""
+
+    def synchronize(self) -> None:
+        """All is done."""
+
+    def wait_stream(self, other: "_Stream") -> None:
+        """As is what the other was asked for."""
+
+
+_STREAM = _Stream()
+
+
 class _Module:
     """What torch asks of a backend's module."""
+
+    current_stream = staticmethod(lambda *device: _STREAM)
+    stream = staticmethod(lambda stream: nullcontext())
 
     is_available = is_initialized = staticmethod(lambda: True)
     device_count = staticmethod(lambda: 1)

@@ -49,7 +49,7 @@ def test_a_sum_is_understood_however_it_is_typed(typed):
 )
 def test_other_questions(typed, asked):
     if asked is None:
-        with pytest.raises(MinitttError, match="never taught"):
+        with pytest.raises(MinitttError, match="does not know"):
             question(typed, TAUGHT)
     else:
         assert question(typed, TAUGHT) == asked
@@ -79,9 +79,9 @@ def test_any_text_is_read_or_refused_in_one_line(text):
 
 
 def test_words_never_taught_are_named():
-    with pytest.raises(MinitttError, match="never taught 'weather', 'today'"):
+    with pytest.raises(MinitttError, match="does not know 'weather', 'today'"):
         question("what is the weather today, weather", TAUGHT)
-    with pytest.raises(MinitttError, match="never taught 'times'"):
+    with pytest.raises(MinitttError, match="does not know 'times'"):
         sentence("two times three", TAUGHT)
     for elsewhere in (None, ["good", "morning"]):  # another world: nothing is known about how it reads
         assert sentence("Two times 3!", elsewhere) == "Two times 3!"
@@ -93,7 +93,7 @@ def test_words_never_taught_are_named():
 
 def test_numbers_have_an_end_and_a_hyphen_is_no_minus():
     assert spelled_out("0 20 twenty-three") == ["zero", "twenty", "twenty", "three"]
-    with pytest.raises(MinitttError, match="21 is more than"):
+    with pytest.raises(MinitttError, match="21 is too large"):
         spelled_out("what is 21 plus 1")
 
 
@@ -111,7 +111,7 @@ def test_the_command_line_takes_digits_and_refuses_what_was_never_taught(tmp_pat
     assert main(["talk", "2+3"]) == 0
     assert "two plus three equals five" in capsys.readouterr().out
     assert main(["talk", "what is love"]) == 2
-    assert "never taught 'love'" in capsys.readouterr().err
+    assert "does not know 'love'" in capsys.readouterr().err
     assert main(["speak", "love", "-o", str(tmp_path / "a.wav")]) == 2
     assert not list(tmp_path.iterdir())
 

@@ -323,6 +323,8 @@ def test_the_tables_of_the_chapter_are_what_its_arithmetic_prints(capsys):
     page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
     space: dict = {}
     for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        if "import transformers" in code:
+            continue  # tried where it is installed, in `test_hugging_face.py`
         exec(compile(code, "from_tiny_to_real.md", "exec"), space)
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 6 + 12
