@@ -157,7 +157,8 @@ class TextTokeniser:
     def _use(self, proto: bytes, name: str) -> None:
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
-        except (RuntimeError, OSError) as error:
+            self._names = [self.pieces.id_to_piece(i) for i in range(len(self.pieces))]
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # a piece may be no text
             raise MinitttError(f"{name}: not a SentencePiece model ({error})") from error
         if not len(self.pieces):
             raise MinitttError(f"{name}: not a SentencePiece model (it has no pieces)")
@@ -186,7 +187,7 @@ class TextTokeniser:
 
     def all_pieces(self) -> list[str]:
         """The text of every piece, by id."""
-        return [self.pieces.id_to_piece(i) for i in range(len(self.pieces))]
+        return list(self._names)
 
     def encode(self, text: str) -> list[int]:
         """Text to piece ids. Raises MinitttError on characters that the tokeniser has never seen."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from minittt.data.vocabulary import CONTROL, TextTokeniser, Vocabulary, train_tokeniser
 from minittt.errors import MinitttError
+from minittt.settings import samples_folder
 
 SENTENCES = [
     "what is two plus three",
@@ -90,3 +91,13 @@ def test_what_a_tokeniser_does_not_know_is_refused_by_letter(tokeniser, tmp_path
         tokeniser.encode("grüße")
     with pytest.raises(MinitttError, match="no SentencePiece model at"):
         TextTokeniser(tmp_path / "missing.model")
+
+
+def test_a_model_with_a_piece_that_is_no_text_is_refused():
+    """Found by mutated files: SentencePiece reads it, and fails when the piece is asked for."""
+    proto = (samples_folder() / "corpus" / "tokeniser.model").read_bytes()
+    longest = max(TextTokeniser.from_proto(proto, "whole").all_pieces(), key=len).encode()
+    assert proto.count(longest) == 1
+    damaged = proto.replace(longest, b"\xff" * len(longest))
+    with pytest.raises(MinitttError, match="damaged: not a SentencePiece model"):
+        TextTokeniser.from_proto(damaged, "damaged")
