@@ -100,6 +100,7 @@ def microphone() -> Callable[[int], np.ndarray] | None:
         return None
 
     def record(rate: int) -> np.ndarray:
+        """Listen until Enter: (samples,) at `rate` Hz."""
         wave = sounddevice.rec(int(LONGEST * rate), rate, channels=1, dtype="float32")
         print(f"listening; Enter when you have said it ({LONGEST:g} s at most)", file=sys.stderr)
         sys.stdin.readline()

@@ -96,6 +96,7 @@ def _reader(entry: dataclasses.Field):
     """What argparse calls on the text of an option: its value, or one line that says what would be right."""
 
     def read(text: str) -> Any:
+        """The value, or what argparse prints."""
         try:
             value = kind_of(entry)(text)
         except ValueError:

@@ -199,6 +199,7 @@ def _file(name: str) -> Callable:
     response = Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]])
 
     async def send(request: Request) -> Response:
+        """The same for every request."""
         return response
 
     return send
@@ -243,6 +244,7 @@ class Gate:
             return await self.app(scope, receive, send)
 
         async def send_guarded(message: dict) -> None:
+            """Pass a message on, the first with the headers that guard the page."""
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY)
             await send(message)
@@ -327,6 +329,7 @@ class Telling(StreamingResponse):
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         async def send_in_time(message: dict) -> None:
+            """Pass a message on, and give up on whoever does not take it in time."""
             async with asyncio.timeout(SEND_SECONDS):
                 await send(message)
 
