@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +146,8 @@ def _load(args) -> tuple[Talker, Codec]:
                 "this talker denoises its text too: it has nothing to say before the reply is whole"
             )
         talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
+    if getattr(args, "guess", False):
+        talker.always_guess()
     return talker, codec
 
 
@@ -251,9 +253,12 @@ def _shown(question: object) -> str:
 
 
 def _how_sure(talker: Talker, reply: Reply) -> str:
-    """What follows a reply where the talker's header says how its certainty is to be read."""
+    """What follows a reply where the talker's header says how its certainty is to be read, or when to say it."""
     chance = confidence(talker.info, reply.certainty)
-    return "" if chance is None else f"  (confidence {chance:.2f})"
+    sure = "" if chance is None else f"  (confidence {chance:.2f})"
+    if reply.guess:
+        sure += f"  (too unsure to say: {reply.guess!r}; --guess says it)"
+    return sure
 
 
 def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> None:
@@ -267,6 +272,7 @@ def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> N
             {
                 "question": _shown(question),
                 "text": reply.text,
+                "guess": reply.guess,
                 "confidence": None if chance is None else round(chance, 4),
                 "audio_tokens": sum(map(len, reply.spans)),
                 "forwards": reply.nfe,
@@ -645,10 +651,15 @@ def calibrate(args) -> None:
     talker = Talker.load(args.talker).to(_device(args))
     corpus = corpus_for(talker, args.data)
     talker.check_corpus(corpus)
-    found = calibrate_on(talker, corpus, corpus.split(args.split))
+    found, declining = calibrate_on(talker, corpus, corpus.split(args.split))
     talker.info["confidence"] = found.as_field()
+    talker.info["declines"] = None if declining is None else asdict(declining)
     talker.save(args.output)
     print(f"{found.right:.3f} of {found.items} replies are right; wrote {args.output}")
+    if declining is not None:
+        print(
+            f"to a question it says {declining.text!r} where its words are less sure than {declining.below:.3f}"
+        )
 
 
 def _build(args, codec: Codec) -> None:
