@@ -50,8 +50,7 @@ from minittt.training import checkpoints
 from minittt.training.trainer import Trainer
 from minittt.unmasking import confidence_released, random_order
 
-ONE_SIZE = "exact-8"  # a preset of this study alone
-PRESETS[ONE_SIZE] = replace(PRESETS["exact"], block_sizes=(8,), short_first_block=0.0)
+ONE_SIZE = "exact-8"
 WARM_UP = 0.05  # share of the seconds
 HELD_FOR = 4  # times the warm-up: until then the rate stays at its peak, then it falls as one over the root of the time
 SAVED_EVERY = 250  # steps
@@ -225,12 +224,8 @@ def pace(talker: Talker, corpus: Corpus, codec: Codec, settings: Settings, seed:
 
 
 def settings_of(preset_name: str, seed: int, args) -> TrainingSettings:
-    """As in the grid, for a preset that the command line does not know, too."""
-    settings = ablations.settings_of("exact", seed, args)
-    object.__setattr__(
-        settings, "preset", preset_name
-    )  # past the check, which knows the library's presets alone
-    return settings
+    """As in the grid, with one state kept."""
+    return replace(ablations.settings_of(preset_name, seed, args), keep=1)
 
 
 def cost_file(args) -> Path:
@@ -291,7 +286,7 @@ class Run:
         self.clock = Clock(torch.device("cpu"))
         self.curve: list[dict] = []
         self.log: list[dict] = []
-        settings = replace(settings_of(arm.preset, seed, args), keep=1)
+        settings = settings_of(arm.preset, seed, args)
         resume = bool(checkpoints.states(self.folder))
         self.trainer = Trainer(self.corpus, self.folder, settings, resume=resume)
         self.trainer.rate = lambda step, s: rate_share((step + 1) / self.steps)
