@@ -1,6 +1,7 @@
 """The page answers whoever sits in front of it, in order, and nobody else; nothing that is sent to it makes it fall over."""
 
 import asyncio
+import copy
 import json
 import sys
 import time
@@ -362,7 +363,32 @@ def test_an_answer_that_was_forgotten_cannot_be_gone_on_from(client, monkeypatch
     assert refused.status_code == 400 and "no longer kept" in refused.json()["error"]
 
 
+def test_an_answer_given_through_another_codec_cannot_be_gone_on_from(speaker):
+    talker = speaker.talker
+    other = copy.copy(speaker)
+    other.talker = Talker(
+        talker.model, talker.vocabulary, talker.tokeniser, {**talker.info, "codec": "other"}
+    )
+    both = testclient.TestClient(serving.application([speaker, other], "127.0.0.1", 8765), base_url=HERE)
+    answer = ask(both, text="2+3", settings=FAST)[-1]["answer"]
+    refused = both.post("/ask", json={"text": "2+3", "talker": 1, "before": answer})
+    assert refused.status_code == 400 and "through another codec" in refused.json()["error"]
+
+
 # ---- bodies, times, crowds
+
+
+def scope_of(path, headers=()) -> dict:
+    """A POST of JSON to this path, as a server announces it to an application."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/json"), *headers],
+    }
 
 
 def raw(app, chunks, headers=()) -> list[dict]:
@@ -379,16 +405,7 @@ def raw(app, chunks, headers=()) -> list[dict]:
     async def send(message):
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "method": "POST",
-        "path": "/ask",
-        "raw_path": b"/ask",
-        "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/json"), *headers],
-    }
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(app(scope_of("/ask", headers), receive, send))
     return sent
 
 
@@ -440,6 +457,34 @@ def test_an_answer_that_takes_too_long_is_stopped_and_its_place_given_back(clien
     assert "stopped after" in ask(client, text="2+3")[-1]["message"]
     monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
     assert ask(client, text="2+3", settings=FAST)[-1]["event"] == "end"
+
+
+def test_who_takes_no_answer_gives_the_place_back(speaker, monkeypatch):
+    """A browser that reads nothing any more, and says nothing either, must not hold up all others."""
+    monkeypatch.setattr(serving, "SEND_SECONDS", 0.05)
+    gate = serving.application([speaker], "127.0.0.1", 8765)
+    question = json.dumps({"text": "2+3", "settings": FAST}).encode()
+
+    async def receive():
+        if asked:
+            return {"type": "http.request", "body": asked.pop(), "more_body": False}
+        await asyncio.sleep(60)
+
+    async def never_taken(message):
+        await asyncio.sleep(60)
+
+    async def take(message):
+        taken.append(message)
+
+    async def one_after_another():
+        for send in (never_taken, take):
+            asked.append(question)
+            async with asyncio.timeout(20):
+                await gate(scope_of("/ask"), receive, send)
+
+    asked, taken = [], []
+    asyncio.run(one_after_another())
+    assert b'"event":"end"' in b"".join(message.get("body", b"") for message in taken)
 
 
 def test_what_goes_wrong_inside_ends_one_answer_alone(client, speaker, monkeypatch):
