@@ -13,7 +13,7 @@ from thin_corpus import OF_THE_CODEC
 
 from minittt.data.corpus import load_corpus, save_corpus
 from minittt.evaluation.evaluate import ask, family
-from minittt.evaluation.scores import ratio, same_text
+from minittt.evaluation.scores import Score, ratio, same_text, write_scores
 from minittt.settings import samples_folder
 from minittt.talker import Talker, decoding_settings
 from minittt.world.lexicon import NUMBERS
@@ -47,13 +47,16 @@ def build(out: Path) -> None:
     print(f"wrote {out}:", ", ".join(f"{len(records)} {name}" for name, records in splits.items()))
 
 
-def score(folder: Path, file: Path) -> None:
-    """Print how many strings come back word for word, in voices never heard: as long as those trained, and longer."""
-    corpus, talker = load_corpus(folder), Talker.load(file)
+def score(folder: Path, file: Path) -> list[Score]:
+    """How many strings come back word for word, in voices never heard: as long as those trained, and longer."""
+    corpus = load_corpus(folder)
+    talker = Talker.load(file)
+    scores = []
     for split in ("voices", "longer"):
         answers = ask(talker, corpus, family(corpus, split, "backwards"), decoding_settings(16, 1))
         right = [same_text(record["messages"][-1][1], reply.text) for record, reply in answers.pairs()]
-        print(ratio(f"backwards, {split}", right))
+        scores.append(ratio(f"backwards, {split}", right))
+    return scores
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,11 +65,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("action", choices=("build", "score"))
     parser.add_argument("corpus", type=Path)
     parser.add_argument("talker", type=Path, nargs="?", help="what is scored")
+    parser.add_argument("--json", type=Path, help="write the scores here, too")
     args = parser.parse_args(arguments)
     if args.action == "build":
-        build(args.corpus)
-    else:
-        score(args.corpus, args.talker)
+        return build(args.corpus)
+    scores = score(args.corpus, args.talker)
+    print(*scores, sep="\n")
+    if args.json is not None:
+        write_scores(args.json, scores)
 
 
 if __name__ == "__main__":
