@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.run import LISTS_OF_MUTANTS, module_path, target, tests_of
+from tests.mutants.run import LISTS_OF_MUTANTS, file_of_laws, module_path, target
 
 ROOT = Path(__file__).parent.parent
 MAP = (ROOT / "tutorials" / "map.md").read_text()
@@ -51,7 +51,7 @@ def test_every_listed_mutant_can_be_made_and_has_a_law(listed):
         source = (ROOT / target(mutant, listed)).read_text()
         assert source.count(mutant.old) == 1, mutant
         assert mutant.new != mutant.old, mutant
-        names = re.findall(r"def (test_\w+)\(", (ROOT / tests_of(mutant, listed)).read_text())
+        names = re.findall(r"def (test_\w+)\(", (ROOT / file_of_laws(mutant, listed)).read_text())
         assert any(mutant.tests in name for name in names), mutant
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from minittt.app import checks, cli, commands, typed
+from minittt.app import checks, cli, talking, typed
 from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
 from minittt.decoding import End
@@ -227,7 +227,7 @@ def test_what_was_cut_is_told(folder, capsys, monkeypatch):
 
 
 def test_json_has_no_nan(folder, monkeypatch):
-    monkeypatch.setattr(commands, "confidence", lambda info, certainty: float("nan"))
+    monkeypatch.setattr(talking, "confidence", lambda info, certainty: float("nan"))
     assert main(["talk", "2+3", "--json", "replies.json"]) == 0
     text = (folder / "replies.json").read_text(encoding="utf-8")
     [row] = json.loads(text, parse_constant=pytest.fail)

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 import minittt
-from minittt.app.cli import SAMPLES, _parser, main
+from minittt.app.arguments import command_line
+from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
 from minittt.data.corpus import Corpus
 from minittt.nar import DenoisingTalker
@@ -295,7 +296,7 @@ def test_a_talker_is_decoded_as_its_preset_trained_it(tmp_path, capsys, monkeypa
 
 def commands_and_options():
     """Every command of the parser, with its options: nothing here has to be kept up to date."""
-    parser = _parser()
+    parser = command_line()
     [sub] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return sub.choices
 
@@ -397,6 +398,6 @@ def test_options_of_training_are_its_settings(capsys):
     options = {o for action in commands_and_options()["train"]._actions for o in action.option_strings}
     for entry in options_of(TrainingSettings):
         assert "--" + entry.name.replace("_", "-") in options
-    args = _parser().parse_args(["train", "--steps", "7", "--split", "--learning-rate", "0.01"])
+    args = command_line().parse_args(["train", "--steps", "7", "--split", "--learning-rate", "0.01"])
     settings = settings_from(args, TrainingSettings)
     assert settings == replace(TrainingSettings(), steps=7, split=True, learning_rate=0.01)

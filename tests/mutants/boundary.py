@@ -34,7 +34,7 @@ MUTANTS = [
         "settings",
         "test_settings.py",
     ),
-    without(LINE, "asked.width % (2 * n_heads)", "commands", BOUNDARY),
+    without(LINE, "asked.width % (2 * n_heads)", "making", BOUNDARY),
     without(REQUEST, "not LOWEST_RATE <= rate <= HIGHEST_RATE", "serve", SERVE),
     without(REQUEST, "options.steps > MAX_SPAN", "serve", SERVE),
     # options that would be ignored, or do not go together

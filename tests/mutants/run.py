@@ -60,7 +60,7 @@ def target(mutant: Mutant, listed: str) -> Path:
     return module_path(mutant.module or listed).relative_to(ROOT)
 
 
-def tests_of(mutant: Mutant, listed: str) -> Path:
+def file_of_laws(mutant: Mutant, listed: str) -> Path:
     """The file with the tests that must notice, as a path within the project."""
     if mutant.file:
         return Path("tests") / mutant.file
@@ -103,7 +103,7 @@ def try_mutant(folder: Path, mutant: Mutant, listed: str) -> str:
     if (times := source.count(mutant.old)) != 1:
         return f"NOT TRIED: its `old` occurs {times} times in {path.name}, not once"
     (folder / path).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-    outcome = run_laws(folder, tests_of(mutant, listed), mutant.tests)
+    outcome = run_laws(folder, file_of_laws(mutant, listed), mutant.tests)
     (folder / path).write_text(source, encoding="utf-8")
     return {"failed": "caught", "passed": "SURVIVED"}.get(outcome, f"NOT TRIED: {outcome}")
 
@@ -113,7 +113,7 @@ def try_list(listed: str) -> bool:
     mutants = import_module(f"tests.mutants.{listed}").MUTANTS
     laws_in = defaultdict(set)  # file of tests -> the laws there
     for mutant in mutants:
-        laws_in[tests_of(mutant, listed)].add(mutant.tests)
+        laws_in[file_of_laws(mutant, listed)].add(mutant.tests)
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         copy_of_the_project(folder)
