@@ -457,7 +457,11 @@ def _data(command) -> None:
         "--test-only", action="store_true", help="import: nothing for training; all is one split, test"
     )
     _licence_option(data)
-    _codec_option(data)
+    data.add_argument(
+        "--codec",
+        type=Path,
+        help="codec to use (default: that of the talker of --like, or else the shipped one)",
+    )
     add_options(data, DeviceOption)
     add_options(data, SeedOption)
     add_options(data, BuildOptions)

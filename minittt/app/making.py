@@ -22,7 +22,7 @@ from minittt.app.options import (
     warn,
     write_sound,
 )
-from minittt.app.shipped import corpus_for
+from minittt.app.shipped import codec_for, corpus_for
 from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file
 from minittt.data.corpus import Corpus, load_corpus, mixed
 from minittt.data.tokenisers import Tokeniser, load_tokeniser
@@ -317,7 +317,13 @@ def _encode(args, codec: Codec) -> None:
 
 def data(args) -> None:
     """Make a corpus folder: the spoken world, or someone's own recordings."""
-    codec = Codec.load(args.codec).to(device_of(args))
+    like = None
+    if args.like is not None:
+        like = Talker.load(args.like)
+        codec = codec_for(like, args.codec)
+    else:
+        codec = Codec.load(args.codec or SAMPLES / "codec.safetensors")
+    codec = codec.to(device_of(args))
     if args.action == "build":
         _build(args, codec)
     elif args.action == "encode":
@@ -333,7 +339,7 @@ def data(args) -> None:
             codec,
             seed_of(args),
             licence_of(args),
-            like=Talker.load(args.like) if args.like else None,
+            like=like,
             hold_out=tuple(args.hold_out),
             test_only=args.test_only,
             copies=settings_from(args, ImportOptions).copies,
