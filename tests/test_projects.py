@@ -96,3 +96,16 @@ def test_seeds_are_averaged_by_name(tmp_path):
         "| only here | - | 0.000 (one seed) |",
     ]
     assert json.loads(files[0].read_text())[0]["value"] == 0.25
+
+
+def test_logs_are_averaged_over_their_last_steps(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / f"exact-{seed}").mkdir()
+        steps = [{"step": n + 1, "text": n + seed, "audio": None if n % 2 else 2.0} for n in range(100)]
+        log = "".join(json.dumps(step) + "\n" for step in steps)
+        (tmp_path / f"exact-{seed}" / "log.jsonl").write_text(log, encoding="utf-8")
+    assert spread.table(sorted(tmp_path.rglob("log.jsonl"))).splitlines()[2:] == [
+        "| steps | 100.000 ± 0.000 (n=2) |",
+        "| text, nats a token, last 50 steps | 75.000 ± 0.707 (n=2) |",
+        "| audio, nats a token, last 50 steps | 2.000 ± 0.000 (n=2) |",
+    ]
