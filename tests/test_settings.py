@@ -50,6 +50,29 @@ def test_a_value_is_taken_if_and_only_if_it_fits(name, value):
             settings(**{field_name: value})
 
 
+@pytest.mark.parametrize(("settings", "name"), FIELDS)
+def test_the_ends_of_a_range_are_taken_and_what_lies_beyond_is_not(settings, name):
+    """The law above asks `fits` what fits; this one does not."""
+    [entry] = [entry for entry in options_of(settings) if entry.name == name]
+    rules = entry.metadata
+    step = 1 if kind_of(entry) is int else 1e-6
+    inside = []
+    outside = [object(), b"1", [1]]
+    if kind_of(entry) is float:
+        outside += [math.nan, math.inf, -math.inf]
+    if rules["at_most"] is not None:
+        inside.append(rules["at_most"])
+        outside.append(rules["at_most"] * (1 + step) + step)
+    if rules["at_least"] is not None:
+        inside.append(rules["at_least"])
+        outside.append(rules["at_least"] - step)
+    if rules["above"] is not None:
+        outside += [rules["above"], rules["above"] - step]
+        inside.append(rules["above"] + step)
+    assert all(fits(entry, kind_of(entry)(value)) for value in inside)
+    assert not any(fits(entry, value) for value in outside)
+
+
 @pytest.mark.parametrize("settings", CLASSES)
 def test_every_default_fits_and_every_range_can_be_said(settings):
     settings()

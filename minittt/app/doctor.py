@@ -30,6 +30,11 @@ DATA_FILES = {  # name -> fewest bytes that it can have
     "people/codec.safetensors": 100_000,
     "people/talker.safetensors": 100_000,
 }
+NOTEBOOKS = "pip install 'minittt[notebooks]'"
+NOTEBOOK_SERVERS = {
+    "jupyterlab": "jupyterlab.labapp",
+    "notebook": "notebook.app",
+}  # package -> what its command starts
 OLDEST_PYTHON = (3, 11)
 
 
@@ -216,12 +221,34 @@ def _optional(name: str, advice: str) -> Line:
 
 
 def _jupyter() -> Line:
-    """A notebook server, not jupyter_core alone, which many packages bring along."""
-    for server in ("jupyterlab", "notebook"):
-        module, _ = _import(server)
+    """A notebook server that can be started, and a kernel to run cells with.
+
+    Many packages bring jupyter_core along, which opens nothing. So the module that `jupyter lab` starts is
+    imported itself; it fails where the server under it is missing or broken.
+    """
+    reasons = []
+    for name, program in NOTEBOOK_SERVERS.items():
+        installed, _ = _is_installed(name)
+        if not installed:
+            continue
+        module, why = _import(program)
         if module is not None:
-            return Line(True, False, "jupyter", f"{server} found")
-    return Line(False, False, "jupyter", "only for the notebooks: pip install 'minittt[notebooks]'")
+            return _kernel(f"{name} {_version(name, module)}")
+        reasons.append(f"{name} is installed, but cannot be started ({why})")
+    advice = f"only for the notebooks: {NOTEBOOKS}"
+    if reasons:
+        advice = f"{'; '.join(reasons)}: {NOTEBOOKS}"
+    elif _is_installed("jupyter_core")[0]:
+        advice = f"jupyter_core alone, which opens no notebook; {advice}"
+    return Line(False, False, "jupyter", advice)
+
+
+def _kernel(server: str) -> Line:
+    """The line of a server that can be started: without a kernel it opens notebooks, and runs no cell."""
+    module, why = _import("ipykernel")
+    if module is None:
+        return Line(False, False, "jupyter", f"{server}, but no kernel to run cells ({why}): {NOTEBOOKS}")
+    return Line(True, False, "jupyter", f"{server}: make lab")
 
 
 def _data_file(samples: Path, name: str, fewest_bytes: int) -> Line:

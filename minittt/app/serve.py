@@ -8,33 +8,36 @@
 Events are those of `live.py`, in the order in which they arise, with two more: `queued` says how many others are ahead, and
 `error` says what went wrong. One request is answered at a time, a few wait, more are refused.
 
-The server trusts nobody. A page of another origin, or a foreign name that was made to point at this machine (DNS rebinding),
-is refused; bodies, takes, texts, queue and times are bounded; the page may load nothing from anywhere else.
+The server trusts nobody: `gate.py` says who may come in, and how much may come at a time; here each field is checked.
 """
 
-import asyncio
 import errno
-import ipaddress
-import json
-import logging
 import secrets
 import socket
 import sys
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
 
 from minittt.app.chat import LONGEST
+from minittt.app.gate import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Gate,
+    Queue,
+    Telling,
+    in_address,
+    is_loopback,
+    read_object,
+    refusal,
+)
 from minittt.app.live import Answer, Speaker, wave_of
 from minittt.app.plotting import COLOURS
 from minittt.app.shipped import codec_for
-from minittt.codec import CodecError
 from minittt.device import device_named
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
@@ -54,39 +57,18 @@ from minittt.talker import Talker
 try:
     import uvicorn
     from starlette.applications import Starlette
-    from starlette.concurrency import iterate_in_threadpool
-    from starlette.datastructures import Headers, MutableHeaders
     from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 except ImportError as error:
     raise MinitttError(f"the page needs a web server ({error}): pip install 'minittt[serve]'") from error
 
-LOWEST_RATE, HIGHEST_RATE = 8000, 192_000  # Hz: what microphones deliver
-LARGEST_BODY = (
-    int(LONGEST * HIGHEST_RATE * 2 * 4 / 3) + 65_536
-)  # bytes: the longest take in base64, and the rest
 LONGEST_TEXT = 500  # characters of a typed question
 WAITING = 8  # requests that may wait while one is answered
 KEPT = 64  # answers that can be gone on from
-BODY_SECONDS = 20.0  # for a request to arrive
-SEND_SECONDS = 60.0  # for the browser to take an event; in slow motion it takes its time
-ANSWER_SECONDS = 180.0  # for an answer, once its turn has come
 ENCODING = "utf-8"
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-SECURITY = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "permissions-policy": "microphone=(self)",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
 
 
 def serve(args) -> None:
@@ -97,7 +79,7 @@ def serve(args) -> None:
         speakers = load_speakers(args.talker, args.codec, device)
         port = listener.getsockname()[1]
         app = application(speakers, options.host, port)
-        print(f"talk at http://{_in_address(options.host)}:{port}/  (Ctrl-C ends)", flush=True)
+        print(f"talk at http://{in_address(options.host)}:{port}/  (Ctrl-C ends)", flush=True)
         if not is_loopback(options.host):
             print(
                 "anyone who reaches this address may talk; browsers give a microphone only to https and to this machine",
@@ -180,14 +162,10 @@ def application(speakers: list[Speaker], host: str, port: int) -> Callable:
     }
     routes += [Route(path, _file(name)) for path, name in parts.items()]
     refusals = {
-        MinitttError: lambda _, error: _refusal(400, str(error)),
-        HTTPException: lambda _, error: _refusal(error.status_code, error.detail),
+        MinitttError: lambda _, error: refusal(400, str(error)),
+        HTTPException: lambda _, error: refusal(error.status_code, error.detail),
     }
     return Gate(Starlette(routes=routes, exception_handlers=refusals), host, port)
-
-
-def _refusal(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status)
 
 
 def _file(name: str) -> Callable:
@@ -203,164 +181,6 @@ def _file(name: str) -> Callable:
         return response
 
     return send
-
-
-# ---- who may come in
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, seen from itself."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _is_address(host: str) -> bool:
-    with suppress(ValueError):
-        ipaddress.ip_address(host)
-        return True
-    return False
-
-
-def _in_address(host: str) -> str:
-    """A host as it stands in a URL: IPv6 addresses in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
-class Gate:
-    """In front of the application: refuses foreign hosts and origins, and adds the security headers to all that goes out.
-
-    A host name that anyone may choose could be made to point here, so only numbers, localhost, and the name that was asked
-    for are answered to; where the page is this machine's alone, only this machine's.
-    """
-
-    def __init__(self, app: Callable, host: str, port: int) -> None:
-        self.app = app
-        self.host = host
-        self.port = port
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-
-        async def send_guarded(message: dict) -> None:
-            """Pass a message on, the first with the headers that guard the page."""
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY)
-            await send(message)
-
-        headers = Headers(scope=scope)
-        answering = self.app
-        if not self.is_ours(headers.get("host", "")):
-            answering = _refusal(403, "this name is not the page's own: use the address that was printed")
-        elif not self.is_same_origin(headers):
-            answering = _refusal(403, "only the page itself may ask: open the address that was printed")
-        await answering(scope, receive, send_guarded)
-
-    def is_ours(self, host: str) -> bool:
-        """Whether a Host header names this server."""
-        try:
-            url = urlsplit(f"//{host}")
-            name = url.hostname or ""
-            port = url.port or 80
-        except ValueError:
-            return False
-        if port != self.port:
-            return False
-        if is_loopback(self.host):
-            return is_loopback(name)
-        return name == self.host.lower() or name == "localhost" or _is_address(name)
-
-    def is_same_origin(self, headers: Headers) -> bool:
-        """Whether a request comes from this page, or from no page at all (a browser always says where it comes from)."""
-        origin = headers.get("origin")
-        if origin is not None and origin != f"http://{headers['host']}":
-            return False
-        # "none": typed by hand. Absent: no browser, or one too old to say
-        return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-
-
-# ---- one at a time
-
-
-class Ticket:
-    """A place in the queue. `moved` is set when somebody ahead has left."""
-
-    def __init__(self) -> None:
-        self.moved = asyncio.Event()
-
-
-class Queue:
-    """Requests in the order in which they came: the first is answered, `waiting` more may wait."""
-
-    def __init__(self, waiting: int) -> None:
-        self.waiting = waiting
-        self.tickets: list[Ticket] = []
-
-    def join(self) -> Ticket:
-        """A place at the end. Raises HTTPException 503 where there is none."""
-        if len(self.tickets) > self.waiting:
-            raise HTTPException(503, f"{len(self.tickets)} others are waiting already: try again in a while")
-        ticket = Ticket()
-        self.tickets.append(ticket)
-        return ticket
-
-    def leave(self, ticket: Ticket) -> None:
-        """Give a place back, answered or not."""
-        self.tickets.remove(ticket)
-        for other in self.tickets:
-            other.moved.set()
-
-    async def wait(self, ticket: Ticket) -> AsyncIterator[int]:
-        """How many are ahead, at once and whenever that changes, until none is."""
-        while ahead := self.tickets.index(ticket):
-            yield ahead
-            await ticket.moved.wait()
-            ticket.moved.clear()
-
-
-class Telling(StreamingResponse):
-    """Events as lines of JSON, once the turn has come. However it ends, the place in the queue is given back."""
-
-    def __init__(self, queue: Queue, ticket: Ticket, events: Iterator[dict]) -> None:
-        self.queue = queue
-        self.ticket = ticket
-        super().__init__(self.lines(events), media_type="application/x-ndjson")
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def send_in_time(message: dict) -> None:
-            """Pass a message on, and give up on whoever does not take it in time."""
-            async with asyncio.timeout(SEND_SECONDS):
-                await send(message)
-
-        try:
-            with suppress(TimeoutError, ClientDisconnect):  # nobody is there to be told
-                await super().__call__(scope, receive, send_in_time)
-        finally:
-            self.queue.leave(self.ticket)
-
-    async def lines(self, events: Iterator[dict]) -> AsyncIterator[str]:
-        """Wait for the turn, then tell event by event. Whatever goes wrong is the last of them."""
-        async for ahead in self.queue.wait(self.ticket):
-            yield _line({"event": "queued", "ahead": ahead})
-        deadline = time.monotonic() + ANSWER_SECONDS
-        try:
-            # each event is made in another thread, so that the server can attend to others meanwhile
-            async for event in iterate_in_threadpool(events):
-                yield _line(event)
-                if time.monotonic() > deadline:
-                    raise MinitttError(
-                        f"stopped after {ANSWER_SECONDS:g} seconds: ask for fewer steps or larger blocks"
-                    )
-        except (MinitttError, CodecError) as error:
-            yield _line({"event": "error", "message": str(error)})
-        except Exception as error:  # the boundary: the page is told, the terminal shows where
-            logging.getLogger("minittt").exception("an answer ended early")
-            yield _line({"event": "error", "message": f"{type(error).__name__}: see the terminal"})
-
-
-def _line(event: dict) -> str:
-    return json.dumps(event, separators=(",", ":")) + "\n"
 
 
 # ---- what is asked
@@ -449,30 +269,6 @@ def _described(entry) -> dict:
     if entry.name == "policy":
         described["choices"] = POLICIES
     return described
-
-
-async def read_object(request: Request) -> dict:
-    """The JSON object in a request's body, which is bounded in size and time."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise HTTPException(415, "a request is JSON: say so in its content-type, application/json")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > LARGEST_BODY:
-                    raise HTTPException(413, f"a request may have {LARGEST_BODY:,} bytes: record less")
-    except TimeoutError:
-        raise HTTPException(408, f"the request was not whole after {BODY_SECONDS:g} seconds") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the request broke off") from None
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MinitttError(f"the request is no JSON ({error})") from error
-    if not isinstance(asked, dict):
-        raise MinitttError(f"the request must be a JSON object, not {type(asked).__name__}")
-    return asked
 
 
 def decoding_options(given: dict, others: DecodingOptions | None = None) -> DecodingOptions:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from minittt.app import checks, cli, commands, typed
+from minittt.app import checks, cli, talking, typed
+from minittt.app.arguments import command_line
 from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
 from minittt.decoding import End
+from minittt.errors import MinitttError
 from minittt.talker import Reply, Talker
 from tests.app.boundary_cases import ERRORS, GROUPS, REQUESTS, WARNINGS, page
 from tests.browser import heed_ctrl_c
@@ -91,6 +93,21 @@ def test_a_bad_line_ends_in_one_line_and_changes_nothing(case, folder, capsys):
     assert seen == f"minittt {arguments[0]}: {case.sees}\n".replace("8765", port)
     assert out == case.first
     assert contents(folder) == before
+
+
+PLACES = [case for case in CASES if case.sees.startswith("cannot write")]
+IGNORED = list(GROUPS["Options that would be ignored"])
+MANY = [case for case in CASES if "do not go into one file" in case.sees]
+BEFORE = PLACES + IGNORED + MANY
+
+
+@pytest.mark.parametrize("case", BEFORE, ids=[ascii(case.given) for case in BEFORE])
+def test_places_and_options_are_refused_by_the_check_alone(case, folder):
+    """Nothing is loaded for it, let alone computed."""
+    args = command_line().parse_args(shlex.split(case.given))
+    with pytest.raises(MinitttError) as refused:
+        checks.check(args)
+    assert str(refused.value).replace(str(folder) + os.sep, "") == case.sees
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +244,7 @@ def test_what_was_cut_is_told(folder, capsys, monkeypatch):
 
 
 def test_json_has_no_nan(folder, monkeypatch):
-    monkeypatch.setattr(commands, "confidence", lambda info, certainty: float("nan"))
+    monkeypatch.setattr(talking, "confidence", lambda info, certainty: float("nan"))
     assert main(["talk", "2+3", "--json", "replies.json"]) == 0
     text = (folder / "replies.json").read_text(encoding="utf-8")
     [row] = json.loads(text, parse_constant=pytest.fail)

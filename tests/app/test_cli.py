@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 import minittt
-from minittt.app.cli import SAMPLES, _parser, main
+from minittt.app.arguments import command_line
+from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
-from minittt.data.corpus import Corpus
+from minittt.data.corpus import Corpus, load_corpus
 from minittt.nar import DenoisingTalker
 from minittt.settings import TrainingSettings, options_of, settings_from
 from minittt.talker import Talker
@@ -311,12 +312,29 @@ def test_a_talker_is_decoded_as_its_preset_trained_it(tmp_path, capsys, monkeypa
         assert code == 2 and "nothing to say before the reply is whole" in err
 
 
+def test_an_import_for_a_talker_is_encoded_by_its_codec(tmp_path, capsys):
+    """It was encoded by the reference talker's, and refused, unless --codec named the right one."""
+    (tmp_path / "in").mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(SAMPLES / "wav" / f"question_{number}.wav", tmp_path / "in")
+    rows = "".join(
+        f"question_{number}.wav,two plus {word}\n" for number, word in ((1, "one"), (2, "two"), (3, "six"))
+    )
+    (tmp_path / "in" / "metadata.csv").write_text("file_name,transcript\n" + rows)
+    people = SAMPLES / "people" / "talker.safetensors"
+    code, _, err = run(
+        capsys, "data", "import", tmp_path / "in", "-o", tmp_path / "out", "--like", people, "--test-only"
+    )
+    assert code == 0, err
+    assert load_corpus(tmp_path / "out").info["codec"] == Talker.load(people).info["codec"]
+
+
 # ---------------------------------------------------------------- the boundary
 
 
 def commands_and_options():
     """Every command of the parser, with its options: nothing here has to be kept up to date."""
-    parser = _parser()
+    parser = command_line()
     [sub] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return sub.choices
 
@@ -418,6 +436,6 @@ def test_options_of_training_are_its_settings(capsys):
     options = {o for action in commands_and_options()["train"]._actions for o in action.option_strings}
     for entry in options_of(TrainingSettings):
         assert "--" + entry.name.replace("_", "-") in options
-    args = _parser().parse_args(["train", "--steps", "7", "--split", "--learning-rate", "0.01"])
+    args = command_line().parse_args(["train", "--steps", "7", "--split", "--learning-rate", "0.01"])
     settings = settings_from(args, TrainingSettings)
     assert settings == replace(TrainingSettings(), steps=7, split=True, learning_rate=0.01)

@@ -1,5 +1,6 @@
 """doctor works where the things it looks for do not."""
 
+import importlib
 import subprocess
 import sys
 
@@ -47,6 +48,70 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     lines = {line.part: line for line in check(tmp_path)}
     assert "too small" in lines["data_samples/codec.safetensors"].what
     assert "missing" in lines["data_samples/talker.safetensors"].what
+
+
+@pytest.fixture
+def libraries(tmp_path, monkeypatch):
+    """A function that says which libraries there are beside Python's own: module -> its source."""
+
+    def put(**sources: str) -> None:
+        for name in ("jupyterlab", "notebook", "jupyter_core", "ipykernel"):
+            for module in [module for module in sys.modules if module.split(".")[0] == name]:
+                monkeypatch.delitem(sys.modules, module)
+        for name, source in sources.items():
+            package, _, module = name.partition("__")
+            (tmp_path / package).mkdir(exist_ok=True)
+            (tmp_path / package / "__init__.py").touch()
+            (tmp_path / package / f"{module or '__init__'}.py").write_text(source)
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        importlib.invalidate_caches()
+
+    yield put
+    for module in [m for m in sys.modules if m.split(".")[0] in ("jupyterlab", "notebook", "ipykernel")]:
+        del sys.modules[module]
+
+
+LAB = {"jupyterlab": "__version__ = '4.0.1'", "jupyterlab__labapp": ""}
+NO_SERVER = "raise ModuleNotFoundError('no jupyter_server')"
+
+
+def test_a_server_and_a_kernel_are_a_jupyter(libraries):
+    libraries(**LAB, ipykernel="", jupyter_core="")
+    line = doctor._jupyter()
+    assert line.works
+    assert line.what.startswith("jupyterlab ")
+    assert "make lab" in line.what
+
+
+def test_the_classic_notebook_will_do(libraries):
+    libraries(notebook="", notebook__app="", ipykernel="")
+    assert doctor._jupyter().works
+
+
+@pytest.mark.parametrize(
+    "there, said",
+    [
+        ({}, "only for the notebooks"),
+        ({"jupyter_core": ""}, "jupyter_core alone"),
+        ({"jupyterlab": "", "jupyterlab__labapp": NO_SERVER, "ipykernel": ""}, "no jupyter_server"),
+        ({"jupyterlab": "raise OSError('broken')", "ipykernel": ""}, "cannot be started (OSError: broken)"),
+        (LAB, "no kernel"),
+        ({**LAB, "ipykernel": "raise OSError('no zmq')"}, "no zmq"),
+    ],
+)
+def test_what_opens_or_runs_no_notebook_is_no_jupyter(libraries, there, said):
+    """jupyter_core alone comes with many packages; a server may lack its parts, or a kernel."""
+    libraries(**there)
+    line = doctor._jupyter()
+    assert not line.works
+    assert not line.needed
+    assert said in line.what
+    assert "pip install 'minittt[notebooks]'" in line.what
+
+
+def test_a_broken_server_is_passed_over_for_one_that_starts(libraries):
+    libraries(jupyterlab=NO_SERVER, notebook="", notebook__app="", ipykernel="")
+    assert doctor._jupyter().what.startswith("notebook ")
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])

@@ -1,6 +1,7 @@
 """The page answers whoever sits in front of it, in order, and nobody else; nothing that is sent to it makes it fall over."""
 
 import asyncio
+import copy
 import json
 import sys
 import time
@@ -13,6 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minittt.app import gate
 from minittt.app import serve as serving
 from minittt.app.cli import main
 from minittt.app.live import Answer, Speaker, pcm, wave_of
@@ -260,10 +262,10 @@ def test_all_names_of_this_machine_are_its_own(client, host):
 
 
 def test_where_others_may_come_numbers_and_the_name_asked_for_are_answered():
-    gate = serving.Gate(None, "0.0.0.0", 8765)
-    assert gate.is_ours("192.168.1.7:8765") and gate.is_ours("localhost:8765")
-    assert not gate.is_ours("evil.example:8765")
-    assert serving.Gate(None, "box.local", 80).is_ours("box.local")
+    here = gate.Gate(None, "0.0.0.0", 8765)
+    assert here.is_ours("192.168.1.7:8765") and here.is_ours("localhost:8765")
+    assert not here.is_ours("evil.example:8765")
+    assert gate.Gate(None, "box.local", 80).is_ours("box.local")
 
 
 @pytest.mark.parametrize(
@@ -362,7 +364,32 @@ def test_an_answer_that_was_forgotten_cannot_be_gone_on_from(client, monkeypatch
     assert refused.status_code == 400 and "no longer kept" in refused.json()["error"]
 
 
+def test_an_answer_given_through_another_codec_cannot_be_gone_on_from(speaker):
+    talker = speaker.talker
+    other = copy.copy(speaker)
+    other.talker = Talker(
+        talker.model, talker.vocabulary, talker.tokeniser, {**talker.info, "codec": "other"}
+    )
+    both = testclient.TestClient(serving.application([speaker, other], "127.0.0.1", 8765), base_url=HERE)
+    answer = ask(both, text="2+3", settings=FAST)[-1]["answer"]
+    refused = both.post("/ask", json={"text": "2+3", "talker": 1, "before": answer})
+    assert refused.status_code == 400 and "through another codec" in refused.json()["error"]
+
+
 # ---- bodies, times, crowds
+
+
+def scope_of(path, headers=()) -> dict:
+    """A POST of JSON to this path, as a server announces it to an application."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/json"), *headers],
+    }
 
 
 def raw(app, chunks, headers=()) -> list[dict]:
@@ -379,16 +406,7 @@ def raw(app, chunks, headers=()) -> list[dict]:
     async def send(message):
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "method": "POST",
-        "path": "/ask",
-        "raw_path": b"/ask",
-        "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/json"), *headers],
-    }
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(app(scope_of("/ask", headers), receive, send))
     return sent
 
 
@@ -400,12 +418,12 @@ def endless(chunk):
 def test_a_body_without_end_is_cut_off(speaker, monkeypatch):
     app = serving.application([speaker], "127.0.0.1", 8765)
     assert raw(app, endless(b" " * 65_536))[0]["status"] == 413
-    monkeypatch.setattr(serving, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(gate, "BODY_SECONDS", 0.05)
     assert raw(app, endless(None))[0]["status"] == 408
 
 
 def test_a_body_that_is_too_large_is_refused(client):
-    answer = client.post("/ask", json={"text": "x" * serving.LARGEST_BODY})
+    answer = client.post("/ask", json={"text": "x" * gate.LARGEST_BODY})
     assert answer.status_code == 413 and "bytes" in answer.json()["error"]
 
 
@@ -436,10 +454,38 @@ def test_fifty_at_once_are_answered_in_turn_or_refused(speaker, monkeypatch):
 
 
 def test_an_answer_that_takes_too_long_is_stopped_and_its_place_given_back(client, monkeypatch):
-    monkeypatch.setattr(serving, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.0)
     assert "stopped after" in ask(client, text="2+3")[-1]["message"]
-    monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", 60.0)
     assert ask(client, text="2+3", settings=FAST)[-1]["event"] == "end"
+
+
+def test_who_takes_no_answer_gives_the_place_back(speaker, monkeypatch):
+    """A browser that reads nothing any more, and says nothing either, must not hold up all others."""
+    monkeypatch.setattr(gate, "SEND_SECONDS", 0.05)
+    app = serving.application([speaker], "127.0.0.1", 8765)
+    question = json.dumps({"text": "2+3", "settings": FAST}).encode()
+
+    async def receive():
+        if asked:
+            return {"type": "http.request", "body": asked.pop(), "more_body": False}
+        await asyncio.sleep(60)
+
+    async def never_taken(message):
+        await asyncio.sleep(60)
+
+    async def take(message):
+        taken.append(message)
+
+    async def one_after_another():
+        for send in (never_taken, take):
+            asked.append(question)
+            async with asyncio.timeout(20):
+                await app(scope_of("/ask"), receive, send)
+
+    asked, taken = [], []
+    asyncio.run(one_after_another())
+    assert b'"event":"end"' in b"".join(message.get("body", b"") for message in taken)
 
 
 def test_what_goes_wrong_inside_ends_one_answer_alone(client, speaker, monkeypatch):
@@ -475,9 +521,14 @@ def test_a_port_that_is_taken_and_talkers_without_codecs_are_said_in_one_line(ca
     assert "one for each" in capsys.readouterr().err
 
 
-def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "minittt.app.serve")
+@pytest.mark.parametrize(
+    ("missing", "who"),
+    [("uvicorn", "serve"), ("starlette.routing", "serve"), ("starlette.exceptions", "gate")],
+)
+def test_without_the_extra_one_line_says_how_to_get_it(missing, who, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, missing, None)
+    for module in {"minittt.app.serve", f"minittt.app.{who}"}:
+        monkeypatch.delitem(sys.modules, module)
     assert main(["serve"]) == 2
     told = capsys.readouterr().err
     assert "pip install 'minittt[serve]'" in told and told.count("\n") == 1

@@ -5,8 +5,8 @@
 `tests/mutants/<module>.py` lists `MUTANTS = [Mutant(law=8, old="k.group <= q.group", new="..."), ...]`. In a
 copy of the project in a temporary folder, each mutant in turn replaces `old` (found exactly once in the
 module, in whichever room it lives) by `new`, and the tests of its law alone are run. Where laws have no numbers, `law` is
-the part of a test's name that says what must hold: `Mutant(law="packs_the_longest_first", ...)`. The exit code is 1
-unless all are caught.
+the part of a test's name that says what must hold: `Mutant(law="packs_the_longest_first", ...)`. A list that goes over
+several modules (`boundary.py`) names each mutant's module and test file. The exit code is 1 unless all are caught.
 """
 
 import os
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,8 @@ class Mutant:
     law: int | str  # N of the tests named law_NN, or a part of a test's name
     old: str
     new: str
+    module: str = ""  # the one it breaks; by default the one that the list is named after
+    file: str = ""  # of the tests, below `tests`; by default the module's own
 
     @property
     def tests(self) -> str:
@@ -52,6 +55,18 @@ def law_file(module: str, root: Path = ROOT) -> Path:
     return path
 
 
+def target(mutant: Mutant, listed: str) -> Path:
+    """The module that a mutant of the list `listed` breaks, as a path within the project."""
+    return module_path(mutant.module or listed).relative_to(ROOT)
+
+
+def file_of_laws(mutant: Mutant, listed: str) -> Path:
+    """The file with the tests that must notice, as a path within the project."""
+    if mutant.file:
+        return Path("tests") / mutant.file
+    return law_file(mutant.module or listed).relative_to(ROOT)
+
+
 def copy_of_the_project(folder: Path) -> None:
     for part in ("minittt", "tests", "benchmarks"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,9 +74,8 @@ def copy_of_the_project(folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)  # pytest's settings
 
 
-def run_laws(folder: Path, module: str, laws: str) -> str:
-    """Run the tests of `module` whose names match `laws`: "failed", "passed", or why they did not run."""
-    tests = law_file(module, folder).relative_to(folder)
+def run_laws(folder: Path, tests: Path, laws: str) -> str:
+    """Run those of the file `tests` whose names match `laws`: "failed", "passed", or why they did not run."""
     command = [sys.executable, "-m", "pytest", str(tests), "-k", laws, "-x", "-q"]
     command += ["-p", "no:cacheprovider", "--no-header"]
     # Bytecode is keyed by whole seconds and file size: a mutant could be served the code of the last one.
@@ -82,35 +96,41 @@ def run_laws(folder: Path, module: str, laws: str) -> str:
     return outcome.get(done.returncode, f"did not run: {(done.stdout + done.stderr).strip()[-400:]}")
 
 
-def try_mutant(folder: Path, mutant: Mutant, module: str, source: str) -> str:
+def try_mutant(folder: Path, mutant: Mutant, listed: str) -> str:
     """What became of one mutant: "caught", "SURVIVED", or the reason why it could not be tried."""
+    path = target(mutant, listed)
+    source = (ROOT / path).read_text(encoding="utf-8")
     if (times := source.count(mutant.old)) != 1:
-        return f"NOT TRIED: its `old` occurs {times} times in {module}.py, not once"
-    module_path(module, folder).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-    outcome = run_laws(folder, module, mutant.tests)
+        return f"NOT TRIED: its `old` occurs {times} times in {path.name}, not once"
+    (folder / path).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    outcome = run_laws(folder, file_of_laws(mutant, listed), mutant.tests)
+    (folder / path).write_text(source, encoding="utf-8")
     return {"failed": "caught", "passed": "SURVIVED"}.get(outcome, f"NOT TRIED: {outcome}")
 
 
-def try_module(module: str) -> bool:
-    """Try every mutant of one module and print a line for each. True if all were caught."""
-    mutants = import_module(f"tests.mutants.{module}").MUTANTS
-    source = module_path(module).read_text(encoding="utf-8")
+def try_list(listed: str) -> bool:
+    """Try every mutant of one list and print a line for each. True if all were caught."""
+    mutants = import_module(f"tests.mutants.{listed}").MUTANTS
+    laws_in = defaultdict(set)  # file of tests -> the laws there
+    for mutant in mutants:
+        laws_in[file_of_laws(mutant, listed)].add(mutant.tests)
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         copy_of_the_project(folder)
-        laws = " or ".join(sorted({mutant.tests for mutant in mutants}))
         # A law that fails on the sound code would "catch" anything.
-        if (outcome := run_laws(folder, module, laws)) != "passed":
-            print(f"{module}: the laws do not hold before any mutant: {outcome}", flush=True)
-            return False
+        for tests, laws in laws_in.items():
+            if (outcome := run_laws(folder, tests, " or ".join(sorted(laws)))) != "passed":
+                print(f"{listed}: the laws do not hold before any mutant: {outcome}", flush=True)
+                return False
         sound = True
         for mutant in mutants:
             begin = time.perf_counter()
-            fate = try_mutant(folder, mutant, module, source)
+            fate = try_mutant(folder, mutant, listed)
             sound &= fate == "caught"
             change = f"{mutant.old!r} -> {mutant.new!r}"
             seconds = time.perf_counter() - begin
-            print(f"{module} {mutant.tests} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
+            name = mutant.module or listed
+            print(f"{name} {mutant.tests} {fate:8s} {seconds:5.1f} s  {change}", flush=True)
     return sound
 
 
@@ -119,7 +139,7 @@ def main(names: list[str]) -> int:
         known = ", ".join(LISTS_OF_MUTANTS)
         print(f"no list of mutants for {', '.join(sorted(unknown))}; there are lists for: {known}")
         return 2
-    results = {name: try_module(name) for name in names or LISTS_OF_MUTANTS}
+    results = {name: try_list(name) for name in names or LISTS_OF_MUTANTS}
     failed = [name for name, sound in results.items() if not sound]
     print(f"not every mutant was caught in: {', '.join(failed)}" if failed else "every mutant was caught")
     return 1 if failed else 0

@@ -287,7 +287,7 @@ def test_a_compiled_run_has_the_same_losses(tmp_path):
 
 
 def test_training_is_a_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("minittt.app.commands.load_corpus", lambda folder: toy_corpus(1))
+    monkeypatch.setattr("minittt.app.making.load_corpus", lambda folder: toy_corpus(1))
     options = "--steps 2 --records 4 --row-length 30 --accumulate 2 --width 16 --layers 1".split()
     assert main(["train", "--data", "toy", "-o", str(tmp_path / "run"), *options]) == 0
     assert len(losses(tmp_path / "run")) == 2
@@ -303,7 +303,7 @@ def test_training_is_a_command(tmp_path, monkeypatch, capsys):
 
 
 def test_training_by_the_clock_is_resumed_with_the_steps_that_it_began_with(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("minittt.app.commands.load_corpus", lambda folder: toy_corpus(1))
+    monkeypatch.setattr("minittt.app.making.load_corpus", lambda folder: toy_corpus(1))
     monkeypatch.setattr("minittt.training.trainer.steps_in", lambda *args: 3)
     options = (
         "--minutes 1 --records 4 --row-length 160 --save-every 1 --width 16 --layers 1 --mix other".split()
