@@ -292,10 +292,10 @@ class Row:
         allowed_ids = self.classes.text_ids  # (A,), rising
         if len(self.spans) >= self.settings.max_spans:
             allowed_ids = allowed_ids[allowed_ids != self.classes.open_audio]
-        allowed_logits = logits.index_select(0, allowed_ids)[None].double()  # (1, A)
+        allowed_logits = logits.index_select(0, allowed_ids)[None]  # (1, A)
+        log_z = allowed_logits.logsumexp(-1)[0]
         # 2. Draw one.
-        index = sample_tokens(self.settings.text_sampling(allowed_logits), self._uniform(1))
-        drawn = int(allowed_ids[index])
+        drawn = int(allowed_ids[self._draw_text(allowed_logits)])
         # 3. The last token that max_text allows is the end, whatever was drawn.
         is_last = len(self.text) == self.settings.max_text - 1
         token = self.classes.end if is_last else drawn
@@ -303,7 +303,7 @@ class Row:
         self._append_group([token])
         self.text.append(token)
         at = torch.searchsorted(allowed_ids, token)
-        log_p = allowed_logits[0, at] - allowed_logits.logsumexp(-1)[0]
+        log_p = (allowed_logits[0, at] - log_z).double()
         yield TextToken(self.number, token, float(log_p.exp()))
         # 5. What comes next?
         if token == self.classes.open_audio:
@@ -311,6 +311,16 @@ class Row:
         elif token == self.classes.end:
             self.done = True
             yield self._end("end" if drawn == self.classes.end else "limit")
+
+    def _draw_text(self, logits: Tensor) -> int:
+        """The place of a token that is drawn from logits (1, A), as `text_sampling` leaves them."""
+        sampling = self.settings.text_sampling
+        if not hasattr(sampling, "candidates"):
+            return int(sample_tokens(sampling(logits.double()), self._uniform(1)))
+        # Of an LLM's 150,000 tokens a few are left: the rest is not looked at again.
+        kept, to_draw = sampling.candidates(logits.double())  # (1, k) or None for all, (1, k)
+        index = int(sample_tokens(to_draw, self._uniform(1)))
+        return index if kept is None else int(kept[0, index])
 
     def _denoise(self, logits: Tensor) -> Iterator[Event]:
         """logits (D, V) at the block's own slots: draw candidates for all, keep what the policy reveals."""

@@ -169,13 +169,23 @@ class Sampling:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """(N, A) -> (N, A), -inf where a token may not be drawn; ties go to the lower index."""
+        kept, to_draw = self.candidates(logits)
+        if kept is None:
+            return to_draw
+        return torch.full_like(logits, -math.inf).scatter_(-1, kept, to_draw)
+
+    def candidates(self, logits: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The same without what is out of question: (N, A) -> which tokens are left (N, k), rising, and their logits (N, k).
+
+        None for "all of them", with logits (N, A). A decoder need not look at 150,000 text tokens of which ten are left.
+        """
         # 1. Temperature; at 0 the most likely token alone is left.
         if self.temperature == 0:
             best = logits.argmax(-1, keepdim=True)  # (N, 1)
-            return torch.full_like(logits, -math.inf).scatter_(-1, best, logits.gather(-1, best))
+            return best, logits.gather(-1, best)
         highest = logits.amax(-1, keepdim=True)  # (N, 1)
         if self.top_k is None and self.top_p is None:
-            return (logits - highest) / self.temperature
+            return None, (logits - highest) / self.temperature
         # 2. The k most likely, most likely first; without top_k so many that they hold top_p.
         if self.top_k is not None:
             order = most_likely(logits, self.top_k)  # (N, k)
@@ -191,7 +201,8 @@ class Sampling:
             ranked_before = p.cumsum(-1) - p  # (N, k): probability of all tokens ranked before
             ranked = ranked.masked_fill(ranked_before >= self.top_p, -math.inf)
         # 4. Back in the order of the ids.
-        return torch.full_like(logits, -math.inf).scatter_(-1, order, ranked)
+        kept, rank = order.sort(-1)
+        return kept, ranked.gather(-1, rank)
 
     def _enough(self, p: Tensor) -> int:
         """A number of tokens whose most likely hold top_p in every row of p (N, A)."""

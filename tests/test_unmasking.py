@@ -323,3 +323,32 @@ def test_ties_at_the_edge_of_top_k_go_to_the_lower_index(A):
     logits[0, A // 2] = 1.0
     kept = Sampling(1.0, top_k=7)(logits)[0].isfinite().nonzero()[:, 0]
     assert kept.tolist() == [0, 1, 2, 3, 4, 5, A // 2]
+
+
+@given(
+    SEEDS,
+    st.integers(2, 9),
+    st.sampled_from([0.0, 0.7, 1.0]),
+    st.none() | st.integers(1, 4),
+    st.none() | st.floats(0.05, 1),
+)
+def test_what_is_left_of_the_candidates_is_all_that_may_be_drawn(seed, A, temperature, top_k, top_p):
+    """The decoder draws text from the few that are left; the law is that of the whole vector, token by token."""
+    sampling = Sampling(temperature, top_k, top_p)
+    logits = torch.randn(3, A, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))  # (3, A)
+    whole = sampling(logits)  # (3, A)
+    kept, to_draw = sampling.candidates(logits)
+    if kept is None:
+        assert torch.equal(to_draw, whole)
+        return
+    assert torch.equal(
+        kept, kept.sort(-1).values
+    )  # in the order of the ids: the same chance draws the same token
+    for row in range(3):
+        told = dict(zip(kept[row].tolist(), to_draw[row].tolist(), strict=True))
+        assert {i: x for i, x in told.items() if x > -math.inf} == {
+            i: x for i, x in enumerate(whole[row].tolist()) if x > -math.inf
+        }
+    u = torch.rand(3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))  # (3,)
+    places = sample_tokens(to_draw, u)  # (3,)
+    assert torch.equal(kept.gather(-1, places[:, None])[:, 0], sample_tokens(whole, u))
