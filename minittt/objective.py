@@ -100,6 +100,8 @@ PRESETS = {
 PRESETS["paper-banom"] = replace(PRESETS["paper"], banom=0.0)
 PRESETS["paper-ppm"] = replace(PRESETS["paper"], ppm=0.0)
 PRESETS["paper-sst"] = replace(PRESETS["paper"], sst=0.0)
+# one block size alone
+PRESETS["exact-8"] = replace(PRESETS["exact"], block_sizes=(8,))
 
 
 def preset(name: str) -> Preset:

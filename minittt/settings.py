@@ -15,7 +15,7 @@ from minittt.errors import MinitttError
 
 # Names alone: what a preset is stands in objective.py, what a policy does in unmasking.py. Those import torch, and
 # `minittt --help` must not; a test holds these lists and those definitions equal.
-PRESETS = ("exact", "paper", "paper-banom", "paper-ppm", "paper-sst", "mended", "ar", "nar")
+PRESETS = ("exact", "paper", "paper-banom", "paper-ppm", "paper-sst", "mended", "ar", "nar", "exact-8")
 POLICIES = (
     "random_order",
     "left_to_right",

@@ -4,10 +4,11 @@
 making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
+import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,11 @@ class Reply:
     )  # of its text tokens, one each, control tokens among them
     pieces: list[int] = field(default_factory=list)  # the ids that `text` is made of
     overwritten: int = 0  # slots after a first EOA that held something else
+    before_sound: int | None = (
+        None  # text tokens up to the first opening of a span, it included; None: no sound
+    )
+    # where the talker was too unsure to say it: what it would have written. `log_p` is of the guess, then
+    guess: str | None = None
 
     @property
     def certainty(self) -> float:
@@ -97,12 +103,40 @@ class Reply:
 
         Near 1 for what resembles its training; it is no probability of being right until it is calibrated.
         """
-        if not self.log_p:
-            return math.nan
-        return math.exp(sum(self.log_p) / len(self.log_p))
+        return _geometric_mean(self.log_p)
+
+    @property
+    def opening_certainty(self) -> float:
+        """The same of the tokens before the first sound: what is known when it has to be decided whether to speak."""
+        return _geometric_mean(self.log_p[: self.before_sound])
+
+    def decline(self, guessed: "Reply") -> None:
+        """Begin again with another reply: what had been written when it was judged is a guess, its forwards are kept."""
+        n = len(guessed.log_p)
+        fresh = Reply(guess=guessed.text, log_p=guessed.log_p, before_sound=guessed.before_sound, nfe=n)
+        self.__dict__.update(fresh.__dict__)
 
     def __str__(self) -> str:
         return f"{self.text}  ({sum(map(len, self.spans))} audio tokens, {self.nfe} forwards)"
+
+
+def _geometric_mean(log_p: list[float]) -> float:
+    """Of probabilities, from their logarithms; nan without any."""
+    return math.exp(sum(log_p) / len(log_p)) if log_p else math.nan
+
+
+@dataclass(frozen=True)
+class Declining:
+    """When a talker that heard a question says that it did not understand, in place of a guess (`info["declines"]`)."""
+
+    below: float  # an opening certainty (`Reply.opening_certainty`); a guess that is less sure is not said
+    text: str  # what is said then
+    instruction: str  # to what alone it applies: a transcript with a wrong word is still of use
+
+    def declines(self, reply: Reply) -> bool:
+        """Whether a guess is too unsure to be said. One that says so itself needs no help."""
+        is_sure = reply.opening_certainty >= self.below  # of nothing written, nan: it is not
+        return reply.text != self.text and not is_sure
 
 
 def row_seeds(seed: int | list[int], rows: int) -> list[int]:
@@ -164,10 +198,78 @@ class Talker:
         seed: int | list[int],
         replies: list[Reply],
         max_length: int | None = None,
-    ):
-        """Yield events as they happen, filling in `replies` (one empty Reply a conversation)."""
+    ) -> Iterator[Event]:
+        """Yield events as they happen, filling in `replies` (one empty Reply a conversation).
+
+        Where the talker's file says when to decline, the words of a reply to a spoken question are held back until its
+        first span is about to open: if they are too unsure, they are not told, and it says that nothing was understood.
+        """
+        seeds = row_seeds(seed, len(replies))
+        if self.declining is None:
+            yield from self._replies(conversations, settings, seeds, replies, max_length)
+            return
+        # 1. Reply; hold back the words of each row that listens until it can be judged.
+        held: dict[int, list[Event]] = {
+            row: []
+            for row, messages in enumerate(conversations)
+            if _hears(messages, self.declining.instruction)
+        }
+        unsure: dict[
+            int, Reply
+        ] = {}  # as they were when they were judged; their rows are written on until all rows end
+        for event in self._replies(conversations, settings, seeds, replies, max_length):
+            row = event.row
+            if row in unsure:
+                continue
+            if row not in held:
+                yield event
+                continue
+            held[row].append(event)
+            if isinstance(event, TextToken) and event.id != self.vocabulary.open:
+                continue
+            events = held.pop(row)
+            if not self.declining.declines(replies[row]):
+                yield from events
+                continue
+            unsure[row] = copy.deepcopy(replies[row])
+            if len(unsure) == len(replies):
+                break  # what is left to say would be said to nobody
+        # 2. Those that are too unsure say so.
+        if not unsure:
+            return
+        for row, guessed in unsure.items():
+            replies[row].decline(guessed)
+        rows = list(unsure)
+        chosen = [conversations[row] for row in rows]
+        again = [replies[row] for row in rows]
+        seeds = [seeds[row] for row in rows]
+        for event in self._replies(chosen, settings, seeds, again, max_length, self.declining.text):
+            yield event._replace(row=rows[event.row])
+
+    @property
+    def declining(self) -> Declining | None:
+        """When it says that it did not understand; None: it always guesses."""
+        fields = self.info.get("declines")
+        return None if fields is None else Declining(**fields)
+
+    def always_guess(self) -> "Talker":
+        """Reply however unsure it is, from now on. Returns this talker."""
+        self.info["declines"] = None
+        return self
+
+    def _replies(
+        self,
+        conversations: list[list],
+        settings: Settings,
+        seeds: list[int],
+        replies: list[Reply],
+        max_length: int | None = None,
+        words: str = "",
+    ) -> Iterator[Event]:
+        """Yield events, filling in `replies`. words: what all of them begin with, in place of words of their own."""
+        begun = self.tokeniser.encode(words) if words else []
         for reply, messages in zip(replies, conversations, strict=True):
-            self._prompt(reply, messages, settings)
+            self._prompt(reply, messages, settings, begun)
         limit = max_length or self.model.config.max_length
         longest = max(len(reply.prompt) for reply in replies)
         if longest + MAX_TEXT > limit:
@@ -177,8 +279,13 @@ class Talker:
         classes = self.vocabulary.classes()
         room = min(limit, longest + MAX_TEXT + MAX_SPANS * (MAX_SPAN + MAX_SPAN))
         context = CachedContext(self.model, len(replies), self.vocabulary.pad, room, classes)
-        generators = row_generators(seed, len(replies))
-        prompts = [reply.prompt for reply in replies]
+        generators = row_generators(seeds, len(replies))
+        for row, reply in enumerate(replies):
+            for token in begun:
+                event = TextToken(row, token, 1.0)
+                self._note(reply, event)
+                yield event
+        prompts = [reply.prompt + begun for reply in replies]
         groups = [reply.groups for reply in replies]
         events = generate(context, prompts, groups, classes, settings, generators)
         while True:
@@ -190,11 +297,15 @@ class Talker:
                 raise MinitttError(
                     f"the talker's network fails ({error}): its weights are damaged"
                 ) from error
+            if isinstance(event, End) and begun:
+                n = len(replies[event.row].prompt)
+                written = replies[event.row].groups[n:]
+                event = event._replace(ids=(*begun, *event.ids), groups=(*written, *event.groups))
             self._note(replies[event.row], event)
             yield event
 
-    def _prompt(self, reply: Reply, messages: list, settings: Settings) -> None:
-        """Lay out the messages and the opener of a reply: ids, kinds and groups."""
+    def _prompt(self, reply: Reply, messages: list, settings: Settings, begun: list[int]) -> None:
+        """Lay out the messages and the opener of a reply: ids, kinds and groups. The groups are of `begun`, too."""
         record = {"messages": [*messages, ["assistant"]]}
         block_size = settings.block_size
         first_block = settings.first_block
@@ -205,14 +316,16 @@ class Talker:
         sequence = render(record, self, block_size, first_block, reply=False)
         reply.prompt = sequence.ids
         reply.kinds = list(sequence.kinds)
-        kinds = torch.tensor(sequence.kinds)
+        kinds = torch.tensor([*sequence.kinds, *[TEXT for _ in begun]])
         reply.groups = assign_groups(kinds, block_size, first_block).tolist()
 
     def _note(self, reply: Reply, event: Event) -> None:
         """Fill in the reply with what an event tells."""
         v = self.vocabulary
-        if isinstance(event, TextToken):
+        if isinstance(event, TextToken) and reply.guess is None:
             reply.log_p.append(math.log(max(event.p, 1e-12)))
+            if event.id == v.open and reply.before_sound is None:
+                reply.before_sound = len(reply.log_p)
         if isinstance(event, TextToken) and event.id < v.text_size:
             reply.pieces.append(event.id)
             reply.text = self.tokeniser.decode(reply.pieces)
@@ -222,9 +335,9 @@ class Talker:
             reply.spans.append([code - v.first_code for code in event.ids])
         elif isinstance(event, End):
             reply.ids = list(event.ids)
-            reply.nfe = event.nfe
+            reply.nfe += event.nfe
             reply.reason = event.reason
-            reply.groups = reply.groups + list(event.groups)
+            reply.groups = reply.groups[: len(reply.prompt)] + list(event.groups)
             reply.kinds += [TARGET if v.first_code <= token <= v.eoa else TEXT for token in event.ids]
 
     def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
@@ -335,6 +448,13 @@ class Talker:
                 f"but there are {len(tokeniser)} in its tokeniser and {config.vocab_size} in its model"
             )
         return cls(model.eval(), vocabulary, tokeniser, _with_what_follows(info, tokeniser))
+
+
+def _hears(messages: list, instruction: str) -> bool:
+    """Whether the instruction is this one, and what is to be replied to is a sound: only a listener can mishear."""
+    role, *parts = messages[-1]
+    is_sound = role == "user" and any(not isinstance(part, str) for part in parts)
+    return is_sound and messages[0] == ["system", instruction]
 
 
 def _tokeniser(path: str | Path, tensors: dict[str, torch.Tensor]) -> Tokeniser:

@@ -10,7 +10,7 @@ from minittt.data.corpus import load_corpus
 from minittt.decoding import DenoisingStep, Settings, TextToken
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
-from minittt.talker import Reply, Talker
+from minittt.talker import Declining, Reply, Talker
 from minittt.unmasking import Sampling
 from tests.fuzz.run import resident
 
@@ -131,3 +131,62 @@ def test_two_thousand_talks_in_one_process_leave_nothing_behind(talker, codec):
         if number in (200, 1999):
             held.append(resident())
     assert held[1] - held[0] < 20  # MiB
+
+
+# ---- declining
+
+
+HEARD = [["system", "answer"], ["user", [5, 17, 300, 2]]]
+# words that the shipped talker knows; no reply is so sure
+DECLINES = {"below": 1.0, "text": "two plus two", "instruction": "answer"}
+
+
+@pytest.fixture
+def unsure(talker):
+    """The talker, declining whatever it hears."""
+    return Talker(talker.model, talker.vocabulary, talker.tokeniser, {**talker.info, "declines": DECLINES})
+
+
+def test_who_is_too_unsure_says_so_and_tells_the_guess_apart(talker, unsure):
+    [guessed] = talker.converse([HEARD], SETTINGS, seed=3)
+    [declined] = unsure.converse([HEARD], SETTINGS, seed=3)
+    assert declined.text.startswith(DECLINES["text"])  # this talker was not taught to end there
+    assert (
+        declined.guess == guessed.text[: len(declined.guess)]
+    )  # what follows the first sound is not waited for
+    assert declined.opening_certainty == guessed.opening_certainty == declined.certainty
+    # What was held back is in no event, and what was said is laid out as any reply is.
+    said = [event.id for event in declined.events if isinstance(event, TextToken)]
+    begun = talker.tokeniser.encode(DECLINES["text"])
+    assert said[: len(begun)] == declined.ids[: len(begun)] == begun
+    assert len(declined.groups) == len(declined.kinds) == len(declined.prompt) + len(declined.ids)
+    assert declined.groups == sorted(declined.groups)
+    n = len(declined.prompt)
+    assert declined.groups[n : n + len(begun)] == [declined.groups[n - 1] + 1 + i for i in range(len(begun))]
+
+
+def test_only_a_listener_declines_and_only_where_it_is_unsure(talker, unsure):
+    typed = [["system", "chat"], ["user", "what is two plus two"]]
+    dictated = [["system", "transcribe"], HEARD[1]]
+    together = unsure.converse([typed, HEARD, dictated], SETTINGS, seed=[1, 2, 3])
+    assert [reply.guess is None for reply in together] == [True, False, True]
+    assert together[0].text == talker.converse([typed], SETTINGS, seed=[1])[0].text
+    [alone] = unsure.converse([HEARD], SETTINGS, seed=[2])
+    assert (alone.ids, alone.spans, alone.nfe) == (together[1].ids, together[1].spans, together[1].nfe)
+    never = {**unsure.info, "declines": {**DECLINES, "below": 0.0}}
+    sure = Talker(talker.model, talker.vocabulary, talker.tokeniser, never)
+    [guessed] = talker.converse([HEARD], SETTINGS)
+    [replied] = sure.converse([HEARD], SETTINGS)
+    assert (replied.guess, replied.ids, replied.events) == (None, guessed.ids, guessed.events)
+    assert unsure.always_guess().converse([HEARD], SETTINGS)[0].ids == guessed.ids
+    assert unsure.declining is None
+
+
+def test_a_talker_declines_after_it_was_saved_and_a_damaged_header_is_named(unsure, tmp_path):
+    unsure.save(tmp_path / "t.safetensors")
+    assert Talker.load(tmp_path / "t.safetensors").declining == Declining(**DECLINES)
+    for wrong in ({"below": 1.0}, {**DECLINES, "below": 2.0}, {**DECLINES, "text": 3}, [1]):
+        unsure.info["declines"] = wrong
+        unsure.save(tmp_path / "t.safetensors")
+        with pytest.raises(MinitttError, match="declines"):
+            Talker.load(tmp_path / "t.safetensors")

@@ -76,7 +76,9 @@ def adapt(
     adapted = Trainer(both, out, settings, start=talker, device=device).train()
     # 4. How sure it may be, on records of their own.
     if "calibration" in known.splits:
-        adapted.info["confidence"] = calibrate_on(adapted, known, known.split("calibration")).as_field()
+        found, _ = calibrate_on(adapted, known, known.split("calibration"))
+        # When to decline is not taken from it: these records do not know the voice that was just learned.
+        adapted.info["confidence"] = found.as_field()
     adapted.save(out / "talker.safetensors")
     # 5. How it does after.
     after = measure(adapted, own, known)

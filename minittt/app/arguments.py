@@ -167,6 +167,14 @@ def _json_option(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _guess_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--guess",
+        action="store_true",
+        help="answer however unsure it is, where it would say that it did not understand",
+    )
+
+
 def _talk(command) -> None:
     talk = command(
         "talk",
@@ -192,6 +200,7 @@ def _talk(command) -> None:
         "--page", type=Path, help="write one self-contained HTML page: players, masks, unmasking"
     )
     _json_option(talk)
+    _guess_option(talk)
     talk.add_argument(
         "--compare", type=_numbers, help="with --page: several steps per block side by side, as 1,4,16"
     )
@@ -217,6 +226,7 @@ def _chat(command) -> None:
         action="store_true",
         help='show every question the turn before (the shipped talkers were taught that for "say again" alone)',
     )
+    _guess_option(chat)
     add_options(chat, DeviceOption)
     add_options(chat, DecodingOptions)
 

@@ -174,6 +174,7 @@ class Speaker:
             "event": "end",
             "answer": answer.id,
             "text": reply.text,
+            "guess": reply.guess,
             "reason": reply.reason,
             "forwards": reply.nfe,
             "codes": sum(map(len, reply.spans)),
@@ -269,7 +270,7 @@ class Telling:
     def prompt(self) -> dict:
         """The question as the network sees it: a name, a look and a group for each token."""
         reply = self.reply
-        self.group = reply.groups[-1]
+        self.group = reply.groups[len(reply.prompt) - 1]
         tokens = []
         for token, kind, group in zip(reply.prompt, reply.kinds, reply.groups, strict=False):
             name = self.name(token)

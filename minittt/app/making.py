@@ -5,7 +5,7 @@ What they need is imported when they run: a talker is asked without loading what
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -269,10 +269,15 @@ def calibrate(args) -> None:
     talker = Talker.load(args.talker).to(device_of(args))
     corpus = corpus_for(talker, args.data)
     talker.check_corpus(corpus)
-    found = calibrate_on(talker, corpus, corpus.split(args.split))
+    found, declining = calibrate_on(talker, corpus, corpus.split(args.split))
     talker.info["confidence"] = found.as_field()
+    talker.info["declines"] = None if declining is None else asdict(declining)
     talker.save(args.output)
     print(f"{found.right:.3f} of {found.items} replies are right; wrote {args.output}")
+    if declining is not None:
+        print(
+            f"to a question it says {declining.text!r} where its words are less sure than {declining.below:.3f}"
+        )
 
 
 def _build(args, codec: Codec) -> None:

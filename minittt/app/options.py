@@ -110,6 +110,8 @@ def load(args) -> tuple[Talker, Codec]:
                 "this talker denoises its text too: it has nothing to say before the reply is whole"
             )
         talker = DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
+    if getattr(args, "guess", False):
+        talker.always_guess()
     return talker, codec
 
 

@@ -290,6 +290,8 @@ def _answer(number: int, entry: Entry, several: bool) -> Markup:
     tokens = f"{count(n_codes, 'audio token')} in {count(len(reply.spans), 'span')}"
     if reply.reason == "limit":
         tokens += ", cut off at the limit of text tokens"
+    if reply.guess:
+        tokens += f", too unsure to say: {reply.guess}"
     parts = []
     if reply.text:
         parts.append(_fill("said", text=reply.text))

@@ -381,6 +381,11 @@ class Answer {
     this.sequence.querySelectorAll(".new").forEach(token => token.classList.remove("new"));
     this.colour();
     this.figures.replaceChildren();
+    if (end.guess) {
+      const unsaid = document.createElement("p");
+      unsaid.textContent = `too unsure to say: ${end.guess}`;
+      this.figures.append(unsaid);
+    }
     if (end.confidence !== null) {
       this.figures.append(bar("confidence", end.confidence));
     } else if (end.certainty !== null) {

@@ -135,9 +135,12 @@ def _talk_along(args) -> None:
 
 
 def _how_sure(talker: Talker, reply: Reply) -> str:
-    """What follows a reply where the talker's header says how its certainty is to be read."""
+    """What follows a reply where the talker's header says how its certainty is to be read, or when to say it."""
     chance = confidence(talker.info, reply.certainty)
-    return "" if chance is None else f"  (confidence {chance:.2f})"
+    sure = "" if chance is None else f"  (confidence {chance:.2f})"
+    if reply.guess:
+        sure += f"  (too unsure to say: {reply.guess!r}; --guess says it)"
+    return sure
 
 
 def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> None:
@@ -151,6 +154,7 @@ def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> N
             {
                 "question": shown(question),
                 "text": reply.text,
+                "guess": reply.guess,
                 "confidence": None if chance is None else round(chance, 4),
                 "audio_tokens": sum(map(len, reply.spans)),
                 "forwards": reply.nfe,

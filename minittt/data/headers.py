@@ -61,6 +61,13 @@ def _is_object_of_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(entry) for entry in value.values())
 
 
+def _is_declining(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"below", "text", "instruction"}:
+        return False
+    texts = _is_text(value["text"]) and _is_text(value["instruction"])
+    return texts and _is_number(value["below"]) and 0 <= value["below"] <= 1
+
+
 @dataclass(frozen=True)
 class Field:
     """What one field must hold, as a test and in words."""
@@ -86,6 +93,7 @@ FIELDS = {
     "training": Field(_is_object, "an object"),  # the settings of the training, the preset among them
     "started_from": Field(_is_object, "an object"),  # the talker that a training began with, and its steps
     "confidence": Field(_is_object, "an object"),  # evaluation.confidence.Calibration
+    "declines": Field(_is_declining, "an object of below, text and instruction"),  # talker.Declining
     "sample_rate": Field(_is_count, "a whole number"),  # Hz
     "frame_rate": Field(_is_number, "a number"),  # Hz
     "codebook_size": Field(_is_count, "a whole number"),
@@ -98,7 +106,7 @@ FIELDS = {
 }
 TALKER = (
     *("codec", "tokeniser", "words", "front_end", "licence", "block_sizes", "step", "training"),
-    *("started_from", "confidence"),
+    *("started_from", "confidence", "declines"),
 )
 STATE = ("step", "settings")
 REFEREE = ("licence", "heard")

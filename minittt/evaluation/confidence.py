@@ -2,7 +2,8 @@
 
 A network is too sure of what it has never met, and its probabilities are no chances of being right. So replies to records
 that no training saw, some of them foreign, are marked right or wrong, and a logistic curve is fitted to them. Its numbers
-belong into the talker's header.
+belong into the talker's header. So does the certainty below which it answers a question by saying that it did
+not understand: as high as can be had for one right answer in two hundred.
 """
 
 import math
@@ -14,9 +15,13 @@ from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus
 from minittt.errors import MinitttError
 from minittt.evaluation.evaluate import ask
+from minittt.evaluation.refusals import knows_how_to_decline, refused
 from minittt.evaluation.scores import same_text
-from minittt.talker import Talker, decoding_settings
+from minittt.talker import Declining, Talker, decoding_settings
+from minittt.world.lexicon import NOT_UNDERSTOOD
 
+ANSWER = "answer"  # the instruction under which questions are asked
+RIGHT_LOST = 0.005  # share of right answers that may be declined for being unsure
 FLOOR = 1e-4  # nats a token: more certain than this is as certain as this
 
 
@@ -48,20 +53,36 @@ def confidence(info: dict, certainty: float) -> float | None:
     return Calibration(**fields).confidence(certainty)
 
 
-def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> Calibration:
+def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> tuple[Calibration, Declining | None]:
     """Have the talker reply to these records, and fit the curve to which answers are right, word for word.
 
-    Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
+    It guesses from then on, whatever its file said. The second is when it should decline, for a talker that knows how to
+    say so. Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
     """
     if not records:
         raise MinitttError("there is no record to calibrate on: use a corpus that has the split")
-    answers = ask(talker, corpus, records, decoding_settings(16, 1))  # how well it speaks does not count
+    settings = decoding_settings(16, 1)  # how well it speaks does not count
+    answers = ask(talker.always_guess(), corpus, records, settings)
     certainties = [reply.certainty for reply in answers.replies]
     right = [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
     if len(set(right)) == 1:
         which = "right" if right[0] else "wrong"
         raise MinitttError(f"all {len(right)} answers are {which}: there is nothing to calibrate on")
-    return calibrate(certainties, right)
+    declining = None
+    if knows_how_to_decline(talker):
+        understood = []
+        for (record, reply), is_right in zip(answers.pairs(), right, strict=True):
+            is_answer = record["messages"][0] == ["system", ANSWER]
+            if is_answer and is_right and not refused(reply.text):
+                understood.append(reply.opening_certainty)
+        declining = Declining(below_which_few_are_right(understood), NOT_UNDERSTOOD, ANSWER)
+    return calibrate(certainties, right), declining
+
+
+def below_which_few_are_right(certainties: list[float], share: float = RIGHT_LOST) -> float:
+    """The largest certainty below which at most this share of these, of right answers, lies; 0 without any."""
+    lost = int(share * len(certainties))
+    return sorted(certainties)[lost] if certainties else 0.0
 
 
 def expected_calibration_error(confidences: list[float], right: list[bool], bins: int = 10) -> float:

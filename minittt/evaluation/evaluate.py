@@ -27,12 +27,11 @@ from minittt.evaluation.codec_quality import codec_scores
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.outside_judge import OutsideJudge
 from minittt.evaluation.referee import Referee
-from minittt.evaluation.refusals import refused
+from minittt.evaluation.refusals import knows_how_to_decline, refused
 from minittt.evaluation.scores import Score, character_errors, ratio, same_text, word_errors, words_right
 from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
 from minittt.talker import Reply, Talker, decoding_settings
-from minittt.world.lexicon import NOT_UNDERSTOOD
 
 
 @dataclass
@@ -215,7 +214,7 @@ class Evaluation:
 
     def _refuses(self) -> bool:
         """Whether this talker has learned to say that it did not understand."""
-        return set(NOT_UNDERSTOOD.split()) <= set(self.talker.words or [])
+        return knows_how_to_decline(self.talker)
 
     def speech(self, limit: int | None = None) -> None:
         """Text to speech."""

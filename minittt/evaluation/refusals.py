@@ -26,6 +26,11 @@ def refused(text: str) -> bool:
     return same_text(text, NOT_UNDERSTOOD)
 
 
+def knows_how_to_decline(talker: Talker) -> bool:
+    """Whether a talker was taught the words in which it says that nothing was understood."""
+    return set(NOT_UNDERSTOOD.split()) <= set(talker.words or [])
+
+
 def pieces_of(wave: np.ndarray, sample_rate: int, rng: np.random.Generator, most: int) -> list[np.ndarray]:
     """At most `most` pieces (samples_i,) of a recording, one after the other, without the silent ones."""
     pieces = []
@@ -69,7 +74,7 @@ def replies_to(talker: Talker, codec: Codec, pieces: list[np.ndarray], instructi
 def hear_foreign(
     talker: Talker, codec: Codec, folder: str | Path, n: int | None = None, seed: int = 0
 ) -> list[Score]:
-    """The share refused of n pieces (default: 200) of each kind; half are to be answered, half to be transcribed."""
+    """The share refused of n pieces (default: 200) of each kind, when they are to be answered, and to be transcribed."""
     folder = Path(folder)
     kinds = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not kinds:
@@ -77,8 +82,7 @@ def hear_foreign(
     scores = []
     for kind in kinds:
         pieces = draw_pieces(kind, codec.config.sample_rate, n or 200, seed)
-        texts = []
-        for instruction, some in (("answer", pieces[::2]), ("transcribe", pieces[1::2])):
-            texts += replies_to(talker, codec, some, instruction)
-        scores.append(ratio(f"{kind.name}: refused", [refused(text) for text in texts]))
+        for instruction, name in (("answer", "refused"), ("transcribe", "refused as a dictation")):
+            texts = replies_to(talker, codec, pieces, instruction)
+            scores.append(ratio(f"{kind.name}: {name}", [refused(text) for text in texts]))
     return scores

@@ -182,6 +182,26 @@ def test_confidence_is_printed_and_in_the_json(tmp_path, capsys, calibrated):
     assert (json.loads(table.read_text())[0]["confidence"] is None) == ("confidence" not in out)
 
 
+def test_what_it_is_too_unsure_to_say_is_told_apart_unless_it_shall_guess(tmp_path, capsys):
+    talker = Talker.load(SAMPLES / "talker.safetensors")
+    talker.info["declines"] = {"below": 1.0, "text": "zero", "instruction": "answer"}
+    unsure = tmp_path / "unsure.safetensors"
+    talker.save(unsure)
+    table = tmp_path / "replies.json"
+    asked = ["talk", WAVS / "question_2.wav", "--talker", unsure, "--json", table]
+    code, guessed, _ = run(capsys, *asked, "--guess")
+    assert code == 0
+    [row] = json.loads(table.read_text())
+    guess = row["text"]
+    assert (row["guess"], "too unsure" in guessed) == (None, False)
+    code, out, _ = run(capsys, *asked)
+    assert code == 0
+    [row] = json.loads(table.read_text())
+    assert row["text"].startswith("zero")
+    assert guess.startswith(row["guess"])
+    assert f"too unsure to say: {row['guess']!r}; --guess says it" in out
+
+
 def test_calibrate_writes_into_the_header(tmp_path, capsys, monkeypatch):
     out = tmp_path / "t.safetensors"
     whole = Corpus.split
@@ -194,6 +214,7 @@ def test_calibrate_writes_into_the_header(tmp_path, capsys, monkeypatch):
     assert 0 < found.info["confidence"]["right"] < 1
     assert f"{found.info['confidence']['right']:.3f} of 60 replies are right" in said
     assert found.fingerprint() == talker.fingerprint()
+    assert found.declining is None  # it was not taught the words in which one says so
     code, _, err = run(capsys, "calibrate", "--split", "nowhere", "-o", out)
     assert "it has train" in err
     assert (code, err.count("\n")) == (2, 1)

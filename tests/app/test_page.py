@@ -296,6 +296,13 @@ def test_replies_to_one_question_are_compared(tmp_path):
     assert len(apart.of("section")) == 2 and ["open" in a for a in apart.of("details")] == [True, False]
 
 
+def test_what_it_was_too_unsure_to_say_is_told(tmp_path):
+    reply = a_reply(3)
+    reply.guess = "nine minus six"
+    unsure = Reader(written(tmp_path / "p.html", [an_entry(reply)]))
+    assert "too unsure to say: nine minus six" in unsure.text
+
+
 def test_confidence_is_shown_where_there_is_one(tmp_path):
     sure = Reader(written(tmp_path / "p.html", [an_entry(a_reply(3), confidence=0.934)]))
     assert "confidence0.93" in sure.text

@@ -11,6 +11,7 @@ from minittt.errors import MinitttError
 from minittt.evaluation import confidence as module
 from minittt.evaluation.confidence import (
     Calibration,
+    below_which_few_are_right,
     calibrate,
     calibrate_on,
     confidence,
@@ -18,7 +19,8 @@ from minittt.evaluation.confidence import (
     surprise,
 )
 from minittt.evaluation.evaluate import Answers
-from minittt.talker import Reply
+from minittt.talker import Declining, Reply
+from minittt.world.lexicon import NOT_UNDERSTOOD
 
 
 def drawn(n: int, offset: float, slope: float, seed: int):
@@ -73,12 +75,25 @@ def replies_of(texts: list[str], certainty: float) -> list[Reply]:
     return [Reply(text=text, log_p=[math.log(certainty)] * 3) for text in texts]
 
 
+class Knowing:
+    """In place of a talker: all that calibration asks of one that was taught to decline."""
+
+    words = NOT_UNDERSTOOD.split()
+
+    def always_guess(self):
+        return self
+
+
 def test_it_is_fitted_to_replies_that_are_right_word_for_word(monkeypatch):
-    records = [{"family": "asr", "messages": [["user", 0], ["assistant", "two three"]]}] * 40
+    asked = {"family": "qa", "messages": [["system", "answer"], ["user", 0], ["assistant", "two three"]]}
+    dictated = {**asked, "messages": [["system", "transcribe"], *asked["messages"][1:]]}
     sure = replies_of(["two three"] * 18 + ["two"] * 2, 0.999)
     unsure = replies_of(["Two three."] * 4 + ["three"] * 16, 0.6)
-    monkeypatch.setattr(module, "ask", lambda *args: Answers(records, sure + unsure))
-    found = calibrate_on(None, None, records)
+    answers = Answers([asked] * 20 + [dictated] * 20, sure + unsure)
+    monkeypatch.setattr(module, "ask", lambda *args: answers)
+    found, declining = calibrate_on(Knowing(), None, answers.records)
+    # 18 answers are right and none of them may be lost; what is right as a dictation does not count
+    assert declining == Declining(pytest.approx(0.999), NOT_UNDERSTOOD, "answer")
     assert (found.items, found.right) == (40, 22 / 40)
     info = {"confidence": found.as_field()}
     assert confidence(info, 0.999) == pytest.approx(0.9, abs=0.03)
@@ -86,13 +101,23 @@ def test_it_is_fitted_to_replies_that_are_right_word_for_word(monkeypatch):
     assert confidence({"confidence": None}, 0.9) is None
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=300), st.floats(0, 0.5))
+def test_declining_loses_no_more_right_answers_than_it_may_and_could_not_refuse_more(certainties, share):
+    below = below_which_few_are_right(certainties, share)
+    lost = sum(certainty < below for certainty in certainties)
+    assert lost <= share * len(certainties)
+    higher = [certainty for certainty in certainties if certainty > below]
+    if higher:  # the next threshold that differs would lose too many
+        assert sum(certainty < min(higher) for certainty in certainties) > share * len(certainties)
+
+
 def test_nothing_to_calibrate_on_is_said(monkeypatch):
     with pytest.raises(MinitttError, match="no record to calibrate on"):
-        calibrate_on(None, None, [])
+        calibrate_on(Knowing(), None, [])
     records = [{"family": "asr", "messages": [["user", 0], ["assistant", "two"]]}] * 3
     monkeypatch.setattr(module, "ask", lambda *args: Answers(records, replies_of(["two"] * 3, 0.9)))
     with pytest.raises(MinitttError, match="all 3 answers are right"):
-        calibrate_on(None, None, records)
+        calibrate_on(Knowing(), None, records)
 
 
 def test_the_calibration_error_of_a_perfect_and_of_a_boastful_forecast():

@@ -82,8 +82,10 @@ def test_the_share_refused_is_counted_for_each_kind(kinds):
     codec = SimpleNamespace(config=SimpleNamespace(sample_rate=RATE))
     scores = hear_foreign(Talker(), codec, kinds, 4)
     assert [(s.name, s.value, s.items) for s in scores] == [
-        ("music: refused", 0.5, 4),
-        ("noise: refused", 0.5, 4),
+        ("music: refused", 1, 4),
+        ("music: refused as a dictation", 0, 4),
+        ("noise: refused", 1, 4),
+        ("noise: refused as a dictation", 0, 4),
     ]
     with pytest.raises(MinitttError, match="a folder of recordings for each kind"):
         hear_foreign(Talker(), codec, kinds / "music" / "deep")

@@ -5,7 +5,6 @@ They lie in many modules, so each mutant names its own, and the file of its test
 
 from tests.mutants.run import Mutant
 
-LINE = "a_bad_line_ends_in_one_line"
 CHECK = "refused_by_the_check_alone"
 REQUEST = "what_is_no_question_is_refused"
 BOUNDARY = "app/test_boundary.py"
@@ -36,7 +35,6 @@ MUTANTS = [
         "settings",
         "test_settings.py",
     ),
-    without(LINE, "asked.width % (2 * n_heads)", "making", BOUNDARY),
     without(REQUEST, "not LOWEST_RATE <= rate <= HIGHEST_RATE", "serve", SERVE),
     without(REQUEST, "options.steps > MAX_SPAN", "serve", SERVE),
     # options that would be ignored, or do not go together

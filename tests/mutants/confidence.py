@@ -7,6 +7,7 @@ RIGHT = "it_is_fitted_to_replies_that_are_right"
 NOTHING = "nothing_to_calibrate_on_is_said"
 FORECAST = "the_calibration_error_of_a_perfect"
 LOG = "surprise_is_the_log_of_the_nats"
+LOSES = "declining_loses_no_more_right_answers"
 NEVER = "more_surprise_is_never_more_confidence"
 
 MUTANTS = [
@@ -19,5 +20,8 @@ MUTANTS = [
     Mutant(
         FORECAST, "abs(confidences[inside].mean() - right[inside].mean())", "abs(right[inside].mean() - 0.5)"
     ),
+    Mutant(LOSES, "sorted(certainties)[lost]", "sorted(certainties)[lost + 1 - len(certainties)]"),
+    Mutant(LOSES, "int(share * len(certainties))", "0"),
+    Mutant(RIGHT, "below_which_few_are_right(understood)", "0.5"),
     Mutant(FORECAST, "error += inside.sum() *", "error +="),
 ]

@@ -1,0 +1,193 @@
+"""The studies: items are drawn as is said, a stopped run goes on to the same end, and the page says what the JSONs say."""
+
+import copy
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import studies
+import study_tables
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minittt.app.cli import SAMPLES
+from minittt.data.corpus import load_corpus
+from minittt.talker import decoding_settings
+
+SMALL = "--seconds 6 --items 2 --records 2 --width 16 --layers 1 --base-seconds 0".split()
+
+
+@pytest.fixture
+def corpus(monkeypatch):
+    """The shipped corpus with few records, in place of the whole; each run takes a copy, and what it likes of it."""
+    found = load_corpus(SAMPLES / "corpus")
+    found.splits = {name: records[:400] for name, records in found.splits.items()}
+
+    def fresh(_):
+        one = copy.copy(found)
+        one.splits = dict(found.splits)
+        return one
+
+    monkeypatch.setattr(studies, "load_corpus", fresh)
+    return found
+
+
+def arguments(out, *more):
+    args = studies._parser().parse_args([*SMALL, "--out", str(out), *more])
+    args.limit = args.items
+    return args
+
+
+def test_each_seed_is_asked_other_questions_and_all_arms_of_it_the_same(corpus):
+    first, again, other = (studies.items(corpus, seed, 5) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert {name: len(records) for name, records in first.items()} == {"asr": 5, "qa": 5, "tts": 5}
+    assert all(record["family"] == name for name, records in first.items() for record in records)
+
+
+def test_few_records_are_the_first_of_more_and_differ_between_seeds(corpus, tmp_path):
+    args = arguments(tmp_path)
+    few = {}
+    for n, seed in ((5, 0), (20, 0), (5, 1)):
+        few[n, seed] = list(studies.corpus_of(studies.Arm("ar", records=n), seed, args).split("train"))
+    assert [len(records) for records in few.values()] == [5, 20, 5]
+    assert few[5, 0] == few[20, 0][:5]
+    assert few[5, 0] != few[5, 1]
+
+
+@given(st.floats(1e-4, 1))
+def test_the_rate_warms_up_for_a_share_of_the_training_whatever_a_step_costs(share):
+    rate = studies.rate_share(share)
+    assert 0 < rate <= 1
+    if share <= studies.WARM_UP:
+        assert rate == pytest.approx(share / studies.WARM_UP)
+    elif share <= studies.HELD_FOR * studies.WARM_UP:
+        assert rate == 1
+    else:
+        assert rate == pytest.approx(math.sqrt(studies.HELD_FOR * studies.WARM_UP / share))
+
+
+def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same_end(
+    corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "SAVED_EVERY", 2)
+    monkeypatch.setattr(studies, "PACED", 1)
+    monkeypatch.setattr(studies, "ways", lambda arm: {"16/1": decoding_settings(16, 1)})
+    cost = {"seconds_a_step": {"exact-8": 1.0}}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for out in (whole, stopped):
+        out.mkdir()
+        (out / "cost.json").write_text(json.dumps(cost))
+    arm = studies.Arm(studies.ONE_SIZE, points=3)
+    made = studies.Run("whole", arm, 0, arguments(whole)).train()
+    assert (made["steps"], [point["steps"] for point in made["curve"]]) == (6, [2, 4, 6])
+    # 1. A second one is stopped in its fifth step, and begun anew.
+    run = studies.Run("stopped", arm, 0, arguments(stopped))
+    step = run.trainer._one_step
+
+    def stop():
+        if run.trainer.step == 4:
+            raise KeyboardInterrupt
+        return step()
+
+    run.trainer._one_step = stop
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    run.trainer.lock.close()
+    resumed = studies.Run("stopped", arm, 0, arguments(stopped))
+    assert resumed.trainer.step == 4
+    again = resumed.train()
+    # 2. All is equal but the clock.
+    for name in ("curve", "asr", "log"):
+        assert again[name] == made[name]
+    for found in (made, again):
+        del found["ways"]["16/1"]["pace"]
+    assert again["ways"] == made["ways"]
+
+
+def test_what_is_missing_is_done_a_seed_of_all_arms_first(tmp_path):
+    args = arguments(tmp_path, "--study", "claims", "--seeds", "2")
+    assert studies.missing(args)[:4] == [(name, 0) for name in ("exact", "paper", "ar", "nar")]
+    (tmp_path / "paper-0.json").write_text("{}")
+    assert ("paper", 0) not in studies.missing(args)
+    assert len(studies.missing(args)) == 7
+    assert studies.main([*SMALL, "--out", str(tmp_path)]) == 2  # what a step costs is not known
+
+
+# ---- the tables
+
+
+def run_of(right: list[int], words: int = 4) -> dict:
+    spoken = {"right": right, "words": [words] * len(right), "floor": 0.0}
+    return {"ways": {"8/8": {"text_right": [int(r > 0) for r in right], "answers": spoken, "tts": spoken}}}
+
+
+CLAIM = study_tables.Claim("a beats b", study_tables.Side("exact", "8/8"), study_tables.Side("paper", "8/8"))
+WORDS = study_tables.MEASURES[2]
+
+
+def runs_of(ours: list[list[int]], theirs: list[list[int]]) -> study_tables.Runs:
+    found = {("exact", seed): run_of(right) for seed, right in enumerate(ours)}
+    return found | {("paper", seed): run_of(right) for seed, right in enumerate(theirs)}
+
+
+def test_a_difference_is_taken_seed_by_seed_and_item_by_item():
+    runs = runs_of([[4, 4], [4, 2], [2, 4]], [[2, 2], [2, 0], [0, 1]])
+    found = study_tables.difference(runs, CLAIM, WORDS)
+    assert (found.seeds, found.mean) == (3, pytest.approx(np.mean([0.5, 0.5, 0.625])))
+    low, high = found.paired
+    assert low < found.mean < high
+    deviation = np.std([0.5, 0.5, 0.625], ddof=1)
+    assert high - found.mean == pytest.approx(4.303 * deviation / math.sqrt(3))
+    assert (
+        found.unpaired[1] - found.unpaired[0] > high - low
+    )  # seeds that are good for one are good for the other
+    assert 0.5 <= found.items[0] <= found.mean <= found.items[1] <= 0.75
+    assert study_tables.verdict(found, 0.01) == "**holds**"
+    assert "about 4 seeds" in study_tables.verdict(found, 0.2)
+    assert study_tables.difference({}, CLAIM, WORDS) is None
+
+
+@given(st.lists(st.floats(-0.2, 0.4), min_size=3, max_size=3, unique=True))
+def test_seeds_that_are_needed_are_the_fewest_whose_interval_leaves_zero_out(values):
+    mean, *paired = study_tables.over_seeds(values)
+    found = study_tables.Difference(CLAIM, WORDS, 3, mean, tuple(paired), (0, 0), (0, 0))
+    needed = found.seeds_needed
+    deviation = float(np.std(values, ddof=1))
+
+    def tells(n):
+        return study_tables.quantile(n - 1) * deviation / math.sqrt(n) < abs(mean) * (1 - 1e-9)
+
+    if needed is None:
+        assert not tells(99) or mean == 0
+    else:
+        assert needed == 2 or not tells(needed - 1)
+        assert study_tables.quantile(needed - 1) * deviation / math.sqrt(needed) < abs(mean) * (1 + 1e-9)
+
+
+def test_fewer_seeds_than_planned_are_no_verdict(tmp_path):
+    runs = runs_of([[4, 4]], [[0, 0]])
+    found = study_tables.difference(runs, CLAIM, WORDS)
+    assert study_tables.verdict(found, 0.0) == "not measured yet (1 of 3 seeds)"
+    assert "Not measured yet." in study_tables.page(tmp_path)
+
+
+def test_the_page_says_what_the_jsons_say():
+    written = study_tables.PAGE.read_text(encoding="utf-8")
+    assert written == study_tables.page(), "run: python benchmarks/study_tables.py"
+
+
+def test_a_step_of_every_preset_is_timed(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "TIMED", (1, 1))
+    torch.manual_seed(0)
+    found = studies.measure_cost(arguments(tmp_path))
+    assert set(found["seconds_a_step"]) == {"exact", "paper", "ar", "nar", studies.ONE_SIZE}
+    assert all(seconds > 0 for seconds in found["seconds_a_step"].values())
+    args = SimpleNamespace(seconds=None, out=tmp_path)
+    (tmp_path / "cost.json").write_text(json.dumps({"seconds_a_step": {"ar": 0.5}}))
+    assert studies.steps_of(studies.Arm("ar", 1200), args) == 2400
