@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(CHECK, "if args.stream else SOUNDS, inputs)", "if args.stream else SOUNDS)", "checks", BOUNDARY),
     Mutant(CHECK, "check_folder(output, inputs=inputs)", "check_folder(output)", "checks", BOUNDARY),
     # one process at a time
-    Mutant("another_process_trains", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH", "files", BOUNDARY),
+    Mutant("a_second_process_is_told", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH", "files", FILES),
     without("never_two_processes", "os.path.samestat(os.fstat(place), os.stat(holder))", "files", FILES),
     Mutant(
         "a_second_training_in_one_folder",
