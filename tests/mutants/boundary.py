@@ -80,7 +80,7 @@ MUTANTS = [
         FILES,
     ),
     Mutant(
-        "a_second_training_in_one_folder",
+        "another_process_trains_in",
         "self.lock.enter_context(locked(self.out))",
         "pass",
         "trainer",
