@@ -92,7 +92,7 @@ MUTANTS = [
     ),
     without("a_changed_byte_in_a_corpus", "_checksum(folder / name) != checksum", "corpus", HEADERS),
     without(
-        "unpacks_to_gigabytes",
+        "arrays_that_unpack_to_gigabytes",
         "sum(member.file_size for member in members) > _room(path)",
         "corpus",
         READERS,
@@ -103,6 +103,7 @@ MUTANTS = [
         "codec",
         READERS,
     ),
+    without("a_corpus_that_unpacks_to_gigabytes", "room < 0", "corpus", READERS),
     Mutant("too_long_or_of_no_rate", "seconds <= longest or", "True or", "codec", READERS),
     Mutant("too_long_or_of_no_rate", "LOWEST_RATE <= rate <= HIGHEST_RATE,", "True,", "codec", READERS),
     Mutant("a_recording_cut_off", "cut = held < stated < _PIPE", "cut = False", "codec", READERS),
