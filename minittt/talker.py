@@ -295,7 +295,7 @@ class Talker:
                 return
             except ValueError as error:  # weights that are numbers may still compute none
                 raise MinitttError(
-                    f"the talker's network fails ({error}): its weights are damaged"
+                    f"the talker's network fails ({error}): its weights are damaged, or it was hardly trained"
                 ) from error
             if isinstance(event, End) and begun:
                 n = len(replies[event.row].prompt)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minittt import files
@@ -256,6 +256,7 @@ NUMBERS = st.floats() | st.integers() | st.none() | st.text()
 
 
 @settings(deadline=None)
+@example([float("nan"), {"a": float("inf")}, [float("-inf")]])
 @given(st.recursive(NUMBERS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=9))
 def test_json_is_what_every_reader_accepts(value):
     def null(entry):

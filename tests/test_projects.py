@@ -101,7 +101,7 @@ def test_seeds_are_averaged_by_name(tmp_path):
 def test_logs_are_averaged_over_their_last_steps(tmp_path):
     for seed in (0, 1):
         (tmp_path / f"exact-{seed}").mkdir()
-        steps = [{"step": n + 1, "text": n + seed, "audio": None if n % 2 else 2.0} for n in range(100)]
+        steps = [{"step": n + 1, "text": n + seed, "audio": 0.0 if n % 2 else 2.0} for n in range(100)]
         log = "".join(json.dumps(step) + "\n" for step in steps)
         (tmp_path / f"exact-{seed}" / "log.jsonl").write_text(log, encoding="utf-8")
     assert spread.table(sorted(tmp_path.rglob("log.jsonl"))).splitlines()[2:] == [

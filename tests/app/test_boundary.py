@@ -20,6 +20,7 @@ from minittt.codec import Codec, CodecConfig
 from minittt.decoding import End
 from minittt.errors import MinitttError
 from minittt.talker import Reply, Talker
+from minittt.training.codec_training import check_state
 from tests.app.boundary_cases import ERRORS, GROUPS, REQUESTS, WARNINGS, page
 from tests.browser import heed_ctrl_c
 
@@ -177,6 +178,8 @@ def test_a_file_that_another_process_trains_is_left_to_it(given, folder, capsys)
 
 def test_a_codec_left_unfinished_is_not_overwritten(folder, capsys):
     (folder / "new.state").write_bytes(b"state")
+    with pytest.raises(MinitttError, match="is of an unfinished training: resume it"):
+        check_state("new.safetensors", resume=False)  # by itself, before a command would draw anything
     assert main(["codec", "train", "-o", "new.safetensors"]) == 2
     assert "new.state is of an unfinished training: resume it" in capsys.readouterr().err
 

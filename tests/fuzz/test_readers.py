@@ -107,6 +107,18 @@ def test_a_corpus_that_unpacks_to_gigabytes_is_refused(tmp_path):
         load_corpus(tmp_path)
 
 
+def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    _small_corpus(tmp_path)
+    about = tmp_path / "corpus.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "checksums": None}))
+    np.savez_compressed(
+        tmp_path / "audio.npz", codes=np.zeros(20_000_000, np.uint16), offsets=np.zeros(3, int)
+    )
+    monkeypatch.setattr(np, "load", None)  # nothing may be read
+    with pytest.raises(MinitttError, match="audio.npz unpacks to far more"):
+        load_corpus(tmp_path)
+
+
 @pytest.mark.parametrize(
     "line, what",
     [

@@ -179,6 +179,25 @@ def test_a_second_training_in_one_folder_is_refused_and_the_first_unharmed(tmp_p
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 40
 
 
+HOLD = """
+import sys
+from minittt.files import locked
+with locked(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_process_trains_in_is_left_to_it(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(MinitttError, match=f"process {holder.pid} on .* is writing a run"):
+        Trainer(toy_corpus(1), tmp_path, SETTINGS)
+    holder.communicate(b"")
+    assert not list(tmp_path.iterdir())
+
+
 def test_learning_rate_warms_up_and_falls():
     s = TrainingSettings(steps=1000, warmup=100)
     assert rate_share(0, s) < 0.02
