@@ -281,7 +281,7 @@ def _train(
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
     referee.to(device)
-    with whole_file(log) as unfinished, unfinished.open("w") as file:
+    with whole_file(log) as unfinished, unfinished.open("w", encoding="utf-8") as file:
 
         def note(line: dict) -> None:
             file.write(json_text(line) + "\n")

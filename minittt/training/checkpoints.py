@@ -271,4 +271,4 @@ def tidy(folder: Path, step: int) -> None:
         if is_whole and _step_of(log, line) <= step:
             kept.append(line)
     with whole_file(log) as unfinished:
-        unfinished.write_text("".join(kept))
+        unfinished.write_text("".join(kept), encoding="utf-8")

@@ -443,7 +443,7 @@ def _train(
         before = trainer.load(state)
     if log and not resume:
         with whole_file(log) as unfinished:
-            unfinished.write_text("")
+            unfinished.write_text("", encoding="utf-8")
     begin = time.monotonic() - before
     saved = time.monotonic()
     with tqdm(total=1.0, desc="codec", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
@@ -455,7 +455,7 @@ def _train(
                 line = trainer.report(time.monotonic() - begin)
                 bar.set_postfix({name: line[name] for name in ("loss", "perplexity")})
                 if log:
-                    with open(log, "a") as lines:
+                    with open(log, "a", encoding="utf-8") as lines:
                         lines.write(json_text(line) + "\n")
             if time.monotonic() - saved > _SAVE_EVERY:
                 saved = time.monotonic()
