@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -60,6 +60,7 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
+    from starlette.types import Message, Receive, Scope, Send
 except ImportError as error:
     raise MinitttError(f"the page needs a web server ({error}): pip install 'minittt[serve]'") from error
 
@@ -239,11 +240,11 @@ class Gate:
         self.host = host
         self.port = port
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
-        async def send_guarded(message: dict) -> None:
+        async def send_guarded(message: Message) -> None:
             """Pass a message on, the first with the headers that guard the page."""
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY)
@@ -327,8 +328,8 @@ class Telling(StreamingResponse):
         self.ticket = ticket
         super().__init__(self.lines(events), media_type="application/x-ndjson")
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def send_in_time(message: dict) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
             """Pass a message on, and give up on whoever does not take it in time."""
             async with asyncio.timeout(SEND_SECONDS):
                 await send(message)
@@ -399,7 +400,7 @@ class Page:
             before = earlier.turn
         hear = asked.question(speaker)
 
-        def events(answer: Answer) -> Iterator[dict]:
+        def events(answer: Answer) -> Generator[dict, None, None]:
             yield from speaker.tell(hear(), before, answer)
 
         return self.telling(speaker, options, events)
@@ -415,7 +416,10 @@ class Page:
         )
 
     def telling(
-        self, speaker: Speaker, options: DecodingOptions, events: Callable[[Answer], Iterator[dict]]
+        self,
+        speaker: Speaker,
+        options: DecodingOptions,
+        events: Callable[[Answer], Generator[dict, None, None]],
     ) -> Telling:
         """Queue up for an answer. It is kept when it is whole."""
         answer = Answer(secrets.token_urlsafe(9), options)

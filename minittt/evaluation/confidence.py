@@ -7,6 +7,7 @@ belong into the talker's header.
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,8 @@ def surprise(certainty: float) -> float:
     return math.log(nats + FLOOR)
 
 
-def _logistic(x: np.ndarray | float) -> np.ndarray | float:
+def _logistic(x: np.ndarray | float) -> Any:
+    """Between 0 and 1, elementwise: an array for an array, a number for a number."""
     return 1 / (1 + np.exp(-np.clip(x, -40, 40)))
 
 

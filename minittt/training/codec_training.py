@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,14 +162,14 @@ def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
     return centres, sizes
 
 
-def _place(codebook: nn.Module, chosen: Tensor, entries: Tensor, sizes: Tensor) -> None:
-    """Put codebook entries at new places, with the moving averages that would otherwise take them back."""
+def _place(codebook: Any, chosen: Tensor, entries: Tensor, sizes: Tensor) -> None:
+    """Put entries of a codebook of encodec's at new places, with the moving averages that would otherwise take them back."""
     codebook.embed[chosen] = entries
     codebook.embed_avg[chosen] = entries * sizes[:, None]
     codebook.cluster_size[chosen] = sizes
 
 
-def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[Any, Tensor]]:
     """Each codebook in turn, with the vectors (B * T, dimension) that it has to quantise."""
     residual = torch.cat([codec.latents(part) for part in wave.split(16)])  # (B, dimension, T)
     for layer in codec.quantizer.vq.layers:

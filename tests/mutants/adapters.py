@@ -13,7 +13,11 @@ MUTANTS = [
     Mutant(MERGED, 'kind == "weight" else module.base.bias', 'kind == "weight" else 0 * module.base.bias'),
     Mutant(MERGED, "weight = module.weight\n", "weight = parameter\n"),
     Mutant(MERGED, "model.embed_tokens if tied else", "model.embed_tokens if not tied else"),
-    Mutant("every_matrix_of_the_layers", "(layer.self_attn, layer.mlp)", "(layer.self_attn,)"),
+    Mutant(
+        "every_matrix_of_the_layers",
+        '(layer.get_submodule("self_attn"), layer.get_submodule("mlp"))',
+        '(layer.get_submodule("self_attn"),)',
+    ),
     Mutant(MOVES, "model.requires_grad_(False)", "pass"),
     Mutant(MOVES, "weight[:known].clone(), requires_grad=False", "weight[:known].clone()"),
     Mutant("adapters_need_something", "if rank >= model.config.d_model:", "if False:"),
