@@ -12,7 +12,7 @@ MUTANTS = [
     Mutant(MERGED, "self.base.weight + self.up @ self.down", "self.base.weight"),
     Mutant(MERGED, 'kind == "weight" else module.base.bias', 'kind == "weight" else 0 * module.base.bias'),
     Mutant(MERGED, "weight = module.weight\n", "weight = parameter\n"),
-    Mutant(MERGED, "model.embed_tokens if tied else", "model.embed_tokens if not tied else"),
+    Mutant(MERGED, "    if tied:\n", "    if not tied:\n"),
     Mutant(
         "every_matrix_of_the_layers",
         '(layer.get_submodule("self_attn"), layer.get_submodule("mlp"))',
