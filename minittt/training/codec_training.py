@@ -20,7 +20,7 @@ from tqdm import tqdm
 from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
-from minittt.device import best_device, move
+from minittt.device import device_named, move
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked_file
 from minittt.settings import CodecTrainingSettings
@@ -264,7 +264,7 @@ class _Trainer:
         self.pairs = pairs
         self.settings = settings
         self.rng = np.random.default_rng(settings.seed)
-        self.device = device or best_device()
+        self.device = device or device_named("auto")
         self.config = settings.config or CodecConfig()
         self.codec = Codec(self.config).train().to(self.device)
         self.unquantised_steps = settings.unquantised_steps
