@@ -298,6 +298,7 @@ def test_what_is_exported_is_read_back_to_the_bit(tmp_path, tied):
     talker, _ = start_from(folder, toy_corpus(1))
     export_talker(talker, tmp_path / "out", torch.float32)
     config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == talker.model.config.rope_theta
     assert config["minittt"]["codec"] == "toy"
     assert config["minittt"]["vocabulary"]["text_size"] == KNOWN
     with pytest.raises(MinitttError, match="has minittt"):
