@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         made = rounded(run_base(seed, args) if row == "base" else run(row, seed, args))
         path = args.out / "bases" / f"{seed}.json" if row == "base" else args.out / f"{row}-{seed}.json"
         with whole_file(path) as unfinished:
-            unfinished.write_text(json.dumps(made, indent=1) + "\n")
+            unfinished.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
         return 0
     bases, todo = missing_bases(args), missing(args)
     print(f"{len(bases)} bases and {len(todo)} runs to do")

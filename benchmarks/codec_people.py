@@ -71,7 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
         found.append(row)
     if args.json:
         about = {"arguments": vars(args), "judge": judge.name, **provenance(torch.device("cpu"))}
-        args.json.write_text(json.dumps({"people": found, **about}, indent=1, default=str) + "\n")
+        args.json.write_text(
+            json.dumps({"people": found, **about}, indent=1, default=str) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
         found |= probe_codecs(args)
     if args.json:
         made = {"arguments": vars(args), "codecs": found, **provenance(torch.device("cpu"))}
-        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n")
+        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def probe_codecs(args: argparse.Namespace) -> dict[str, dict]:

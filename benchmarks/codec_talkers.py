@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         found[codec.fingerprint()] = [asdict(score) for score in scores]
     if args.json:
         made = {"arguments": vars(args), "codecs": found, **provenance(torch.device("cpu"))}
-        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n")
+        args.json.write_text(json.dumps(made, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     args = parser.parse_args(arguments)
     lines = compare(args.old.resolve(), args.new.resolve(), args.pairs, args.size)
     if args.json:
-        args.json.write_text(json.dumps(lines, indent=1) + "\n")
+        args.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
     return lines
 
 

@@ -219,7 +219,7 @@ def main() -> None:
         show_policies(found["policies"])
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if args.plot:
         plot(found, args.plot)
 

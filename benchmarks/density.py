@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> dict:
         )
     made = {"paths": rows, "worst": [asdict(function) for function in everything[: args.worst]]}
     if args.json:
-        args.json.write_text(json.dumps(made, indent=1) + "\n")
+        args.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return made
 
 

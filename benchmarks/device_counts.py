@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
     made = measure()
-    before = json.loads(BEFORE.read_text())
+    before = json.loads(BEFORE.read_text(encoding="utf-8"))
     for what, lines in made.items():
         for name, counts in lines.items():
             said = ", ".join(
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> dict:
             )
             print(f"{what:<20} {name:<16} {said}")
     if args.json:
-        args.json.write_text(json.dumps(made, indent=1) + "\n")
+        args.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return made
 
 

@@ -88,7 +88,7 @@ class Figures:
         self.path = path
         self.found = {"machine": machine(), "parts": {}}
         if path.is_file():
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(encoding="utf-8"))
             if known.get("machine") == self.found["machine"]:  # another machine's figures are not mixed in
                 self.found = known
 
@@ -106,7 +106,7 @@ class Figures:
     def write(self) -> None:
         """The whole file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.found, indent=1) + "\n")
+        self.path.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict:
@@ -408,7 +408,7 @@ PARTS = {1: part_1, 2: part_2, 3: part_3}
 
 def table(path: Path = FIGURES) -> str:
     """What was measured, in Markdown; where nothing was, the same table says so."""
-    found = json.loads(path.read_text()) if path.is_file() else {"parts": {}}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parts": {}}
     parts = found["parts"]
     where = NOT_MEASURED
     if "machine" in found:

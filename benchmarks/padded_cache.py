@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     for line in lines:
         print(f"{line['case']:<28} padded over ragged {line['padded over ragged']:.2f}")
     if args.json:
-        args.json.write_text(json.dumps(lines, indent=1) + "\n")
+        args.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
     return lines
 
 

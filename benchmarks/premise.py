@@ -187,7 +187,9 @@ def main() -> None:
     halfway, end = measured[0], measured[-1]
     made = {**about, "steps": end["steps"], "scores": end["scores"], "halfway": halfway["scores"]["all"]}
     with whole_file(args.out / f"{args.seed}.json") as unfinished:
-        unfinished.write_text(json.dumps(rounded({**made, "log": thinned(log)}), indent=1) + "\n")
+        unfinished.write_text(
+            json.dumps(rounded({**made, "log": thinned(log)}), indent=1) + "\n", encoding="utf-8"
+        )
     for score in end["scores"]["all"]:
         print(Score(**score))
 

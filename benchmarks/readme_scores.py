@@ -33,7 +33,7 @@ HEADLINES = (
 def load(folder: Path = ROOT / "data_samples" / "scores") -> dict[str, list[dict]]:
     """Scores of each split, in the order of `SPLITS`."""
     return {
-        name: json.loads((folder / f"{name}.json").read_text())
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for name in SPLITS
         if (folder / f"{name}.json").is_file()
     }
@@ -65,5 +65,5 @@ def rewritten(page: str) -> str:
 
 if __name__ == "__main__":
     path = PAGE
-    path.write_text(rewritten(path.read_text()))
+    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"wrote {path.name}")

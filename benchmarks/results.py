@@ -86,7 +86,7 @@ STUDIES = (
 
 def load(scores: Path = SCORES, folder: str = "ablations") -> Runs:
     """The grid."""
-    runs = [json.loads(path.read_text()) for path in sorted((scores / folder).glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((scores / folder).glob("*.json"))]
     return {(run["row"], run["seed"]): run for run in runs}
 
 
@@ -98,7 +98,9 @@ def page(scores: Path = SCORES) -> str:
         parts.insert(2, "![Nats of text by time and by data](pictures/ablations.png)")
     if more := load(scores, "ablations_long"):
         parts.append(f"## Trained longer\n\n{LONGER}\n\n{longer(more)}")
-    premises = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
+    premises = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((scores / "premise").glob("*.json"))
+    ]
     shipped = readme_scores.load(scores)
     if shipped:
         parts.append(f"## The shipped talker\n\n{TALKER}\n\n{readme_scores.table(shipped)}")
@@ -108,7 +110,7 @@ def page(scores: Path = SCORES) -> str:
     )
     for name, title, write in STUDIES:
         path = scores / f"{name}.json"
-        found = write(json.loads(path.read_text())) if path.is_file() else None
+        found = write(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
         parts.append(f"## {title}\n\n" + (found or f"Not measured yet: `python benchmarks/{name}.py`."))
         parts += [f"![{title}](pictures/{name}.png)"] if found else []
     return "\n\n".join([*parts, LIMITS]) + "\n"
@@ -145,11 +147,11 @@ def _draw_row(ax, runs: list[dict], row: str, by: str) -> None:
 
 def main() -> None:
     """Write the page, and its pictures."""
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")
     if runs := load():
         draw(runs, CURVES)
     if (made := SCORES / "sweep.json").is_file():
-        draw_sweep(json.loads(made.read_text())["rows"], SWEEP)
+        draw_sweep(json.loads(made.read_text(encoding="utf-8"))["rows"], SWEEP)
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -104,7 +104,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = study()
     with whole_file(args.json) as unfinished:
-        unfinished.write_text(json.dumps(rounded({"length": LENGTH, "rows": rows}), indent=1) + "\n")
+        unfinished.write_text(
+            json.dumps(rounded({"length": LENGTH, "rows": rows}), indent=1) + "\n", encoding="utf-8"
+        )
     draw(rows, args.picture)
     for r in rows:
         print(

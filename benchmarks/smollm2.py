@@ -95,7 +95,7 @@ def convert(path: Path, folder: Path) -> None:
         "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in reader.tensors),
         "torch_dtype": "float16",
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     save_file(_weights(reader, config), folder / "model.safetensors", {"format": "pt"})
     _write_tokeniser(stated, folder / "tokenizer.json")
 
@@ -250,7 +250,7 @@ def run(work: Path) -> dict:
     found["trained_parameters"] = trained
     clock.note("prepare training")
     trainer.train()
-    log = [json.loads(line) for line in (work / "run" / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (work / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     found["losses"] = [{name: line[name] for name in ("step", "text", "audio")} for line in log]
     found["tokens_per_s"] = log[-1]["tokens_per_s"]
     clock.note("train")

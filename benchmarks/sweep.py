@@ -167,7 +167,7 @@ def main() -> None:
     about |= {"codec": talker.info["codec"], "step": talker.info["step"]}
     about |= provenance(talker.model.embed_tokens.weight.device)
     with whole_file(args.json) as unfinished:
-        unfinished.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        unfinished.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     draw(rows, args.picture)
     print(f"{len(rows)} ways, {sum('on the front of' in row for row in rows)} of them on a front")
 

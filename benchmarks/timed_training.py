@@ -145,7 +145,11 @@ def provenance(device: torch.device) -> dict:
     if device.type == "cuda":
         machine = torch.cuda.get_device_name(device)
     else:
-        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+        lines = (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if Path("/proc/cpuinfo").is_file()
+            else []
+        )
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         machine = f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} thread(s)"
 

@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     corpus = load_corpus(args.corpus)
     init = Talker.load(args.init)
     people = Users(None, args.people, left_out=tuple(args.never))
-    found = json.loads(args.json.read_text())["arms"] if args.json.is_file() else {}
+    found = json.loads(args.json.read_text(encoding="utf-8"))["arms"] if args.json.is_file() else {}
     for steps in args.steps:
         for arm in args.arms:
             name = f"{arm}, {steps} steps"

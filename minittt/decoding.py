@@ -315,10 +315,11 @@ class Row:
     def _draw_text(self, logits: Tensor) -> int:
         """The place of a token that is drawn from logits (1, A), as `text_sampling` leaves them."""
         sampling = self.settings.text_sampling
-        if not hasattr(sampling, "candidates"):
+        candidates = getattr(sampling, "candidates", None)  # `unmasking.Sampling` has them
+        if candidates is None:
             return int(sample_tokens(sampling(logits.double()), self._uniform(1)))
         # Of an LLM's 150,000 tokens a few are left: the rest is not looked at again.
-        kept, to_draw = sampling.candidates(logits.double())  # (1, k) or None for all, (1, k)
+        kept, to_draw = candidates(logits.double())  # (1, k) or None for all, (1, k)
         index = int(sample_tokens(to_draw, self._uniform(1)))
         return index if kept is None else int(kept[0, index])
 

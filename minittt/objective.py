@@ -238,7 +238,7 @@ def unified_loss(
     p: Preset,
     generator: torch.Generator | None,
     noise: Noise | None = None,
-    counts: tuple[int, int] | None = None,
+    counts: tuple[float, float] | None = None,
     attention: str = "dense",
 ) -> Loss:
     """Corrupt, run one forward, read both losses. `generator` lives on the CPU and decides all noise.
@@ -382,7 +382,7 @@ def combine_losses(
     audio: Predictions,
     documents: Tensor,
     p: Preset,
-    counts: tuple[int, int] | None = None,
+    counts: tuple[float, float] | None = None,
 ) -> Loss:
     """Normalise each modality by itself: one joint mean would starve text, which has few tokens.
 

@@ -118,7 +118,7 @@ def fits(entry: dataclasses.Field, value: Any) -> bool:
         return False
     if rules["choices"] and value not in rules["choices"]:
         return False
-    if kind is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return False
     if rules["at_least"] is not None and value < rules["at_least"]:
         return False

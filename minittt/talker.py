@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -476,7 +477,7 @@ def _with_what_follows(info: dict, tokeniser: Tokeniser) -> dict:
 
 def _belongs_to(part: Talker | Corpus) -> dict:
     """What a talker and a corpus must agree in, by name; None where a file does not say."""
-    facts = {}
+    facts: dict[str, Any] = {}
     facts["tokeniser"] = part.tokeniser.fingerprint()
     facts["codec"] = part.info["codec"]
     facts["text pieces"] = part.vocabulary.text_size

@@ -156,8 +156,8 @@ def browser(folder: Path, microphone: Path | None = None) -> Iterator[Tab]:
     )
     try:
         told = folder / "DevToolsActivePort"
-        until(lambda: told.is_file() and told.read_text().count("\n"), "the browser's start")
-        port = told.read_text().split()[0]
+        until(lambda: told.is_file() and told.read_text(encoding="utf-8").count("\n"), "the browser's start")
+        port = told.read_text(encoding="utf-8").split()[0]
 
         def page() -> str | None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map
 
 READS = {"aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero"}
@@ -189,6 +190,9 @@ def _run(func, args: tuple, kwargs: dict):
     # 3. Compute, and wrap what lies on the device.
     out = func(*tree_map(_behind, args), **tree_map(_behind, kwargs))
     if func._schema.is_mutable and args and isinstance(args[0], Far) and out is args[0].inner:
+        if torch.Tag.inplace_view in func.tags:  # `transpose_`: the shape that it shows changes, too
+            with no_dispatch():
+                func(*args, **kwargs)
         return args[0]
     if name in READS or not to_far:
         return out

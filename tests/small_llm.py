@@ -99,7 +99,9 @@ def write_llm(
             part = dict(list(tensors.items())[i::files])
             save_file(part, folder / name, {"format": "pt"})
             places |= dict.fromkeys(part, name)
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    (folder / "config.json").write_text(json.dumps(config_of(model, kind, version)))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": places}), encoding="utf-8"
+        )
+    (folder / "config.json").write_text(json.dumps(config_of(model, kind, version)), encoding="utf-8")
     (folder / "tokenizer.json").write_bytes(tokenizer_json())
     return folder

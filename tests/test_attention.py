@@ -377,11 +377,11 @@ def test_law_08_block_masks_from_ranges_give_what_sdpa_gives():
         assert equal(flexible, scaled_dot_product_attention(q, k, v, attn_mask=dense[:, None]))
 
 
-@pytest.mark.slow  # it compiles
+@pytest.mark.slow  # it compiles: one minute on a core of its own, with one head and two tiles a side
 def test_law_08_the_compiled_kernel_that_skips_tiles_gives_what_sdpa_gives():
-    groups, documents, noisy = long_row(400)
+    groups, documents, noisy = long_row(256)
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, 400, 16, generator=generator)  # each (B, heads, L, d)
+    q, k, v = torch.randn(3, 1, 1, 256, 16, generator=generator)  # each (B, heads, L, d)
     flexible = torch.compile(flex_attention)
     for _ in range(2):  # a mask of its own in every step
         block_mask = two_stream_block_mask(groups, noisy, documents)

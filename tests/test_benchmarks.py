@@ -132,10 +132,10 @@ def test_one_run_of_the_grid_notes_losses_scores_and_where_it_was_made(tmp_path,
     args = ablations._parser().parse_args([*small, "--rows", "nar", "ar", "--seeds", "2"])
     assert ablations.missing_bases(args) == [("base", 0), ("base", 1)]
     assert ablations.main([*small, "--run", "base", "7"]) == 0
-    base = json.loads((tmp_path / "o" / "bases" / "7.json").read_text())
+    base = json.loads((tmp_path / "o" / "bases" / "7.json").read_text(encoding="utf-8"))
     assert base["row"] == "base" and all(line["audio"] == 0 for line in base["log"])
     assert ablations.main([*small, "--run", "nar", "7"]) == 0
-    made = json.loads((tmp_path / "o" / "nar-7.json").read_text())
+    made = json.loads((tmp_path / "o" / "nar-7.json").read_text(encoding="utf-8"))
     assert (made["row"], made["seed"], made["settings"]["seed"]) == ("nar", 7, 7)
     assert [point["last"] for point in made["curve"]] == [False, True]
     assert set(made["scores"]) == {"equal_data", "equal_time"}
@@ -379,7 +379,7 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
     (tmp_path / "ablations").mkdir()
     for row, seed, value in (("paper", 0, 0.5), ("paper", 1, 0.6), ("ar", 0, 0.1), ("ar", 1, 0.2)):
         made = json.dumps(fake_run(row, seed, value))
-        (tmp_path / "ablations" / f"{row}-{seed}.json").write_text(made)
+        (tmp_path / "ablations" / f"{row}-{seed}.json").write_text(made, encoding="utf-8")
     said = results.page(tmp_path)
     assert "4 of 40 runs are here" in said
     assert "`exact` 0 1 2 3 4; `paper` 2 3 4; `ar` 2 3 4; `nar` 0 1 2 3 4" in said
@@ -395,7 +395,7 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
 
 
 def test_the_chapter_gives_the_verdicts_of_the_jsons():
-    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     for claim in claims.CLAIMS:
         word = claims.verdict([claims.difference(runs, claim, measure) for measure in claim.measures])
         assert f"| {claim.text} | {word} |" in chapter
@@ -410,7 +410,7 @@ def heads(runs):
 
 
 def test_the_chapter_says_which_measure_decides_and_what_stands_when_corrected():
-    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     decides = {"both": [], "answers": [], "words": [], "neither": []}
     found = heads(runs)
     for claim, (answers, words) in found.items():
@@ -433,7 +433,7 @@ def test_the_chapter_says_which_measure_decides_and_what_stands_when_corrected()
 
 
 def test_the_chapter_says_what_pairing_and_warm_up_do():
-    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text()
+    runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     wider = 0
     for claim in claims.CLAIMS:
         for measure in claims.MEASURES:
@@ -469,7 +469,7 @@ def test_student_s_tail_at_its_quantiles_is_one_in_twenty():
 
 
 def test_the_page_says_what_the_jsons_say():
-    assert results.PAGE.read_text() == results.page()
+    assert results.PAGE.read_text(encoding="utf-8") == results.page()
 
 
 def test_studies_are_told_from_their_jsons():

@@ -407,7 +407,7 @@ def test_law_18_what_cannot_be_written_leaves_nothing_behind(tmp_path):
         with pytest.raises(CodecError, match=r"ends in \.wav, \.flac or \.ogg"):
             write_audio(tmp_path / name, np.ones(9), 8000)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(CodecError, match="cannot be written"):
         write_audio(tmp_path / "file" / "a.wav", np.ones(9), 8000)
     (tmp_path / "a.wav").mkdir()
@@ -437,9 +437,10 @@ def test_law_18_an_interrupted_save_leaves_the_old_file(tmp_path):
 def test_law_19_torchaudio_is_not_needed(tmp_path):
     """A torchaudio that fails half-way, as the one built for another torch does."""
     (tmp_path / "torchaudio").mkdir()
-    (tmp_path / "torchaudio" / "part.py").write_text("")
+    (tmp_path / "torchaudio" / "part.py").write_text("", encoding="utf-8")
     (tmp_path / "torchaudio" / "__init__.py").write_text(
-        "import torchaudio.part\nraise OSError('libc10_cuda.so: cannot open shared object file')"
+        "import torchaudio.part\nraise OSError('libc10_cuda.so: cannot open shared object file')",
+        encoding="utf-8",
     )
     program = (
         "import sys, torch\nfrom minittt.codec import Codec, CodecConfig\n"

@@ -1,7 +1,12 @@
 """Everything computes on a device, a pretend one here: the same results, and no copy that was forgotten."""
 
+import asyncio
 import io
+import itertools
+import json
+import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +14,19 @@ import torch
 from device_counts import SIZES
 
 from minittt import device
+from minittt.app import adapt as adapting
+from minittt.app import commands
 from minittt.app.cli import main
 from minittt.codec import Codec, CodecConfig
+from minittt.data.corpus import load_corpus
 from minittt.device import device_named, move, with_float64
 from minittt.errors import MinitttError
-from minittt.evaluation import referee_training
+from minittt.evaluation import confidence, referee_training
 from minittt.evaluation.referee import Referee
 from minittt.settings import (
     PRESETS,
     CodecTrainingSettings,
+    RefereeSettings,
     TrainingSettings,
     samples_folder,
     shipped_folder,
@@ -27,6 +36,8 @@ from minittt.talker import Talker, decoding_settings
 from minittt.training import codec_training
 from minittt.training.held_out import held_out_losses
 from minittt.training.trainer import Trainer
+from minittt.world import spoken_world
+from minittt.world.recordings import import_recordings
 from tests.pretend_device import DEVICE, pretend_device
 from tests.toy import toy_corpus
 
@@ -128,12 +139,13 @@ def test_a_run_on_a_device_is_saved_and_resumed(tmp_path, on_device, monkeypatch
 
 def test_a_codec_trains_on_a_device(tmp_path, on_device, monkeypatch):
     monkeypatch.setattr(codec_training, "_REVIVE_EVERY", 2)
-    config = CodecConfig(ratios=(4, 2), n_filters=4, dimension=8, codebook_size=8, lstm_layers=1)
+    config = CodecConfig(ratios=(8, 4), n_filters=2, dimension=4, codebook_size=4, lstm_layers=1)
     settings = CodecTrainingSettings(
         config=config, minutes=9.0, crop=0.05, max_steps=4, unquantised_steps=1, batch_size=2
     )
     wave = np.sin(np.arange(2000) / 5).astype(np.float32)
     codec = codec_training.train_codec([(wave, wave)], settings, tmp_path / "codec.safetensors")
+    assert on_device.to_host > 0  # it did compute there
     assert codec.device == torch.device("cpu")  # as it was read back
     moved = codec.to(DEVICE)
     codes = moved.encode(torch.from_numpy(wave)[None])
@@ -204,7 +216,103 @@ def test_a_chat_on_a_device(on_device, monkeypatch, capsys):
     assert on_device.to_host > 0
 
 
-@pytest.mark.slow
-def test_an_evaluation_on_a_device(on_device, tmp_path):
-    assert main(["evaluate", "--limit", "1", "--json", str(tmp_path / "scores.json")]) == 0
+# ---- whole commands, on networks that have learned nothing
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with what commands take: corpus/ of the shipped recordings, codec.safetensors and talker.safetensors."""
+    folder = tmp_path_factory.mktemp("small")
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig(n_filters=2, dimension=4, lstm_layers=0, codebook_size=8)).eval()
+    codec.save(folder / "codec.safetensors")
+    import_recordings(SAMPLES / "wav", folder / "corpus", codec)
+    corpus = load_corpus(folder / "corpus")
+    settings = TrainingSettings(records=2, steps=1, samples=0, model=SIZES, warmup=1)
+    Trainer(corpus, folder / "run", settings, device="cpu").train()
+    shutil.copy(folder / "run" / "talker.safetensors", folder)
+    return folder
+
+
+@pytest.fixture
+def short_replies(monkeypatch):
+    """A talker that has learned nothing finds no end."""
+    whole = Talker.stream
+
+    def stream(self, conversations, settings, *others):
+        return whole(self, conversations, replace(settings, max_text=4, max_spans=1, max_span=16), *others)
+
+    monkeypatch.setattr(Talker, "stream", stream)
+
+
+def shortened(monkeypatch):
+    """Trainings and corpora of commands that have no option for it become as small as can be."""
+    tiny = CodecConfig(ratios=(8, 4), n_filters=2, dimension=4, codebook_size=4, lstm_layers=1)
+    of_codec = {"config": tiny, "max_steps": 2, "unquantised_steps": 1, "batch_size": 2, "crop": 0.05}
+    of_referee = {"utterances": 2, "batch": 2, "voice_sentences": 1, "voice_steps": 1, "test_utterances": 4}
+    named = commands.settings_from
+
+    def settings_from(args, kind, **given):
+        less = {CodecTrainingSettings: of_codec, RefereeSettings: of_referee}.get(kind, {})
+        return replace(named(args, kind, **given), **less)
+
+    monkeypatch.setattr(commands, "settings_from", settings_from)
+    monkeypatch.setattr(adapting, "steps_in", lambda *args: 1)
+    monkeypatch.setattr(adapting, "KNOWN", 1)
+    verdicts = itertools.cycle([True, False])  # a talker that has learned nothing is never right
+    monkeypatch.setattr(confidence, "same_text", lambda true, said: next(verdicts))
+    few = {"asr": 1, "qa": 1}
+    monkeypatch.setattr(spoken_world.build, "__defaults__", (0, few, few))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate {of_talker} --data {small}/corpus --split renditions --limit 1",
+        "calibrate {of_talker} --data {small}/corpus --split renditions -o calibrated.safetensors",
+        "data import {wavs} -o corpus --codec {small}/codec.safetensors",
+        "data encode {wavs} -o shards --codec {small}/codec.safetensors",
+        "data build -o corpus --codec {small}/codec.safetensors",
+        "codec train {wavs} -o codec.safetensors",
+        pytest.param(
+            "train --data {small}/corpus -o run --steps 1 --records 2 --layers 1 --width 16",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("adapt {wavs} {of_talker} --mix {small}/corpus -o adapted", marks=pytest.mark.slow),
+        pytest.param(
+            "referee -o referee.safetensors --steps 1 --codec {small}/codec.safetensors",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda line: " ".join(line.split(" ")[:2]),
+)
+def test_whole_commands_compute_on_a_device(line, small, short_replies, on_device, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shortened(monkeypatch)
+    of_talker = f"--talker {small}/talker.safetensors --codec {small}/codec.safetensors"
+    assert main(line.format(small=small, wavs=SAMPLES / "wav", of_talker=of_talker).split()) == 0
+    assert on_device.to_host > 0  # it did compute there
+
+
+def test_a_page_is_answered_by_a_device(small, short_replies, on_device, monkeypatch):
+    serving = pytest.importorskip("minittt.app.serve")
+    httpx = pytest.importorskip("httpx")
+    talkers = [small / "talker.safetensors"]
+    speakers = serving.load_speakers(talkers, [small / "codec.safetensors"], device_named("auto"))
+    app = serving.application(speakers, "127.0.0.1", 8765)
+
+    async def in_this_thread(events):
+        """The pretend device is that of one thread."""
+        for event in events:
+            yield event
+
+    async def ask():
+        asked = {"text": "two", "settings": {"steps": 1}}
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
+            return await client.post("/ask", json=asked)
+
+    monkeypatch.setattr(serving, "iterate_in_threadpool", in_this_thread)
+    events = [json.loads(line) for line in asyncio.run(ask()).text.splitlines()]
+    assert events[-1]["event"] == "end", events[-1]
     assert on_device.to_host > 0

@@ -50,7 +50,9 @@ def page(name: str) -> Page:
 
 def commands() -> list[list[str]]:
     """What `make docs` runs, each as its words, without the folder of the programme."""
-    [recipe] = re.findall(r"^docs:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    [recipe] = re.findall(
+        r"^docs:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return [["minittt", *shlex.split(line)[1:]] for line in recipe.splitlines()]
 
 

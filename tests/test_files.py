@@ -25,6 +25,7 @@ from minittt.settings import samples_folder
 from minittt.world.recordings import import_recordings
 
 PACKAGE = Path(files.__file__).parent
+ROOT = PACKAGE.parent
 WAVS = samples_folder() / "wav"
 
 
@@ -93,10 +94,10 @@ def test_an_import_that_fails_leaves_the_old_corpus(tmp_path, codec):
     before = contents(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "metadata.csv").write_text(
-        "file_name,transcript\na.wav,one\nb.wav,two\nc.wav,three\n"
+        "file_name,transcript\na.wav,one\nb.wav,two\nc.wav,three\n", encoding="utf-8"
     )
     for name in "abc":
-        (tmp_path / "bad" / f"{name}.wav").write_text(f"no sound {name}")
+        (tmp_path / "bad" / f"{name}.wav").write_text(f"no sound {name}", encoding="utf-8")
     with pytest.raises(MinitttError, match="line 2"):
         import_recordings(tmp_path / "bad", out, codec)
     assert {k: v for k, v in contents(tmp_path).items() if not k.startswith("bad")} == before
@@ -126,7 +127,7 @@ def test_a_kill_leaves_the_old_or_the_new_and_nothing_between(seed, tmp_path):
     process.kill()
     process.wait()
     for paths in ([tmp_path / "folder" / name for name in "abc"], [tmp_path / "file"]):
-        lines = [line for path in paths for line in path.read_text().splitlines()]
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
         assert len(lines) == 1000 * len(paths)
         assert len(set(lines)) == 1
 
@@ -136,15 +137,15 @@ def test_a_kill_leaves_the_old_or_the_new_and_nothing_between(seed, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes among its files")
 def test_only_an_ordinary_file_is_replaced(tmp_path):
-    (tmp_path / "old").write_text("old")
+    (tmp_path / "old").write_text("old", encoding="utf-8")
     (tmp_path / "link").symlink_to("old")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
         with pytest.raises(CodecError, match="cannot be written"), whole_file(tmp_path / name) as unfinished:
-            unfinished.write_text("new")
+            unfinished.write_text("new", encoding="utf-8")
         with pytest.raises(MinitttError, match="it is a"):
             check_file(tmp_path / name)
-    assert (tmp_path / "old").read_text() == "old"
+    assert (tmp_path / "old").read_text(encoding="utf-8") == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old", "pipe"]
 
 
@@ -175,7 +176,7 @@ def test_a_read_only_folder_is_said_before_the_work(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
-    (tmp_path / "thesis.txt").write_text("all of it")
+    (tmp_path / "thesis.txt").write_text("all of it", encoding="utf-8")
     lost = r"it holds thesis\.txt, which would be lost"
     with pytest.raises(MinitttError, match=lost), whole_folder(tmp_path, is_of_a_corpus):
         pass
@@ -187,7 +188,7 @@ def test_a_folder_that_is_not_ours_is_not_replaced(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_read_is_not_replaced_by_whatever_name(tmp_path):
-    (tmp_path / "q.wav").write_text("sound")
+    (tmp_path / "q.wav").write_text("sound", encoding="utf-8")
     (tmp_path / "sub").mkdir()
     with pytest.raises(MinitttError, match="this command also reads it"):
         check_file(tmp_path / "sub" / ".." / "q.wav", inputs=[tmp_path / "q.wav"])
@@ -313,4 +314,62 @@ def test_every_writer_of_the_package_writes_whole_files():
         for name, text in writes(path):
             if "unfinished" not in text and (where, name) not in ELSEWHERE and where != "files.py":
                 found.append(f"{where}: {text}")
+    assert not found
+
+
+# ---- text is UTF-8, whatever the locale
+
+
+def forgets_encoding(node: ast.AST) -> bool:
+    """Whether a node reads or writes text in the encoding of the locale, which on Windows is seldom UTF-8.
+
+    Of a call of `open` the mode decides; one that is not written out, or that is no string, belongs to another `open`.
+    """
+    if not isinstance(node, ast.Call) or "encoding" in [keyword.arg for keyword in node.keywords]:
+        return False
+    method = isinstance(node.func, ast.Attribute)
+    name = node.func.attr if method else getattr(node.func, "id", "")
+    if name in ("read_text", "write_text"):
+        return method
+    if name != "open":
+        return False
+    place = 0 if method else 1  # path.open(mode), open(path, mode)
+    mode = node.args[place] if len(node.args) > place else ast.Constant("r")
+    for keyword in node.keywords:
+        if keyword.arg == "mode":
+            mode = keyword.value
+    return isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value
+
+
+@pytest.mark.parametrize(
+    ("line", "forgets"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text('a')", True),
+        ("open(path)", True),
+        ("open(path, 'a')", True),
+        ("path.open(newline='')", True),
+        ("path.open(mode='w')", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("open(path, 'w', encoding='utf-8')", False),
+        ("open(path, 'rb')", False),
+        ("path.open('wb')", False),
+        ("path.open(mode='rb')", False),
+        ("Image.open(path)", False),
+        ("archive.open(member)", False),
+        ("path.read_bytes()", False),
+        ("write_text(row, network)", False),
+    ],
+)
+def test_a_forgotten_encoding_is_seen(line, forgets):
+    assert forgets_encoding(ast.parse(line, mode="eval").body) == forgets
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
+    found = []
+    for room in ("minittt", "tests", "benchmarks", "notebooks", "tutorials", "data_samples"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if forgets_encoding(node):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
     assert not found

@@ -19,7 +19,7 @@ def measured(tmp_path_factory):
 
 
 def test_it_runs_to_its_end_on_a_cpu(measured):
-    found = json.loads(measured.read_text())
+    found = json.loads(measured.read_text(encoding="utf-8"))
     assert set(found["parts"]) == {"works", "training", "decoding"}
     assert found["machine"]["torch"] == torch.__version__
     for part in found["parts"].values():
@@ -38,12 +38,17 @@ def test_a_part_that_is_run_again_replaces_its_own_figures_alone(tmp_path):
     again = gpu.Figures(path)
     again.begin("works")
     again.add("works", "c", {"x": 3})
-    assert json.loads(path.read_text())["parts"] == {"works": {"c": {"x": 3}}, "training": {"b": {"x": 2}}}
+    assert json.loads(path.read_text(encoding="utf-8"))["parts"] == {
+        "works": {"c": {"x": 3}},
+        "training": {"b": {"x": 2}},
+    }
 
 
 def test_another_machines_figures_are_not_mixed_in(tmp_path):
     path = tmp_path / "gpu.json"
-    path.write_text(json.dumps({"machine": {"gpu": "another"}, "parts": {"works": {"a": 1}}}))
+    path.write_text(
+        json.dumps({"machine": {"gpu": "another"}, "parts": {"works": {"a": 1}}}), encoding="utf-8"
+    )
     assert gpu.Figures(path).found["parts"] == {}
 
 
@@ -62,7 +67,7 @@ def test_the_table_says_what_was_not_measured(tmp_path, measured):
 
 
 def test_the_chapter_has_the_table_of_today():
-    chapter = (gpu.ROOT / "tutorials" / "devices.md").read_text()
+    chapter = (gpu.ROOT / "tutorials" / "devices.md").read_text(encoding="utf-8")
     assert gpu.table() in chapter
 
 

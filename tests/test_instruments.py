@@ -25,7 +25,7 @@ def packed(a, b): x, y = (a + b, a - b) if a > b else (a * b, a / b); return [i 
 
 def write(folder, name, text):
     path = folder / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -82,7 +82,9 @@ def test_pairs_alternate_and_the_ratio_is_new_over_old(monkeypatch):
 
 def test_recorded_counts_are_those_of_today():
     """Fails when a change adds a wait of the host for the device, or takes one away without saying so."""
-    recorded = json.loads((ROOT / "benchmarks" / "figures" / "device_counts.json").read_text())
+    recorded = json.loads(
+        (ROOT / "benchmarks" / "figures" / "device_counts.json").read_text(encoding="utf-8")
+    )
     corpus = device_counts.small_corpus()
     assert asdict(device_counts.training_step(corpus, "exact")) == recorded["training step"]["exact"]
     today = {name: asdict(counts) for name, counts in device_counts.decoding(corpus, 4).items()}

@@ -9,7 +9,7 @@ import pytest
 from tests.mutants.run import LISTS_OF_MUTANTS, file_of_laws, module_path, target
 
 ROOT = Path(__file__).parent.parent
-MAP = (ROOT / "tutorials" / "map.md").read_text()
+MAP = (ROOT / "tutorials" / "map.md").read_text(encoding="utf-8")
 CORE = ("attention", "diffusion", "bounds", "decoding", "unmasking", "codec", "objective")
 HELPERS = {  # public, yet no formula of its own: parts and records of what the map does name
     "attention": {"Tokens", "is_real", "same_document", "not_later", "earlier", "same_group", "one_stream", "two_streams"},
@@ -30,7 +30,7 @@ def test_every_function_on_the_map_exists(name):
 
 
 def test_every_law_on_the_map_exists():
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", MAP))
     assert len(named) > 40
     assert not {name for name in named if f"def {name}(" not in tests}
@@ -39,7 +39,7 @@ def test_every_law_on_the_map_exists():
 
 @pytest.mark.parametrize("module", CORE[:-1])
 def test_nothing_that_a_core_module_offers_is_left_out(module):
-    source = module_path(module).read_text().split('"""', 2)[2]
+    source = module_path(module).read_text(encoding="utf-8").split('"""', 2)[2]
     public = set(re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)) - HELPERS.get(module, set())
     assert not {name for name in public if f"`{module}.{name}`" not in MAP}
 
@@ -48,17 +48,19 @@ def test_nothing_that_a_core_module_offers_is_left_out(module):
 def test_every_listed_mutant_can_be_made_and_has_a_law(listed):
     """`make mutants` takes an hour; this keeps its lists from going stale in between."""
     for mutant in importlib.import_module(f"tests.mutants.{listed}").MUTANTS:
-        source = (ROOT / target(mutant, listed)).read_text()
+        source = (ROOT / target(mutant, listed)).read_text(encoding="utf-8")
         assert source.count(mutant.old) == 1, mutant
         assert mutant.new != mutant.old, mutant
-        names = re.findall(r"def (test_\w+)\(", (ROOT / file_of_laws(mutant, listed)).read_text())
+        names = re.findall(
+            r"def (test_\w+)\(", (ROOT / file_of_laws(mutant, listed)).read_text(encoding="utf-8")
+        )
         assert any(mutant.tests in name for name in names), mutant
 
 
 @pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05"])
 def test_every_notebook_section_on_the_map_exists(number):
     (source,) = (ROOT / "notebooks" / "src").glob(f"{number}_*.py")
-    sections = set(re.findall(r"^# ## (\d+)\.", source.read_text(), re.M))
+    sections = set(re.findall(r"^# ## (\d+)\.", source.read_text(encoding="utf-8"), re.M))
     named = re.findall(rf"\b{number} ((?:§\d+(?:, )?)+)", MAP)
     assert {section for group in named for section in re.findall(r"\d+", group)} <= sections
     assert sections, f"{source.name} numbers its sections"

@@ -139,6 +139,23 @@ def test_recurrent_networks_run_and_learn(kind, layers, batch_first):
             torch.testing.assert_close(parameter.grad.cpu(), gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_an_operation_in_place_may_change_the_shape():
+    wave = torch.randn(2, 64, requires_grad=True)
+    window = torch.hann_window(16)
+
+    def energy(wave, window):  # `stft` transposes its result in place
+        spectrum = torch.stft(wave, 16, 4, window=window, return_complex=True)
+        return torch.view_as_real(spectrum).pow(3).sum()
+
+    energy(wave, window).backward()
+    with pretend_device():
+        x = torch.zeros(2, 3, device=DEVICE)
+        assert x.transpose_(0, 1).shape == x.cpu().shape == (3, 2)
+        far = wave.detach().to(DEVICE).requires_grad_()
+        energy(far, window.to(DEVICE)).backward()
+        torch.testing.assert_close(far.grad.cpu(), wave.grad)
+
+
 def test_what_is_tied_stays_tied():
     net = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3)})
     net["b"].weight = net["a"].weight

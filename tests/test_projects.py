@@ -95,7 +95,7 @@ def test_seeds_are_averaged_by_name(tmp_path):
         "| text right | 0.500 ± 0.354 (n=2) | 1.000 (one seed) |",
         "| only here | - | 0.000 (one seed) |",
     ]
-    assert json.loads(files[0].read_text())[0]["value"] == 0.25
+    assert json.loads(files[0].read_text(encoding="utf-8"))[0]["value"] == 0.25
 
 
 def test_logs_are_averaged_over_their_last_steps(tmp_path):

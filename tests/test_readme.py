@@ -9,7 +9,7 @@ from readme_scores import PAGE, load, rewritten
 from minittt.app.cli import main
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_scores_is_the_one_in_the_json():

@@ -82,7 +82,7 @@ def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for out in (whole, stopped):
         out.mkdir()
-        (out / "cost.json").write_text(json.dumps(cost))
+        (out / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
     arm = studies.Arm(studies.ONE_SIZE, points=3)
     made = studies.Run("whole", arm, 0, arguments(whole)).train()
     assert (made["steps"], [point["steps"] for point in made["curve"]]) == (6, [2, 4, 6])
@@ -113,7 +113,7 @@ def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same
 def test_what_is_missing_is_done_a_seed_of_all_arms_first(tmp_path):
     args = arguments(tmp_path, "--study", "claims", "--seeds", "2")
     assert studies.missing(args)[:4] == [(name, 0) for name in ("exact", "paper", "ar", "nar")]
-    (tmp_path / "paper-0.json").write_text("{}")
+    (tmp_path / "paper-0.json").write_text("{}", encoding="utf-8")
     assert ("paper", 0) not in studies.missing(args)
     assert len(studies.missing(args)) == 7
     assert studies.main([*SMALL, "--out", str(tmp_path)]) == 2  # what a step costs is not known
@@ -189,5 +189,5 @@ def test_a_step_of_every_preset_is_timed(corpus, tmp_path, monkeypatch):
     assert set(found["seconds_a_step"]) == {"exact", "paper", "ar", "nar", studies.ONE_SIZE}
     assert all(seconds > 0 for seconds in found["seconds_a_step"].values())
     args = SimpleNamespace(seconds=None, out=tmp_path)
-    (tmp_path / "cost.json").write_text(json.dumps({"seconds_a_step": {"ar": 0.5}}))
+    (tmp_path / "cost.json").write_text(json.dumps({"seconds_a_step": {"ar": 0.5}}), encoding="utf-8")
     assert studies.steps_of(studies.Arm("ar", 1200), args) == 2400

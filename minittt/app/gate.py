@@ -23,6 +23,7 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, StreamingResponse
+    from starlette.types import Message, Receive, Scope, Send
 except ImportError as error:
     raise MinitttError(f"the page needs a web server ({error}): pip install 'minittt[serve]'") from error
 
@@ -81,11 +82,11 @@ class Gate:
         self.host = host
         self.port = port
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
-        async def send_guarded(message: dict) -> None:
+        async def send_guarded(message: Message) -> None:
             """Pass a message on, the first with the headers that guard the page."""
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY)
@@ -200,8 +201,8 @@ class Telling(StreamingResponse):
         self.ticket = ticket
         super().__init__(self.lines(events), media_type="application/x-ndjson")
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def send_in_time(message: dict) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
             """Pass a message on, and give up on whoever does not take it in time."""
             async with asyncio.timeout(SEND_SECONDS):
                 await send(message)

@@ -16,7 +16,7 @@ This module knows nothing of networks and browsers; `serve.py` sends what it yie
 import base64
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -134,7 +134,7 @@ class Speaker:
 
     # ---- answering
 
-    def tell(self, part: str | list[int], before: list, answer: Answer) -> Iterator[dict]:
+    def tell(self, part: str | list[int], before: list, answer: Answer) -> Generator[dict, None, None]:
         """Answer a question, filling in `answer`; before: the turn that the talker is to see besides, or nothing."""
         begin = time.perf_counter()
         yield {"event": "heard", "text": self.in_words(part)}
@@ -198,7 +198,7 @@ class Speaker:
 
     # ---- one slot again
 
-    def again(self, old: Answer, position: int, seed: int, new: Answer) -> Iterator[dict]:
+    def again(self, old: Answer, position: int, seed: int, new: Answer) -> Generator[dict, None, None]:
         """Mask one slot of an answer and draw it again, filling in `new`; all other tokens stay as they are.
 
         position: in prompt and reply. The network sees what it saw when it denoised: all earlier groups, and the rest of the
@@ -325,7 +325,7 @@ class Telling:
     def name(self, token: int) -> str:
         """A text piece as it is written, or the name of any other id."""
         if token < self.vocabulary.text_size:
-            return self.talker.tokeniser.pieces.id_to_piece(token).replace("▁", " ")
+            return self.talker.tokeniser.piece(token)
         return self.vocabulary.name(token)
 
 

@@ -77,7 +77,10 @@ def train(args) -> None:
             _say_what_is_trained(trainer)
         trainer.train()
         if first:
-            lines = [json.loads(line) for line in (args.output / "log.jsonl").read_text().splitlines()]
+            lines = [
+                json.loads(line)
+                for line in (args.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             with whole_file(args.output / "curves.png") as unfinished:
                 draw_curves(lines).savefig(unfinished, dpi=120)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")

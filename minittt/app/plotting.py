@@ -8,6 +8,7 @@ house_style():`.
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.rcsetup import cycler
 
 from minittt.attention import PAD_KIND, SOURCE, TARGET, TEXT
 from minittt.data.vocabulary import CONTROL
@@ -43,7 +45,7 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=[COLOURS[n] for n in ("text", "target", "source", "control")]),
+    "axes.prop_cycle": cycler(color=[COLOURS[n] for n in ("text", "target", "source", "control")]),
     "figure.dpi": 100,
     "legend.frameon": False,
 }
@@ -248,7 +250,7 @@ def draw_unmasking(
         token = states[y][x]
         entropy = entropies[y][x]
         # 1. The slot: coloured if revealed, grey by its entropy if masked.
-        look = {"linewidth": 0}
+        look: dict[str, Any] = {"linewidth": 0}
         if token != mask_id:
             look["facecolor"] = COLOURS["target"]
             look["alpha"] = 0.35 if token == end_audio else 1.0
@@ -283,14 +285,14 @@ def _unroll(
         n_slots += sizes[block]
     # 2. The whole span after each step.
     state = [mask_id] * n_slots
-    states = []
-    entropies = []
-    revealed = []
+    states: list[list[int]] = []
+    entropies: list[list[float | None]] = []
+    revealed: list[set[int]] = []
     for step in steps:
         start = starts[step.block]
         where = slice(start, start + len(step.ids))
         state[where] = step.ids
-        entropy = [None] * n_slots
+        entropy: list[float | None] = [None] * n_slots
         entropy[where] = step.entropies
         states.append(list(state))
         entropies.append(entropy)

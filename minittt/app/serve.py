@@ -16,7 +16,7 @@ import secrets
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -219,7 +219,7 @@ class Page:
             before = earlier.turn
         hear = asked.question(speaker)
 
-        def events(answer: Answer) -> Iterator[dict]:
+        def events(answer: Answer) -> Generator[dict, None, None]:
             yield from speaker.tell(hear(), before, answer)
 
         return self.telling(speaker, options, events)
@@ -235,7 +235,10 @@ class Page:
         )
 
     def telling(
-        self, speaker: Speaker, options: DecodingOptions, events: Callable[[Answer], Iterator[dict]]
+        self,
+        speaker: Speaker,
+        options: DecodingOptions,
+        events: Callable[[Answer], Generator[dict, None, None]],
     ) -> Telling:
         """Queue up for an answer. It is kept when it is whole."""
         answer = Answer(secrets.token_urlsafe(9), options)

@@ -81,7 +81,8 @@ def render(
             if isinstance(part, list):
                 codes = part  # the codes themselves, counted from 0
             else:
-                codes = corpus.audio(part)  # the number of an utterance
+                # the number of an utterance: only records of a corpus have such
+                codes = corpus.audio(part)  # type: ignore[union-attr]
             add_span(sequence, vocabulary, codes, target, block_size, first_block)
         if target:
             sequence.add([vocabulary.end], TEXT, True)

@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -335,7 +336,7 @@ def save_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     lengths = [len(utterance) for utterance in codes]
     offsets = np.cumsum([0, *lengths]).astype(np.int64)
-    arrays = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
+    arrays: dict[str, Any] = {"codes": np.concatenate(codes).astype(np.uint16), "offsets": offsets}
     if codebooks is not None:
         arrays["codebooks"] = codebooks.astype(np.float16)
     with whole_file(folder / "audio.npz") as unfinished:

@@ -162,7 +162,12 @@ def read_config(
     is larger than the `tensors` of the file can be, if they are given: nothing is allocated by it.
     """
     values = read_object(path, header, field)
-    fits = {int: _is_count, float: _is_number, bool: _is_switch, tuple[int, ...]: _is_list_of_counts}
+    fits: dict[Any, Callable] = {
+        int: _is_count,
+        float: _is_number,
+        bool: _is_switch,
+        tuple[int, ...]: _is_list_of_counts,
+    }
     for entry in fields(config):
         test = fits.get(entry.type, _is_list_of_texts)
         if entry.name in values and not test(values[entry.name]):

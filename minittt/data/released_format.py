@@ -87,7 +87,7 @@ def from_released(released: Any, codebook_size: int = CODEBOOK_SIZE) -> dict:
         read.append([role, *parts])
     fields = [_without(message, "content") for message in messages]
     others = {name: value for name, value in released.items() if name != "messages"}
-    record = {"family": family_of(read), "messages": read, "fields": fields}
+    record: dict = {"family": family_of(read), "messages": read, "fields": fields}
     if others:
         record["others"] = others
     return record
@@ -114,7 +114,7 @@ def _parts_of(content: Any, where: str, codebook_size: int, heard: bool) -> list
     _require(content != "", f"{where} is empty")
     parts: list[Part] = []
     marks_of_spans = []
-    opener = None  # of the span that is being read
+    opener: str | None = None  # of the span that is being read
     codes: list[int] = []
     at = 0
     for mark in _MARK.finditer(content):

@@ -128,7 +128,7 @@ class _Parquet:
             raise MinitttError(f"{path}: not a Parquet file ({error})") from error
         groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
         self.begins = np.cumsum([0, *groups])  # (groups + 1,)
-        self.group = None
+        self.group: int | None = None
 
     def __len__(self) -> int:
         return int(self.begins[-1])
@@ -368,7 +368,7 @@ def stream_corpus(stream: RecordStream, tokeniser: Tokeniser, codec: str) -> Str
     """What a talker trains on: the stream, and what it holds out as `renditions`. codec: a name for who made the codes."""
     info = {"codec": codec, "codebook_size": stream.codebook_size, "n_codebooks": 1}
     no_codes, no_offsets = np.zeros(0, np.uint16), np.zeros(1, np.int64)
-    splits = {"train": stream, "renditions": stream.held_out()}
+    splits: dict[str, Any] = {"train": stream, "renditions": stream.held_out()}
     return StreamedCorpus(info, tokeniser, no_codes, no_offsets, [], splits)
 
 

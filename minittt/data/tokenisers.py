@@ -16,8 +16,13 @@ from minittt.errors import MinitttError
 class Tokeniser(Protocol):
     """What a talker and a corpus ask of a tokeniser."""
 
-    content: bytes  # what a file of it holds
-    never_written: tuple[int, ...]  # ids that are no text
+    @property
+    def content(self) -> bytes:
+        """What a file of it holds."""
+
+    @property
+    def never_written(self) -> tuple[int, ...]:
+        """Ids that are no text."""
 
     def __len__(self) -> int:
         """How many ids there are."""

@@ -8,6 +8,7 @@ not understand: as high as can be had for one right answer in two hundred.
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,8 @@ def surprise(certainty: float) -> float:
     return math.log(nats + FLOOR)
 
 
-def _logistic(x: np.ndarray | float) -> np.ndarray | float:
+def _logistic(x: np.ndarray | float) -> Any:
+    """Between 0 and 1, elementwise: an array for an array, a number for a number."""
     return 1 / (1 + np.exp(-np.clip(x, -40, 40)))
 
 

@@ -13,6 +13,7 @@ import copy
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,7 +146,11 @@ class Evaluation:
         return sorted(voices - set(self.referee.config.voices))
 
     def add(
-        self, name: str, numerators: list[float], denominators: list[float] | None = None, note: str = ""
+        self,
+        name: str,
+        numerators: Sequence[float],
+        denominators: Sequence[float] | None = None,
+        note: str = "",
     ) -> None:
         """Note the score of some items; a score that does not apply, having no items, is left out."""
         self._note(ratio(name, numerators, denominators, note))

@@ -9,6 +9,7 @@ while a talker that writes blocks pays for deciding where to end. Per-token figu
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ class Nats:
 def estimator(p: Preset, block: int) -> Preset:
     """The preset that measures a talker trained with `p` and decoded in blocks of `block` slots."""
     sizes = (block,) if p.two_streams else (None,)
-    quiet = {"short_first_block": 0.0, "banom": 0.0, "ppm": 0.0, "sst": 0.0}
+    quiet: dict[str, Any] = {"short_first_block": 0.0, "banom": 0.0, "ppm": 0.0, "sst": 0.0}
     return replace(p, two_streams=True, block_sizes=sizes, restrict_classes=True, text_at_mask=True, **quiet)
 
 

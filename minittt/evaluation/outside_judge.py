@@ -7,6 +7,7 @@ holds a model for CTranslate2 (model.bin, config.json, tokenizer.json, vocabular
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class WordJudge:
     words, as somebody has who listens for a digit.
     """
 
-    def __init__(self, words: tuple[str, ...] = NUMBERS[:10]) -> None:
+    def __init__(self, words: Sequence[str] = NUMBERS[:10]) -> None:
         try:
             import pocketsphinx
         except ImportError as error:

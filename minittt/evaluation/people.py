@@ -79,7 +79,9 @@ def recorded(said: list[Said], how: Recording, seed: int) -> list[Said]:
 def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
     """What the talker takes each for, in their order."""
     settings = replace(decoding_settings(), max_spans=0)  # text alone
-    prompts = [[["system", "transcribe"], ["user", talker.listen(codec, one.wave)]] for one in said]
+    prompts: list[list[list]] = [
+        [["system", "transcribe"], ["user", talker.listen(codec, one.wave)]] for one in said
+    ]
     order = sorted(range(len(said)), key=lambda i: len(prompts[i][1][1]))
     texts = [""] * len(said)
     for start in tqdm(range(0, len(order), ROWS), desc="people", leave=False):

@@ -24,6 +24,7 @@ from minittt.world.lexicon import ALL_WORDS, REPLY
 FORMAT = "minittt referee 1"
 WINDOW, HOP = 1600, 320  # samples a voice is judged by, and between two windows: five codec tokens, and one
 BLANK = 0  # CTC's class for "no word ends here"; word i is class i + 1
+_STRIDES = (2, 2, 1)  # of the recogniser's convolutions: four times fewer frames in all
 _LOUD = 0.25  # a window is judged when its level is at least this share of the loudest window's
 _FLOOR = 1e-4  # added to powers of sound at level one: what is 40 dB down is not heard
 
@@ -49,6 +50,9 @@ class RefereeConfig:
 
 class MelPower(nn.Module):
     """Waveforms (B, n) to powers in mel bands (B, 1 + n // hop, bands)."""
+
+    filters: Tensor  # (F, bands)
+    hann: Tensor  # (n_fft,)
 
     def __init__(self, bands: int, n_fft: int, hop: int, sample_rate: int) -> None:
         super().__init__()
@@ -123,7 +127,7 @@ class Recogniser(nn.Module):
         self.mel = MelPower(config.bands, n_fft=256, hop=80, sample_rate=config.sample_rate)
         self.convolutions = nn.ModuleList()
         channels = config.bands
-        for stride in (2, 2, 1):
+        for stride in _STRIDES:
             self.convolutions.append(nn.Conv1d(channels, width, kernel_size=5, stride=stride, padding=2))
             channels = width
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.convolutions])
@@ -138,13 +142,13 @@ class Recogniser(nn.Module):
         """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
         frames = frames.to(features.device)
         # 1. Convolutions: four times fewer frames. Padding is zeroed before each, as silence would be.
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution, norm, stride in zip(self.convolutions, self.norms, _STRIDES, strict=True):
             place = torch.arange(features.shape[1], device=features.device)  # (T,)
             is_sound = place < frames[:, None]  # (B, T)
             features = features * is_sound[..., None]  # (B, T, C)
             features = convolution(features.mT).mT  # (B, T / stride, width)
             features = nn.functional.gelu(norm(features))
-            frames = torch.div(frames - 1, convolution.stride[0], rounding_mode="floor") + 1
+            frames = torch.div(frames - 1, stride, rounding_mode="floor") + 1
         # 2. What comes before and after, in both directions.
         for recurrent in self.recurrent:
             features = nn.functional.dropout(features, 0.1, self.training)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,16 @@ from tqdm import tqdm
 
 from minittt.codec import Codec, whole_file
 from minittt.errors import MinitttError
-from minittt.evaluation.referee import HOP, WINDOW, Referee, level_one, log_power, loud_windows
+from minittt.evaluation.referee import (
+    HOP,
+    WINDOW,
+    Recogniser,
+    Referee,
+    VoiceJudge,
+    level_one,
+    log_power,
+    loud_windows,
+)
 from minittt.evaluation.referee_sounds import (
     decode_rows,
     disturb_features,
@@ -67,7 +77,7 @@ def recogniser_batches(
             yield [disturb_wave(wave.astype(np.float32), rng) for wave, _ in rows], [text for _, text in rows]
 
 
-def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -> Tensor:
+def ctc_loss(recogniser: Recogniser, waves: list[np.ndarray], texts: list[str]) -> Tensor:
     """Nats per word of a disturbed batch."""
     samples = torch.tensor([len(wave) for wave in waves])
     rows = pad_sequence([level_one(torch.from_numpy(wave)) for wave in waves], batch_first=True)
@@ -86,7 +96,7 @@ def ctc_loss(recogniser: nn.Module, waves: list[np.ndarray], texts: list[str]) -
 
 
 def train_recogniser(
-    recogniser: nn.Module, settings: RefereeSettings, note: Callable, users: Users | None = None
+    recogniser: Recogniser, settings: RefereeSettings, note: Callable, users: Users | None = None
 ) -> None:
     """Train in place; `note` receives each line of the log."""
     torch.manual_seed(settings.seed)
@@ -143,7 +153,7 @@ def voice_windows(
     return torch.cat(windows), torch.cat(labels)
 
 
-def judge_loss(judge: nn.Module, windows: Tensor, labels: Tensor) -> Tensor:
+def judge_loss(judge: VoiceJudge, windows: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of noisy, smeared windows (N, window)."""
     waves = level_one(windows.float())
     white = torch.randn_like(waves)
@@ -153,7 +163,7 @@ def judge_loss(judge: nn.Module, windows: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.cross_entropy(judge(power), labels)
 
 
-def train_judge(judge: nn.Module, settings: RefereeSettings, codec: Codec | None, note: Callable) -> None:
+def train_judge(judge: VoiceJudge, settings: RefereeSettings, codec: Codec | None, note: Callable) -> None:
     """Train in place; `note` receives each line of the log."""
     torch.manual_seed(settings.seed + 1)
     windows, labels = voice_windows(settings, codec, np.random.default_rng(settings.seed + 1))
@@ -191,7 +201,12 @@ def word_scores(
             sounds["codec"] = [resynthesise(codec, wave[None])[0] for wave in waves]
         for sound_of, heard in sounds.items():
             said = referee.transcribe(heard)
-            line = {"part": "words", "voices": group, "sound": sound_of, "utterances": len(texts)}
+            line: dict[str, Any] = {
+                "part": "words",
+                "voices": group,
+                "sound": sound_of,
+                "utterances": len(texts),
+            }
             errors = 0
             words = 0
             for text, transcript in zip(texts, said, strict=True):
@@ -216,7 +231,12 @@ def voice_scores(referee: Referee, settings: RefereeSettings, codec: Codec | Non
                 for rows in groups
             ]
             waves = [wave for rows in mixed for wave in (rows if width > 1 else decode_rows(codec, rows))]
-            line = {"part": "voices", "sound": sound_of, "redrawn every": block, "utterances": len(waves)}
+            line: dict[str, Any] = {
+                "part": "voices",
+                "sound": sound_of,
+                "redrawn every": block,
+                "utterances": len(waves),
+            }
             line["coherence"] = round(float(np.mean([referee.voice_coherence(wave) for wave in waves])), 4)
             if block is None:
                 right = [referee.voice_of(wave) == i % len(REPLY) for i, wave in enumerate(waves)]
@@ -281,7 +301,7 @@ def _train(
     if keep is not None:
         referee.recogniser = Referee.load(keep).recogniser
     referee.to(device)
-    with whole_file(log) as unfinished, unfinished.open("w") as file:
+    with whole_file(log) as unfinished, unfinished.open("w", encoding="utf-8") as file:
 
         def note(line: dict) -> None:
             file.write(json_text(line) + "\n")

@@ -207,7 +207,7 @@ def forced_path_nll(
     position, or none.
     """
     x_t = torch.full_like(x0, mask_id)  # (L,)
-    nll = 0.0
+    nll = torch.zeros(())
     while (x_t == mask_id).any():
         log_p = predict(x_t.unsqueeze(0))[0]  # (L, V)
         positions = torch.as_tensor(choose(x_t, log_p), dtype=torch.long).reshape(-1)

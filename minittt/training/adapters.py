@@ -62,12 +62,17 @@ def add_adapters(model: Transformer, rank: int, known: int) -> None:
         raise MinitttError(f"lora {rank} must be below the model's width, {model.config.d_model}")
     model.requires_grad_(False)
     for layer in model.layers:
-        for part in (layer.self_attn, layer.mlp):
+        for part in (layer.get_submodule("self_attn"), layer.get_submodule("mlp")):
             for name, linear in list(part.named_children()):
-                setattr(part, name, LowRank(linear, rank))
+                if isinstance(linear, nn.Linear):
+                    setattr(part, name, LowRank(linear, rank))
     tied = model.config.tie_embeddings
-    model.embed_tokens = Table(model.embed_tokens.weight, known)
-    model.lm_head = model.embed_tokens if tied else Table(model.lm_head.weight, known)
+    # A Table has what the model asks of an Embedding and of a Linear.
+    model.embed_tokens = Table(model.embed_tokens.weight, known)  # type: ignore[assignment]
+    if tied:
+        model.lm_head = model.embed_tokens  # type: ignore[assignment]
+    else:
+        model.lm_head = Table(model.lm_head.weight, known)  # type: ignore[assignment]
 
 
 @torch.no_grad()

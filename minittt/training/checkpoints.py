@@ -9,6 +9,7 @@ is read by any number of processes. No random state is kept, because none is nee
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -202,7 +203,7 @@ def _other_model() -> MinitttError:
     return MinitttError("the state is that of a model of another shape: resume with the sizes it began with")
 
 
-def _read_share(shards: Shards, parameters: dict[str, Tensor], order: list[Tensor]) -> dict[str, Tensor]:
+def _read_share(shards: Shards, parameters: Mapping[str, Tensor], order: list[Tensor]) -> dict[str, Tensor]:
     """Of each tensor in shards what this process has of its parameter. Raises MinitttError where they do not fit."""
     tensors = {}
     for name, shape in shards.shapes.items():
@@ -217,7 +218,7 @@ def _read_share(shards: Shards, parameters: dict[str, Tensor], order: list[Tenso
     return tensors
 
 
-def _owner(name: str, parameters: dict[str, Tensor], order: list[Tensor]) -> Tensor:
+def _owner(name: str, parameters: Mapping[str, Tensor], order: list[Tensor]) -> Tensor:
     """The parameter that a tensor of a state belongs to. Raises MinitttError for one that no parameter can have."""
     weight = parameters.get(name.removeprefix("model."))
     if name.startswith("model.") and weight is not None:
@@ -271,4 +272,4 @@ def tidy(folder: Path, step: int) -> None:
         if is_whole and _step_of(log, line) <= step:
             kept.append(line)
     with whole_file(log) as unfinished:
-        unfinished.write_text("".join(kept))
+        unfinished.write_text("".join(kept), encoding="utf-8")

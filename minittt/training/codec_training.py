@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from minittt.codec import LONGEST_IN_PIECES, Codec, CodecConfig, read_audio, whole_file, write_tensors
 from minittt.data import headers
 from minittt.data.mel import mel_filters
-from minittt.device import best_device, move
+from minittt.device import device_named, move
 from minittt.errors import MinitttError
 from minittt.files import json_text, locked_file
 from minittt.settings import CodecTrainingSettings
@@ -161,14 +162,14 @@ def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
     return centres, sizes
 
 
-def _place(codebook: nn.Module, chosen: Tensor, entries: Tensor, sizes: Tensor) -> None:
-    """Put codebook entries at new places, with the moving averages that would otherwise take them back."""
+def _place(codebook: Any, chosen: Tensor, entries: Tensor, sizes: Tensor) -> None:
+    """Put entries of a codebook of encodec's at new places, with the moving averages that would otherwise take them back."""
     codebook.embed[chosen] = entries
     codebook.embed_avg[chosen] = entries * sizes[:, None]
     codebook.cluster_size[chosen] = sizes
 
 
-def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+def _residuals(codec: Codec, wave: Tensor) -> Iterator[tuple[Any, Tensor]]:
     """Each codebook in turn, with the vectors (B * T, dimension) that it has to quantise."""
     residual = torch.cat([codec.latents(part) for part in wave.split(16)])  # (B, dimension, T)
     for layer in codec.quantizer.vq.layers:
@@ -263,7 +264,7 @@ class _Trainer:
         self.pairs = pairs
         self.settings = settings
         self.rng = np.random.default_rng(settings.seed)
-        self.device = device or best_device()
+        self.device = device or device_named("auto")
         self.config = settings.config or CodecConfig()
         self.codec = Codec(self.config).train().to(self.device)
         self.unquantised_steps = settings.unquantised_steps
@@ -443,7 +444,7 @@ def _train(
         before = trainer.load(state)
     if log and not resume:
         with whole_file(log) as unfinished:
-            unfinished.write_text("")
+            unfinished.write_text("", encoding="utf-8")
     begin = time.monotonic() - before
     saved = time.monotonic()
     with tqdm(total=1.0, desc="codec", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
@@ -455,7 +456,7 @@ def _train(
                 line = trainer.report(time.monotonic() - begin)
                 bar.set_postfix({name: line[name] for name in ("loss", "perplexity")})
                 if log:
-                    with open(log, "a") as lines:
+                    with open(log, "a", encoding="utf-8") as lines:
                         lines.write(json_text(line) + "\n")
             if time.monotonic() - saved > _SAVE_EVERY:
                 saved = time.monotonic()

@@ -46,7 +46,7 @@ class Heartbeat:
     def _run(self) -> None:
         try:
             self._beat_and_watch()
-            self.store.set(self.mine, LEFT)
+            self.store.set(self.mine, LEFT.decode())
         except RuntimeError as error:  # the store's process has ended, and with it the training
             if not self.left.is_set():
                 _give_up(f"the other processes cannot be reached any more ({' '.join(str(error).split())})")

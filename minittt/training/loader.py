@@ -50,6 +50,7 @@ class Loader:
             raise MinitttError(
                 "replies whose text is denoised cannot be split: use longer rows, without split"
             )
+        self.records: RecordStream | list[dict]
         if isinstance(records, RecordStream):
             self.records = records  # too many to look at: what does not fit is left out as it is drawn
             self.left_out = 0

@@ -5,9 +5,11 @@ runs on the shipped tokens it reached AdamW's loss (`--optimiser adamw`) in abou
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim import Muon as TorchMuon
+
+from minittt.model import Transformer
 
 
 def orthogonalise(matrix: Tensor, steps: int, coefficients: tuple[float, float, float], eps: float) -> Tensor:
@@ -52,7 +54,7 @@ class Muon(TorchMuon):
 
 
 def make_optimiser(
-    model: nn.Module,
+    model: Transformer,
     name: str,
     learning_rate: float,
     muon_learning_rate: float,

@@ -98,7 +98,7 @@ class Task:
 
     batch: Batch
     noise: Noise
-    counts: tuple[int, int] | None = None  # see `objective.unified_loss`
+    counts: tuple[float, float] | None = None  # see `objective.unified_loss`
     p: Preset | None = None  # in place of the worker's own
 
 
@@ -158,7 +158,8 @@ def wrap_for_processes(worker: Worker, shard: bool) -> nn.Module:
     mesh = init_device_mesh(world.device.type, (world.size,))
     for layer in worker.model.layers:
         fully_shard(layer, mesh=mesh)
-    return fully_shard(worker, mesh=mesh)  # everything that no layer owns: embeddings and the last norm
+    fully_shard(worker, mesh=mesh)  # everything that no layer owns: embeddings and the last norm
+    return worker
 
 
 def gradient_sync(module: nn.Module, last: bool) -> AbstractContextManager:
@@ -182,7 +183,8 @@ def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+    # a parameter that has a mesh is a DTensor, and has placements too
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
 
 
 # ---- parts of a step

@@ -259,7 +259,7 @@ def resized(model: Transformer, size: int, spread: float = SPREAD) -> Transforme
     for logits as large as those of words, and a network that is sure of codes it has never seen.
     """
     old = model.config.vocab_size
-    weights = dict(model.named_parameters())
+    weights: dict[str, Tensor] = dict(model.named_parameters())
     for name in ("embed_tokens.weight", "lm_head.weight"):
         if name not in weights:
             continue  # tied

@@ -17,6 +17,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,7 +162,7 @@ def _check_shards(folder: Path, digests: dict[str, str], verify: bool) -> None:
             raise MinitttError(f"{folder}: the shard {name} is damaged or of another state; copy it again")
 
 
-def _shape(place: Path, name: str, shape: object) -> torch.Size:
+def _shape(place: Path, name: str, shape: Any) -> torch.Size:
     is_list = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     if not is_list or math.prod(shape) >= 2**63:
         raise MinitttError(f"{place}: {shape!r:.60} is no shape of the tensor {name!r:.60}")

@@ -260,7 +260,7 @@ class Trainer:
         rounded = {}
         for name, value in line.items():
             rounded[name] = round(value, 5) if isinstance(value, float) else value
-        with (self.out / "log.jsonl").open("a") as log:
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json_text(rounded) + "\n")
 
     def _one_step(self) -> tuple[dict, int]:

@@ -185,7 +185,9 @@ def _run(make: str, program: str, utterance: Utterance) -> None:
     else:
         text = f'<speed level="{100 * utterance.speed:.0f}">{text}</speed>'
         arguments = ["-l", utterance.voice.name, "-w", str(utterance.path), text]
-    done = subprocess.run([program, *arguments], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *arguments], input=text, capture_output=True, encoding="utf-8", check=False
+    )
     if done.returncode != 0 or not utterance.path.is_file():
         raise MinitttError(f"{make} did not say {utterance.text!r}: {done.stderr.strip()[-300:]}")
 
@@ -206,7 +208,7 @@ def _ask_worker(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=environment,
     ) as worker:
         for utterance in utterances:

@@ -6,6 +6,7 @@ the clean voice at the same place, so that a codec can learn to leave the room o
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -61,7 +62,11 @@ def record(
 
 def draw_recording(rng: np.random.Generator) -> Recording:
     """Any of all that, several at once: a third is recorded well, the rest is not."""
-    how = {"level": rng.uniform(-35, 0), "before": rng.uniform(0, 1.2), "after": rng.uniform(0, 1.2)}
+    how: dict[str, Any] = {
+        "level": rng.uniform(-35, 0),
+        "before": rng.uniform(0, 1.2),
+        "after": rng.uniform(0, 1.2),
+    }
     if rng.random() < 0.33:
         return Recording(**how, noise=rng.uniform(30, 50))
     if rng.random() < 0.7:

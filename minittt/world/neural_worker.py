@@ -96,7 +96,7 @@ class Kokoro:
 
     def style(self, voice: str) -> np.ndarray:
         """(lengths, 1, 256): of "jf_alpha", or of a mix such as "jf_alpha*0.6+jm_kumo*0.4"."""
-        total = 0.0
+        total = np.zeros((), np.float32)
         for part in voice.split("+"):
             name, _, weight = part.partition("*")
             total = total + float(weight or 1) * self.styles[name]
@@ -118,7 +118,8 @@ class Kokoro:
 
 def main(make: str, styles: str | None = None) -> None:
     """Serve one line after the other, until standard input ends."""
-    tool = {"piper": Piper, "kokoro": Kokoro}[make](Path(styles) if styles else None)
+    tools: dict[str, type[Piper] | type[Kokoro]] = {"piper": Piper, "kokoro": Kokoro}
+    tool = tools[make](Path(styles) if styles else None)
     for line in sys.stdin:
         asked = json.loads(line)
         wave, rate = tool.say(asked["voice"], asked["text"], asked["speed"])

@@ -10,6 +10,7 @@ import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,11 +148,11 @@ def draw_records(
     questions and transcripts of its own, asked by that crowd alone. calibration is drawn as train is, and is the last.
     """
     held_sums, held_counts = spoken_world.hold_out(seed)
-    seen = {
+    seen: dict[str, Any] = {
         "sums": tuple(fact for fact in lexicon.SUMS if fact not in held_sums),
         "counts": tuple(fact for fact in lexicon.COUNTS if fact not in held_counts),
     }
-    held = {"sums": tuple(sorted(held_sums)), "counts": tuple(sorted(held_counts))}
+    held: dict[str, Any] = {"sums": tuple(sorted(held_sums)), "counts": tuple(sorted(held_counts))}
     nobody = Users()
     utterances: list[dict] = []
     splits = {}

@@ -257,7 +257,8 @@ def _import(
     rate = codec.config.sample_rate
     waves = _read(folder, rows, rate)
     heard = [front_end.front_end_named(name)(wave, rate) for wave in waves]
-    made_of = [(i,) for i in range(len(rows))]  # the rows that each utterance consists of
+    made_of: list[tuple[int, ...]]  # the rows that each utterance consists of
+    made_of = [(i,) for i in range(len(rows))]
     training = splits.get("train", [])
     if copies:
         made_of += [(i,) for i in training for _ in range(copies)]

@@ -78,7 +78,7 @@ class World:
 
     def spoken(self, chunks: list[str], voice: str) -> list:
         """Text chunk, its speech, next chunk, ..."""
-        parts = []
+        parts: list[str | int] = []
         for chunk in chunks:
             parts.append(chunk)
             parts.append(self.answer(chunk, voice))

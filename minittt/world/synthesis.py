@@ -41,8 +41,10 @@ def _unload(library: ctypes.CDLL) -> None:
     """Take a library out of the process, and with it all that it remembers."""
     import _ctypes
 
-    close = _ctypes.FreeLibrary if sys.platform == "win32" else _ctypes.dlclose
-    close(library._handle)
+    if sys.platform == "win32":
+        _ctypes.FreeLibrary(library._handle)
+    else:
+        _ctypes.dlclose(library._handle)
 
 
 def _seed(library: ctypes.CDLL) -> None:

@@ -378,7 +378,10 @@ live, started, said = display(fig, display_id=True), time.time(), io.StringIO()
 
 
 def read_log():
-    return [json.loads(line) for line in (Path(folder.name) / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (Path(folder.name) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 for look in range(1, LOOKS + 1):
@@ -448,7 +451,10 @@ print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f}
 # The shipped talker was trained on the same task families and more, for many more steps. Its log lies in `data_samples`:
 
 # %%
-phases = [json.loads(x) for x in (root / "data_samples" / "logs" / "talker.jsonl").read_text().splitlines()]
+phases = [
+    json.loads(x)
+    for x in (root / "data_samples" / "logs" / "talker.jsonl").read_text(encoding="utf-8").splitlines()
+]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.4), layout="constrained")
 for ax, name, colour in zip(axes, ("text", "audio"), ("text", "target"), strict=True):
     base, points = 0, []

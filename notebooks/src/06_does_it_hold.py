@@ -65,7 +65,7 @@ scores = root / "data_samples" / "scores"
 runs = {
     (run["row"], run["seed"]): run
     for path in sorted((scores / "ablations").glob("*.json"))
-    for run in [json.loads(path.read_text())]
+    for run in [json.loads(path.read_text(encoding="utf-8"))]
 }
 
 # %%
@@ -233,7 +233,7 @@ def value(run, name, split="renditions", way="drawn", when="equal_time"):
 longer = {
     (run["row"], run["seed"]): run
     for path in sorted((scores / "ablations_long").glob("*.json"))
-    for run in [json.loads(path.read_text())]
+    for run in [json.loads(path.read_text(encoding="utf-8"))]
 }
 LONGER_SEEDS = sorted({seed for _, seed in longer})
 fig, ax = plt.subplots(figsize=(5.2, 2.5), layout="constrained")
@@ -291,7 +291,7 @@ for row in ("paper", "mended", "exact"):
 # having if no other gives as much for fewer forwards, or more for as many. Those form the *Pareto front*.
 
 # %% tags=["needed"]
-sweep = json.loads((scores / "sweep.json").read_text())["rows"]
+sweep = json.loads((scores / "sweep.json").read_text(encoding="utf-8"))["rows"]
 QUALITIES = ("text right", "words recognised", "voice coherence")
 
 
@@ -369,7 +369,9 @@ for r in sweep:
 # absence is. Nats per token lost where a part is hidden:
 
 # %%
-trainings = [json.loads(path.read_text()) for path in sorted((scores / "premise").glob("*.json"))]
+trainings = [
+    json.loads(path.read_text(encoding="utf-8")) for path in sorted((scores / "premise").glob("*.json"))
+]
 BARS = (
     ("text", "text\nits source", "text, its source hidden: lost"),
     ("text", "text\nits past", "text, its past hidden: lost"),
@@ -400,7 +402,7 @@ plt.show()
 # doing. The divergence from the truth, six slots that share one of three voices:
 
 # %%
-study = json.loads((scores / "sampler_study.json").read_text())["rows"]
+study = json.loads((scores / "sampler_study.json").read_text(encoding="utf-8"))["rows"]
 STYLES = {"random_order": ("o-", "#404040"), "left_to_right": ("s--", "#56B4E9"), "entropy_order": ("^:", "#CC79A7"),
           "confidence_released": ("v-", "#D55E00")}  # fmt: skip
 fig, ax = plt.subplots(figsize=(4.6, 2.5), layout="constrained")
@@ -431,7 +433,10 @@ from timed_training import train_for  # noqa: E402
 from minittt.data.corpus import load_corpus  # noqa: E402
 from minittt.training.trainer import Trainer, TrainingSettings  # noqa: E402
 
-bases = [json.loads(path.read_text()) for path in sorted((scores / "ablations" / "bases").glob("*.json"))]
+bases = [
+    json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((scores / "ablations" / "bases").glob("*.json"))
+]
 theirs, mine = bases[0], []
 theirs["settings"].pop("schedule", None)  # every run against the clock has the one of `train_for`
 how = TrainingSettings(**theirs["settings"])

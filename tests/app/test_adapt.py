@@ -49,7 +49,7 @@ def test_recordings_become_a_talker_that_was_measured_before_and_after(tmp_path,
     assert names == [measure.after.name for measure in found]
     assert names[0] == "your held-out takes: words wrong"
     assert names[-1] == "questions of voices it knew: text right"
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert [row["before"]["name"] for row in report] == names
     adapted = Talker.load(tmp_path / "talker.safetensors")
     assert adapted.info["started_from"]["talker"] == talker.fingerprint()

@@ -39,9 +39,9 @@ def folder(tmp_path, monkeypatch):
     """The folder that the table speaks of, to be in."""
     shutil.copy(SAMPLES / "wav" / "question_1.wav", tmp_path / "question.wav")
     shutil.copy(SAMPLES / "wav" / "speech_1.wav", tmp_path / "answer.wav")
-    (tmp_path / "notes.txt").write_text("no sound")
+    (tmp_path / "notes.txt").write_text("no sound", encoding="utf-8")
     (tmp_path / "music").mkdir()
-    (tmp_path / "music" / "song.txt").write_text("la")
+    (tmp_path / "music" / "song.txt").write_text("la", encoding="utf-8")
     (tmp_path / "link.wav").symlink_to("answer.wav")
     (tmp_path / "a.json").mkdir()
     recordings(tmp_path)
@@ -63,7 +63,7 @@ def recordings(folder):
     }
     for name, text in rows.items():
         (folder / name).mkdir()
-        (folder / name / "metadata.csv").write_text(text)
+        (folder / name / "metadata.csv").write_text(text, encoding="utf-8")
         for number in (1, 2, 3):
             shutil.copy(SAMPLES / "wav" / f"question_{number}.wav", folder / name / f"{number}.wav")
     soundfile.write(folder / "silent" / "0.wav", np.zeros(8000), 8000)

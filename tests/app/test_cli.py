@@ -42,7 +42,7 @@ def test_a_recorded_question_is_answered_aloud_and_on_a_page(tmp_path, capsys):
     assert rate == 8000
     assert 0.5 < len(wave) / rate < 4
     assert np.abs(wave).max() > 0.05
-    assert "<audio" in page.read_text()
+    assert "<audio" in page.read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_reply_and_another_seed_another_voice(tmp_path, capsys):
@@ -72,7 +72,7 @@ def test_compare_puts_several_steps_on_one_page(tmp_path, capsys):
         run(capsys, "talk", WAVS / "question_1.wav", "--page", page, "--compare", "1,8", "--block", 16)[0]
         == 0
     )
-    assert page.read_text().count("<audio") >= 3
+    assert page.read_text(encoding="utf-8").count("<audio") >= 3
 
 
 def silent(path):
@@ -86,7 +86,7 @@ def long(path):
 BAD_AUDIO = {
     "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
-    "text": (lambda path: path.write_text("this is no sound"), "audio"),
+    "text": (lambda path: path.write_text("this is no sound", encoding="utf-8"), "audio"),
     "silent": (silent, "silent"),
     "long": (long, "long"),
 }
@@ -173,13 +173,15 @@ def test_confidence_is_printed_and_in_the_json(tmp_path, capsys, calibrated):
         code, out, err = run(capsys, *asked)
         assert code == 0
         assert str(table) in err
-        [row] = json.loads(table.read_text())
+        [row] = json.loads(table.read_text(encoding="utf-8"))
         assert row["question"] == str(question)
         assert 0 < row["confidence"] < 1
         assert f"(confidence {row['confidence']:.2f})" in out
         assert row["text"] in out
     code, out, _ = run(capsys, "transcribe", WAVS / "question_2.wav", "--json", table)
-    assert (json.loads(table.read_text())[0]["confidence"] is None) == ("confidence" not in out)
+    assert (json.loads(table.read_text(encoding="utf-8"))[0]["confidence"] is None) == (
+        "confidence" not in out
+    )
 
 
 def test_what_it_is_too_unsure_to_say_is_told_apart_unless_it_shall_guess(tmp_path, capsys):
@@ -191,12 +193,12 @@ def test_what_it_is_too_unsure_to_say_is_told_apart_unless_it_shall_guess(tmp_pa
     asked = ["talk", WAVS / "question_2.wav", "--talker", unsure, "--json", table]
     code, guessed, _ = run(capsys, *asked, "--guess")
     assert code == 0
-    [row] = json.loads(table.read_text())
+    [row] = json.loads(table.read_text(encoding="utf-8"))
     guess = row["text"]
     assert (row["guess"], "too unsure" in guessed) == (None, False)
     code, out, _ = run(capsys, *asked)
     assert code == 0
-    [row] = json.loads(table.read_text())
+    [row] = json.loads(table.read_text(encoding="utf-8"))
     assert row["text"].startswith("zero")
     assert guess.startswith(row["guess"])
     assert f"too unsure to say: {row['guess']!r}; --guess says it" in out
@@ -234,7 +236,7 @@ def test_own_recordings_train_a_talker_of_their_own(tmp_path, capsys):
     small = ["--steps", 2, "--records", 4, "--layers", 1, "--width", 16, "--preset", "paper"]
     assert run(capsys, "train", "--data", corpus, "-o", out, *small)[0] == 0
     assert (out / "curves.png").stat().st_size > 1000
-    assert len((out / "log.jsonl").read_text().splitlines()) == 2
+    assert len((out / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     assert run(capsys, "transcribe", WAVS / "speech_1.wav", "--talker", out / "talker.safetensors")[0] == 0
     assert Talker.load(out / "talker.safetensors").info["step"] == 2
     judged = ["--data", corpus, "--split", "renditions", "--talker", out / "talker.safetensors"]
@@ -249,7 +251,7 @@ def test_own_recordings_train_a_talker_of_their_own(tmp_path, capsys):
 def test_evaluate_prints_scores_with_intervals(tmp_path, capsys):
     scores = tmp_path / "scores.json"
     assert run(capsys, "evaluate", "--limit", 4, "--json", scores)[0] == 0
-    table = json.loads(scores.read_text())
+    table = json.loads(scores.read_text(encoding="utf-8"))
     assert {"ASR word error rate", "spoken question, text answer right"} <= {s["name"] for s in table}
     assert all(s["low"] <= s["value"] <= s["high"] or s["items"] == 0 for s in table)
 
@@ -320,7 +322,7 @@ def test_an_import_for_a_talker_is_encoded_by_its_codec(tmp_path, capsys):
     rows = "".join(
         f"question_{number}.wav,two plus {word}\n" for number, word in ((1, "one"), (2, "two"), (3, "six"))
     )
-    (tmp_path / "in" / "metadata.csv").write_text("file_name,transcript\n" + rows)
+    (tmp_path / "in" / "metadata.csv").write_text("file_name,transcript\n" + rows, encoding="utf-8")
     people = SAMPLES / "people" / "talker.safetensors"
     code, _, err = run(
         capsys, "data", "import", tmp_path / "in", "-o", tmp_path / "out", "--like", people, "--test-only"

@@ -62,7 +62,7 @@ def libraries(tmp_path, monkeypatch):
             package, _, module = name.partition("__")
             (tmp_path / package).mkdir(exist_ok=True)
             (tmp_path / package / "__init__.py").touch()
-            (tmp_path / package / f"{module or '__init__'}.py").write_text(source)
+            (tmp_path / package / f"{module or '__init__'}.py").write_text(source, encoding="utf-8")
         monkeypatch.setattr(sys, "path", [str(tmp_path)])
         importlib.invalidate_caches()
 
@@ -146,6 +146,6 @@ def test_what_cannot_even_be_looked_at_is_a_line(monkeypatch, tmp_path):
 
 
 def test_a_module_that_ends_the_program_is_only_a_broken_module(tmp_path, monkeypatch):
-    (tmp_path / "quits.py").write_text("raise SystemExit('no licence')")
+    (tmp_path / "quits.py").write_text("raise SystemExit('no licence')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     assert doctor._import("quits") == (None, "SystemExit: no licence")

@@ -311,13 +311,15 @@ def test_confidence_is_shown_where_there_is_one(tmp_path):
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "p.html"
-    target.write_text("before")
+    target.write_text("before", encoding="utf-8")
     with pytest.raises(MinitttError, match="at least one reply"):
         write_page(target, [], FakeTalker())
     monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(CodecError, match="disk full"):
         write_page(target, [an_entry(a_reply(3))], FakeTalker())
-    assert target.read_text() == "before" and [p.name for p in tmp_path.iterdir()] == ["p.html"]
+    assert target.read_text(encoding="utf-8") == "before" and [p.name for p in tmp_path.iterdir()] == [
+        "p.html"
+    ]
 
 
 def test_a_long_reply_stays_under_600_kilobytes(tmp_path):

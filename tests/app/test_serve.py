@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from http.client import HTTPConnection
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ from hypothesis import strategies as st
 from minittt.app import gate
 from minittt.app import serve as serving
 from minittt.app.cli import main
-from minittt.app.live import Answer, Speaker, pcm, wave_of
+from minittt.app.live import Answer, Speaker, Telling, pcm, wave_of
 from minittt.codec import Codec, read_audio
+from minittt.data.tokenisers import JsonTokeniser
+from minittt.data.vocabulary import Vocabulary
 from minittt.errors import MinitttError
 from minittt.evaluation.referee import Referee
 from minittt.settings import DecodingOptions, samples_folder
-from minittt.talker import Talker
+from minittt.talker import Reply, Talker
 from tests import browser
+from tests.small_llm import tokenizer_json
 
 httpx = pytest.importorskip("httpx")
 testclient = pytest.importorskip("starlette.testclient")
@@ -66,6 +70,14 @@ def names(events: list[dict]) -> list[str]:
 
 
 # ---- events
+
+
+def test_the_tokens_of_an_llm_have_names_too():
+    tokeniser = JsonTokeniser(tokenizer_json(), "small")
+    talker = SimpleNamespace(tokeniser=tokeniser, vocabulary=Vocabulary(len(tokeniser), 8))
+    telling = Telling(talker, Reply(), full_span=False)
+    assert "".join(telling.name(token) for token in tokeniser.encode("two plus")) == " two plus"
+    assert telling.name(talker.vocabulary.end) == "END"
 
 
 def test_a_spoken_question_is_answered_while_blocks_are_still_masked(client, question):

@@ -187,7 +187,7 @@ def test_talk_stream_refuses_what_it_cannot_do(tmp_path, capsys):
         assert main(["talk", "--stream", *options]) == 2
     with pytest.raises(SystemExit):
         main(["talk", "--stream", "a", "--first-block", "0"])
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     question = str(SAMPLES / "wav" / "question_1.wav")
     assert main(["talk", question, "--stream", "-o", str(tmp_path / "file" / "a.wav")]) == 2
     assert "cannot write" in capsys.readouterr().err

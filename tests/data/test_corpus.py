@@ -157,7 +157,7 @@ def recordings(folder, rows, header="file_name,transcript,speaker,reply"):
     for i in range(len(rows)):
         soundfile.write(folder / f"{i}.wav", 0.3 * rng.normal(size=3000 + 500 * i), 16000)
     lines = [f"{i}.wav,{row}" for i, row in enumerate(rows)]
-    (folder / "metadata.csv").write_text("\n".join([header, *lines]) + "\n")
+    (folder / "metadata.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return folder
 
 

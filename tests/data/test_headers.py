@@ -406,7 +406,7 @@ def test_a_changed_byte_in_a_corpus_is_refused(tmp_path_factory, data):
 
 def test_a_corpus_whose_fields_are_wrong_is_named(tmp_path):
     file = write_corpus(tmp_path) / "corpus.json"
-    info = json.loads(file.read_text())
+    info = json.loads(file.read_text(encoding="utf-8"))
     for change, what in (
         ({"format": "minittt corpus 2"}, "format 'minittt corpus 2'; this version reads 'minittt corpus 1'"),
         ({"codec": None}, "'codec' is missing"),
@@ -417,11 +417,11 @@ def test_a_corpus_whose_fields_are_wrong_is_named(tmp_path):
         ({"checksums": {"../secret": "0"}}, "names '../secret', no file of a corpus"),
         ({"tokeniser": "abc", "checksums": None}, "but corpus.json names abc"),
     ):
-        file.write_text(json.dumps({**info, **change}))
+        file.write_text(json.dumps({**info, **change}), encoding="utf-8")
         with pytest.raises(MinitttError, match=what):
             load_corpus(tmp_path)
     for text in ("{", "[]", "[" * 100_000):
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         with pytest.raises(MinitttError, match="damaged"):
             load_corpus(tmp_path)
 
@@ -430,7 +430,7 @@ def test_a_corpus_older_than_these_fields_loads(tmp_path):
     file = write_corpus(tmp_path) / "corpus.json"
     new = load_corpus(tmp_path).info
     old = (*("codec", "sample_rate", "frame_rate", "codebook_size", "n_codebooks"), "splits", "utterances")
-    file.write_text(json.dumps({name: new[name] for name in old}, indent=1) + "\n")
+    file.write_text(json.dumps({name: new[name] for name in old}, indent=1) + "\n", encoding="utf-8")
     found = load_corpus(tmp_path).info
     assert (
         found["words"] == new["words"] and found["tokeniser"] == new["tokeniser"]
@@ -554,8 +554,8 @@ def test_a_shipped_file_says_all_there_is_to_say(name):
 def test_the_shipped_corpus_says_all_there_is_to_say(tmp_path):
     shutil.copytree(SAMPLES / "corpus", tmp_path / "corpus")
     corpus.write_info(tmp_path / "corpus", load_corpus(SAMPLES / "corpus").info)
-    written = (tmp_path / "corpus" / "corpus.json").read_text()
-    shipped = (SAMPLES / "corpus" / "corpus.json").read_text()
+    written = (tmp_path / "corpus" / "corpus.json").read_text(encoding="utf-8")
+    shipped = (SAMPLES / "corpus" / "corpus.json").read_text(encoding="utf-8")
     for version in (
         codec.WRITER,
         json.loads(shipped)["written_by"],

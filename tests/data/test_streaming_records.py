@@ -58,7 +58,7 @@ def released(i):
 
 def write(path, numbers):
     lines = [json.dumps(released(i)) for i in numbers]
-    path.write_text("\n".join(lines) if path.suffix == ".jsonl" else f"[{','.join(lines)}]")
+    path.write_text("\n".join(lines) if path.suffix == ".jsonl" else f"[{','.join(lines)}]", encoding="utf-8")
     return path
 
 
@@ -118,7 +118,7 @@ def test_law_04_weights_are_shares_and_no_record_comes_again_before_all_have_com
 def test_malformed_records_are_named_counted_and_skipped_or_fatal(tmp_path):
     lines = [json.dumps(released(0)), '{"text": "cut', json.dumps({"text": ""})]
     path = tmp_path / "a.jsonl"
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
     stream = RecordStream([path], on_error="skip")
     assert sum(stream.drawn(0, i) is not None for i in range(3)) == 1
     assert stream.malformed == {str(path): 2}
@@ -126,14 +126,14 @@ def test_malformed_records_are_named_counted_and_skipped_or_fatal(tmp_path):
         RecordStream([path]).read(0, 1)
     assert len(list(stream.complaints())) == 2
     for content in ("[1, 2", '{"a": 1}', "", "[] x []"):
-        (tmp_path / "b.json").write_text(content)
+        (tmp_path / "b.json").write_text(content, encoding="utf-8")
         with pytest.raises(MinitttError, match="array"):
             RecordFile(tmp_path / "b.json")
     for wrong in ({"weights": [1, 2]}, {"weights": [0]}, {"on_error": "ignore"}, {"held_out": 3}):
         with pytest.raises(MinitttError):
             RecordStream([path], **wrong)
     for name in ("none.json", "a.csv"):
-        (tmp_path / "a.csv").write_text("x")
+        (tmp_path / "a.csv").write_text("x", encoding="utf-8")
         with pytest.raises(MinitttError, match="records"):
             RecordFile(tmp_path / name)
 
@@ -141,7 +141,7 @@ def test_malformed_records_are_named_counted_and_skipped_or_fatal(tmp_path):
 def test_memory_does_not_grow_with_the_file(tmp_path):
     def peak(n):
         path = tmp_path / f"{n}.jsonl"
-        path.write_text("\n".join(['{"text": "' + "x" * 100 + '"}'] * n))
+        path.write_text("\n".join(['{"text": "' + "x" * 100 + '"}'] * n), encoding="utf-8")
         tracemalloc.start()
         stream = RecordStream([path])
         for i in range(50):

@@ -30,6 +30,19 @@ def metaspace_json() -> bytes:
     return tokeniser.to_str().encode()
 
 
+def prepended_json() -> bytes:
+    """As Llama 2's own file: ▁ is put before every text, also before one that begins with a space."""
+    from tokenizers import Tokenizer, decoders, normalizers
+
+    tokeniser = Tokenizer.from_str(metaspace_json().decode())
+    tokeniser.pre_tokenizer = None
+    tokeniser.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokeniser.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokeniser.to_str().encode()
+
+
 @pytest.fixture(scope="module")
 def sentencepiece(tmp_path_factory):
     return train_tokeniser(SENTENCES, tmp_path_factory.mktemp("pieces") / "small.model", size=60)
@@ -40,9 +53,14 @@ def test_bytes_write_back_every_text(text):
     assert BYTES.decode(BYTES.encode(text)) == text
 
 
-@pytest.mark.parametrize("kind", ["bytes", "metaspace", "sentencepiece"])
+@pytest.mark.parametrize("kind", ["bytes", "metaspace", "prepended", "sentencepiece"])
 def test_chunks_that_follow_each_other_do_not_run_together(kind, sentencepiece):
-    tokeniser = {"bytes": BYTES, "metaspace": JsonTokeniser(metaspace_json(), "m")}.get(kind, sentencepiece)
+    tokeniser = {
+        "bytes": BYTES,
+        "metaspace": JsonTokeniser(metaspace_json(), "m"),
+        "prepended": JsonTokeniser(prepended_json(), "p"),
+        "sentencepiece": sentencepiece,
+    }[kind]
     ids = [*tokeniser.encode("one"), *tokeniser.encode("two")]
     assert tokeniser.decode(ids) == "one two"
     assert tokeniser.decode(tokeniser.encode("one two")) == "one two"

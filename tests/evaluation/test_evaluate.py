@@ -155,7 +155,7 @@ def test_two_evaluations_in_two_processes_write_the_same_bytes(tmp_path):
         command = [sys.executable, "-m", "minittt", "evaluate", "--split", "facts", "--limit", "2"]
         subprocess.run([*command, "--steps", "2", "--json", file], check=True, capture_output=True)
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert all(np.isfinite(score["value"]) for score in json.loads(files[0].read_text()))
+    assert all(np.isfinite(score["value"]) for score in json.loads(files[0].read_text(encoding="utf-8")))
 
 
 # ---- other makes, refusals, and a judge from outside

@@ -59,7 +59,7 @@ def test_the_conditions_are_those_of_the_file():
     "content", ["[]", "{", '{"a": {"level": 1}}', '{"a": {"seed": 1, "volume": 3}}', '{"a": 1}']
 )
 def test_conditions_that_are_none_are_refused(tmp_path, content):
-    (tmp_path / "c.json").write_text(content)
+    (tmp_path / "c.json").write_text(content, encoding="utf-8")
     with pytest.raises(MinitttError, match="these are no conditions"):
         read_conditions(tmp_path / "c.json")
 
@@ -109,4 +109,4 @@ def test_everybody_is_heard_under_every_condition_and_who_is_not_there_is_named(
     ]
     with pytest.raises(MinitttError, match="has no cy; it has ann, bob"):
         hear_people(talker, codec, folder, ["cy"])
-    assert json.loads(CONDITIONS.read_text())
+    assert json.loads(CONDITIONS.read_text(encoding="utf-8"))

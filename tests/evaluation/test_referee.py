@@ -210,7 +210,7 @@ def test_law_13_a_saved_referee_comes_back(tmp_path):
 
 
 def test_law_14_a_foreign_file_is_named(tmp_path):
-    (tmp_path / "text").write_text("hello")
+    (tmp_path / "text").write_text("hello", encoding="utf-8")
     save_file({"a": torch.zeros(1)}, tmp_path / "other", {"format": "minittt talker"})
     header = {"format": module.FORMAT, "config": json.dumps({"width": 3})}
     save_file({"a": torch.zeros(1)}, tmp_path / "unfit", header)
@@ -255,7 +255,7 @@ def test_law_17_training_is_repeatable_and_logged(tmp_path, monkeypatch):
     referee_training.train_referee(settings, tmp_path / "c", tmp_path / "c.jsonl", keep=tmp_path / "a")
     first, *others = (load_file(tmp_path / name) for name in "abc")
     assert all(torch.equal(first[name], other[name]) for other in others for name in first)
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines[0]["settings"]["utterances"] == 8
     assert [line["part"] for line in lines[1:]] == [
         "Recogniser",
@@ -291,7 +291,7 @@ def test_law_19_shipped_referee_tells_one_voice_from_a_mixture(shipped, sounds):
 
 def test_law_20_shipped_file_is_small_and_tells_how_it_was_made(shipped):
     assert (SHIPPED / "referee.safetensors").stat().st_size < 3_000_000
-    first = json.loads((SHIPPED / "logs" / "referee.jsonl").read_text().splitlines()[0])
+    first = json.loads((SHIPPED / "logs" / "referee.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert "settings" in first and shipped.config.words == WORDS and shipped.config.voices == REPLY
 
 

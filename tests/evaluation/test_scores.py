@@ -101,10 +101,10 @@ def test_the_interval_draws_items_whole_a_thousand_times_at_95_percent():
 
 def test_scores_are_written_as_json_without_nan(tmp_path):
     write_scores(tmp_path / "scores.json", [ratio("x", [1, 0])])
-    [written] = json.loads((tmp_path / "scores.json").read_text())
+    [written] = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert written["value"] == 0.5
     write_scores(tmp_path / "other.json", [Score("x", math.nan, 0.0, 1.0, 1)])
-    [written] = json.loads((tmp_path / "other.json").read_text(), parse_constant=pytest.fail)
+    [written] = json.loads((tmp_path / "other.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert written["value"] is None
 
 

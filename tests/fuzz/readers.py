@@ -76,7 +76,7 @@ def _state(folder: Path) -> Reader:
 
     def change(valid: bytes, rng: random.Random) -> bytes:
         line = mutate.as_text(mutate.of_json({"step": 2, "loss": 1.5}, rng), rng)
-        log.write_text(line + "\n" if rng.random() < 0.2 else '{"step": 2}\n')
+        log.write_text(line + "\n" if rng.random() < 0.2 else '{"step": 2}\n', encoding="utf-8")
         if rng.random() < 0.3:
             return mutate.of_bytes(valid, rng)
         return mutate.of_safetensors(source, rng)
@@ -109,7 +109,7 @@ def _corpus(name: str, change: Callable) -> Callable[[Path], Reader]:
         about = folder / "corpus.json"
         info = headers.describe(about)
         info["checksums"] = None
-        about.write_text(mutate.as_text(info, random.Random(0)))
+        about.write_text(mutate.as_text(info, random.Random(0)), encoding="utf-8")
         path = folder / name
         valid = path.read_bytes()
 
@@ -149,7 +149,7 @@ def _metadata(folder: Path) -> Reader:
         (folder / f"{number}.wav").write_bytes(bytes([number]))
         lines.append(f"{number}.wav,one two {number},voice {number % 3},two")
     path = folder / "metadata.csv"
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
     def read() -> None:
         rows = read_metadata(folder)
@@ -184,7 +184,10 @@ def _shards(folder: Path) -> Reader:
 
 def _conditions(folder: Path) -> Reader:
     path = folder / "conditions.json"
-    path.write_text('{"loud": {"seed": 1, "level": 6.0, "mp3": false, "before": 0.5}, "far": {"seed": 2}}')
+    path.write_text(
+        '{"loud": {"seed": 1, "level": 6.0, "mp3": false, "before": 0.5}, "far": {"seed": 2}}',
+        encoding="utf-8",
+    )
     return Reader(lambda: read_conditions(path), path, path.read_bytes(), _of_json_file)
 
 

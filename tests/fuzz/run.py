@@ -26,7 +26,7 @@ STEP = 200  # cases between two notes
 def resident() -> float:
     """MiB of memory that this process holds; 0 where there is no /proc."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     except OSError:
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -109,7 +109,7 @@ def fuzz(name: str, first: int = 0, cases: int = 1000, minutes: float = 1e9, out
                         "cases": total["cases"] + note["cases"],
                         "errors": errors + Counter(note["errors"]),
                     }
-                    out.write_text(json.dumps(so_far, indent=1) + "\n")
+                    out.write_text(json.dumps(so_far, indent=1) + "\n", encoding="utf-8")
         errors += Counter(seen["errors"])
         total["foreign"].update(seen["foreign"])
         total["grown"] = max(total["grown"], seen["grown"])
@@ -121,7 +121,7 @@ def fuzz(name: str, first: int = 0, cases: int = 1000, minutes: float = 1e9, out
                 break
     total["errors"] = dict(sorted(errors.items()))
     if out is not None:
-        out.write_text(json.dumps(total, indent=1) + "\n")
+        out.write_text(json.dumps(total, indent=1) + "\n", encoding="utf-8")
     return total
 
 

@@ -99,7 +99,9 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, name, value):
 def test_a_corpus_that_unpacks_to_gigabytes_is_refused(tmp_path):
     _small_corpus(tmp_path)
     about = tmp_path / "corpus.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "checksums": None}))
+    about.write_text(
+        json.dumps({**json.loads(about.read_text(encoding="utf-8")), "checksums": None}), encoding="utf-8"
+    )
     with gzip.open(tmp_path / "train.jsonl.gz", "wb", compresslevel=9) as file:
         for _ in range(40):
             file.write(b" " * 1_000_000)
@@ -110,7 +112,9 @@ def test_a_corpus_that_unpacks_to_gigabytes_is_refused(tmp_path):
 def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read(tmp_path, monkeypatch):
     _small_corpus(tmp_path)
     about = tmp_path / "corpus.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "checksums": None}))
+    about.write_text(
+        json.dumps({**json.loads(about.read_text(encoding="utf-8")), "checksums": None}), encoding="utf-8"
+    )
     np.savez_compressed(
         tmp_path / "audio.npz", codes=np.zeros(20_000_000, np.uint16), offsets=np.zeros(3, int)
     )
@@ -134,8 +138,8 @@ def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read(tmp_pa
 def test_a_record_that_cannot_be_trained_on_is_named(tmp_path, line, what):
     _small_corpus(tmp_path)
     about = tmp_path / "corpus.json"
-    info = json.loads(about.read_text())
-    about.write_text(json.dumps({**info, "checksums": None, "splits": {"train": 1}}))
+    info = json.loads(about.read_text(encoding="utf-8"))
+    about.write_text(json.dumps({**info, "checksums": None, "splits": {"train": 1}}), encoding="utf-8")
     with gzip.open(tmp_path / "train.jsonl.gz", "wt", encoding="utf-8") as file:
         file.write(line + "\n")
     with pytest.raises(MinitttError, match=what):
@@ -157,7 +161,9 @@ def test_a_record_that_cannot_be_trained_on_is_named(tmp_path, line, what):
 def test_arrays_that_do_not_fit_are_named(tmp_path, change, what):
     _small_corpus(tmp_path)
     about = tmp_path / "corpus.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "checksums": None}))
+    about.write_text(
+        json.dumps({**json.loads(about.read_text(encoding="utf-8")), "checksums": None}), encoding="utf-8"
+    )
     with np.load(tmp_path / "audio.npz") as file:
         arrays = dict(file)
     np.savez(tmp_path / "audio.npz", **{**arrays, **{k: np.asarray(v) for k, v in change.items()}})

@@ -29,5 +29,9 @@ MUTANTS = [
         "logits.argmin(-1, keepdim=True)",
     ),
     Mutant(16, "math.ceil(int(draft.masked.sum()) / draft.steps_left)", "int(draft.masked.sum())"),
-    Mutant("what_is_left_of_the_candidates", "kept, rank = order.sort(-1)", "kept, rank = order, order.argsort(-1)"),
+    Mutant(
+        "what_is_left_of_the_candidates",
+        "kept, rank = order.sort(-1)",
+        "kept, rank = order, order.argsort(-1)",
+    ),
 ]

@@ -355,12 +355,12 @@ def copy_of(folder: Path, change_config=lambda config: None, change_weights=lamb
     """A copy of the recorded model with something changed."""
     folder.mkdir(exist_ok=True)
     config, weights = (
-        json.loads((GOLDEN / "toy/config.json").read_text()),
+        json.loads((GOLDEN / "toy/config.json").read_text(encoding="utf-8")),
         load_file(GOLDEN / "toy/model.safetensors"),
     )
     change_config(config)
     change_weights(weights)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(weights, folder / "model.safetensors")
     return folder
 

@@ -54,7 +54,7 @@ def test_some_steps_lower_the_loss_and_leave_a_log(tmp_path):
     out, log = tmp_path / "codec.safetensors", tmp_path / "log.jsonl"
     with patch.object(codec_training, "_LOG_EVERY", 40):
         codec = train_codec(twice(tones()), settings(), out, log)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [40, 80, 120, 160, 200, 240]
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     assert lines[-1]["perplexity"] > 2
@@ -269,7 +269,7 @@ def test_a_folder_of_recordings_is_a_corpus(tmp_path):
     (tmp_path / "deep").mkdir()
     soundfile.write(tmp_path / "deep" / "a.flac", tones()[0], 16000)
     soundfile.write(tmp_path / "b.WAV", tones()[1], 8000)
-    (tmp_path / "notes.txt").write_text("not a recording")
+    (tmp_path / "notes.txt").write_text("not a recording", encoding="utf-8")
     pairs = read_corpus(tmp_path, 8000)
     assert sorted(len(heard) for heard, _ in pairs) == [2000, 4000]
     assert all(np.array_equal(heard, meant) for heard, meant in pairs)

@@ -99,7 +99,7 @@ def ranks_of(torchrun) -> dict[int, int]:
     children = subprocess.run(["pgrep", "-P", str(torchrun.pid)], capture_output=True, text=True, check=False)
     for number in children.stdout.split():
         with suppress(OSError):
-            for entry in Path(f"/proc/{number}/environ").read_text().split("\0"):
+            for entry in Path(f"/proc/{number}/environ").read_text(encoding="utf-8").split("\0"):
                 if entry.startswith("RANK="):
                     found[int(entry.removeprefix("RANK="))] = int(number)
     return found
@@ -108,7 +108,7 @@ def ranks_of(torchrun) -> dict[int, int]:
 def has_ended(number: int) -> bool:
     """Whether a process is no more, or waits for its parent to notice."""
     try:
-        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
 
@@ -131,19 +131,19 @@ def test_when_a_process_is_killed_or_stopped_the_others_end_within_a_minute(blow
     write_small_corpus(tmp_path / "corpus")
     told = tmp_path / "told.txt"
     ranks = {}
-    with told.open("w") as file:
+    with told.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [*torchrun, "-m", "minittt", *TRAINING], cwd=tmp_path, env=environment, stdout=file, stderr=file
         )
     try:
         log = tmp_path / "run" / "log.jsonl"
-        until(lambda: log.is_file() and log.read_text().count("\n") > 2, "training", PATIENCE)
+        until(lambda: log.is_file() and log.read_text(encoding="utf-8").count("\n") > 2, "training", PATIENCE)
         ranks = ranks_of(process)
         os.kill(ranks[struck], blow)
         until(lambda: has_ended(ranks[1 - struck]), "the end of the other process", 60)
         process.wait(PATIENCE)
         assert process.returncode != 0
-        assert says in told.read_text()
+        assert says in told.read_text(encoding="utf-8")
     finally:
         for number in ranks.values():
             with suppress(ProcessLookupError):

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from minittt.data.batches import Batch
 from minittt.objective import Noise, unified_loss
 from minittt.training.parallel import full_tensor, shard_like
 from minittt.training.trainer import Trainer, TrainingSettings
+from tests.processes import together
 from tests.toy import toy_corpus
 
 TINY = {"d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
@@ -74,8 +73,6 @@ def test_law_01_parts_add_up_to_one_batch(preset, tmp_path):
 
 def _process(rank, folder):
     """One of two processes: leave what it drew and, under DDP and FSDP2, its gradients, norm and first weights."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {}
     for shard in (False, True):
         s = replace(SETTINGS, accumulate=2, shard=shard, steps=1)
@@ -95,7 +92,6 @@ def _process(rank, folder):
             found["resumed"] = {n: full_tensor(p.detach()) for n, p in resumed.model.named_parameters()}
     found["ids"] = [trainer.accumulator.draw(5, 2 * rank + i).batch.ids for i in range(2)]
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_law_02_two_processes_train_as_one(tmp_path):
@@ -104,7 +100,7 @@ def test_law_02_two_processes_train_as_one(tmp_path):
     assert len({part.counts.text for part in parts}) > 1
     alone.model.zero_grad()
     alone._one_step()
-    mp.spawn(_process, (str(tmp_path),), nprocs=2)
+    together(2, tmp_path / "meeting", _process, str(tmp_path))
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for rank in (0, 1):
         for i in (0, 1):

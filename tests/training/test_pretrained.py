@@ -53,7 +53,9 @@ def some_ids(below: int = KNOWN) -> torch.Tensor:
 
 
 def read(folder) -> Transformer:
-    return load_weights(folder, model_config(json.loads((folder / "config.json").read_text())))
+    return load_weights(
+        folder, model_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    )
 
 
 # ---- in
@@ -112,7 +114,9 @@ REFUSED = {
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_computed_is_refused_by_name_before_a_weight_is_read(tmp_path, message):
     config = config_of(small_model()) | REFUSED[message]
-    (tmp_path / "config.json").write_text(json.dumps(config))  # and nothing else: no weights to read
+    (tmp_path / "config.json").write_text(
+        json.dumps(config), encoding="utf-8"
+    )  # and nothing else: no weights to read
     with pytest.raises(MinitttError) as caught:
         load_pretrained(tmp_path)
     assert message in str(caught.value)
@@ -293,13 +297,14 @@ def test_what_is_exported_is_read_back_to_the_bit(tmp_path, tied):
     folder = write_llm(tmp_path / "llm", small_model(tied=tied))
     talker, _ = start_from(folder, toy_corpus(1))
     export_talker(talker, tmp_path / "out", torch.float32)
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == talker.model.config.rope_theta
     assert config["minittt"]["codec"] == "toy"
     assert config["minittt"]["vocabulary"]["text_size"] == KNOWN
     with pytest.raises(MinitttError, match="has minittt"):
         start_from(tmp_path / "out", toy_corpus(1))
     del config["minittt"]
-    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     again = read(tmp_path / "out")
     for name, weight in talker.model.named_parameters():
         assert torch.equal(again.get_parameter(name), weight)

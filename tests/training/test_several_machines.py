@@ -45,7 +45,7 @@ def tiny_qwen2(transformers, folder):
 def command(folder, llm, name, *more):
     """Train four steps of six records from a language model, on records of the released format."""
     chat = folder / "chat.jsonl"
-    chat.write_text("\n".join(json.dumps(record(i)) for i in range(40)))
+    chat.write_text("\n".join(json.dumps(record(i)) for i in range(40)), encoding="utf-8")
     options = "--codebook-size 8 --steps 4 --records 6 --samples 0 --optimiser adamw --learning-rate 1e-4"
     options += " --precision float32 --save-every 100 --threads 1"
     start = ["--init", str(llm), "--data", str(chat), "-o", str(folder / name)]

@@ -38,7 +38,7 @@ def train(rank, out, s, until, resume):
 
 
 def losses(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [(line["step"], line["text"], line["audio"], line["gradient_norm"]) for line in lines]
 
 
@@ -106,7 +106,7 @@ def spoil(folder):
 def change(**fields):
     def changed(folder):
         place = folder / "state.json"
-        place.write_text(json.dumps(json.loads(place.read_text()) | fields))
+        place.write_text(json.dumps(json.loads(place.read_text(encoding="utf-8")) | fields), encoding="utf-8")
 
     return changed
 
@@ -117,7 +117,9 @@ FAULTS = {
     "the shard shard-00002-model-00001-of-00001.safetensors is damaged or of another state": swap,
     "shard-00002-model-00001-of-00001.safetensors is damaged": spoil,
     "state.json: cannot be read": lambda folder: (folder / "state.json").unlink(),
-    "state.json: cannot be read (Expect": lambda folder: (folder / "state.json").write_text("{"),
+    "state.json: cannot be read (Expect": lambda folder: (folder / "state.json").write_text(
+        "{", encoding="utf-8"
+    ),
     "state.json: not of the format": change(format="minittt training state 1"),
     "the field 'shards' must be an object": change(shards=[]),
     "the field 'step' must be a whole number": change(run={"step": "1", "settings": {}}),
@@ -161,7 +163,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(copied):
 )
 def test_shards_of_another_model_are_refused_before_they_are_read(copied, name, shape, message):
     run, folder = copied
-    shapes = json.loads((folder / "state.json").read_text())["tensors"]
+    shapes = json.loads((folder / "state.json").read_text(encoding="utf-8"))["tensors"]
     change(tensors=shapes | {name: shape})(folder)
     with pytest.raises(MinitttError, match=message):
         Trainer(toy_corpus(1), run, replace(SETTINGS, accumulate=1), resume=True)
@@ -169,7 +171,7 @@ def test_shards_of_another_model_are_refused_before_they_are_read(copied, name, 
 
 def test_a_state_lacks_a_weight(copied):
     run, folder = copied
-    shapes = json.loads((folder / "state.json").read_text())["tensors"]
+    shapes = json.loads((folder / "state.json").read_text(encoding="utf-8"))["tensors"]
     del shapes["model.embed_tokens.weight"]
     change(tensors=shapes)(folder)
     with pytest.raises(MinitttError, match="a model of another shape"):

@@ -28,9 +28,11 @@ def record(i):
 
 def test_files_of_released_records_train_a_talker(tmp_path, capsys):
     chat = tmp_path / "chat.json"
-    chat.write_text(json.dumps([record(i) for i in range(24)] + [{}] + [record(i) for i in range(16)]))
+    chat.write_text(
+        json.dumps([record(i) for i in range(24)] + [{}] + [record(i) for i in range(16)]), encoding="utf-8"
+    )
     books = tmp_path / "books.jsonl"
-    books.write_text("\n".join(json.dumps({"text": f"words {i} 水"}) for i in range(20)))
+    books.write_text("\n".join(json.dumps({"text": f"words {i} 水"}) for i in range(20)), encoding="utf-8")
     arguments = [
         "train",
         "--data",
@@ -58,14 +60,14 @@ def test_files_of_released_records_train_a_talker(tmp_path, capsys):
 def test_a_pretrained_model_learns_from_released_records_and_goes_out_again(tmp_path):
     llm = write_llm(tmp_path / "llm", small_model())
     chat = tmp_path / "chat.jsonl"
-    chat.write_text("\n".join(json.dumps(record(i)) for i in range(40)))
+    chat.write_text("\n".join(json.dumps(record(i)) for i in range(40)), encoding="utf-8")
     run = tmp_path / "run"
     arguments = ["train", "--init", str(llm), "--data", str(chat), "--codebook-size", "8", "-o", str(run)]
     assert main([*arguments, "--steps", "2", "--records", "2", "--samples", "0"]) == 0
     talker = Talker.load(run / "talker.safetensors")
     assert talker.tokeniser.fingerprint() == load_tokeniser(llm / "tokenizer.json").fingerprint()
     assert main(["export", str(run / "talker.safetensors"), "-o", str(tmp_path / "out")]) == 0
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert config["vocab_size"] == talker.vocabulary.size > len(talker.tokeniser)
     # another training goes on from the talker, with its tokeniser
     arguments = [
@@ -93,10 +95,10 @@ def command(folder, out, *more):
     chat = folder / "chat.json"
     texts = folder / "texts.jsonl"
     if not chat.exists():
-        chat.write_text(json.dumps([record(i) for i in range(11 + 16)]))
+        chat.write_text(json.dumps([record(i) for i in range(11 + 16)]), encoding="utf-8")
         lines = [json.dumps({"text": f"words {i}"}) for i in range(4 + 16)]
         lines[2] = "{}"
-        texts.write_text("\n".join(lines))
+        texts.write_text("\n".join(lines), encoding="utf-8")
     options = (
         "--weights 1 2 --on-error skip --codebook-size 8 --steps 5 --records 6 --save-every 2 --samples 0"
     )
@@ -106,7 +108,7 @@ def command(folder, out, *more):
 
 
 def losses(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [(line["step"], line["text"], line["audio"], line["gradient_norm"]) for line in lines]
 
 
@@ -147,11 +149,11 @@ def test_a_run_on_streamed_records_goes_on_with_the_next_record(uninterrupted, m
     assert main([*changed, "--resume"]) == 2
     assert "was started with data '19 records" in capsys.readouterr().err
     chat = uninterrupted / "chat.json"
-    content = chat.read_text()
-    chat.write_text(content.replace("number 1", "numbers 1", 1))
+    content = chat.read_text(encoding="utf-8")
+    chat.write_text(content.replace("number 1", "numbers 1", 1), encoding="utf-8")
     assert main([*arguments, "--resume"]) == 2
     assert "was started with files [{'bytes': " in capsys.readouterr().err
-    chat.write_text(content)
+    chat.write_text(content, encoding="utf-8")
 
 
 def pairs(parts):

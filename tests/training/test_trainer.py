@@ -43,7 +43,7 @@ def _silent(monkeypatch, request):
 def losses(folder):
     return [
         (line["step"], line["text"], line["audio"])
-        for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        for line in map(json.loads, (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
     ]
 
 
@@ -61,7 +61,7 @@ def test_law_01_what_was_logged_after_the_last_state_is_logged_again(tmp_path):
     corpus = toy_corpus(1)
     Trainer(corpus, tmp_path / "whole", SETTINGS).train()
     Trainer(corpus, tmp_path / "parts", SETTINGS).train(until=3)
-    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+    with (tmp_path / "parts" / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write('{"step": 4, "text": 9.0, "audio": 9.0}\n{"step": 5, "te')
     Trainer(corpus, tmp_path / "parts", SETTINGS, resume=True).train()
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
@@ -88,7 +88,9 @@ def test_law_02_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(tm
     log = tmp_path / "killed" / "log.jsonl"
     for wanted in (1, 3, 5):  # kill -9 soon after so many lines were logged
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None and (not log.is_file() or log.read_text().count("\n") < wanted):
+        while process.poll() is None and (
+            not log.is_file() or log.read_text(encoding="utf-8").count("\n") < wanted
+        ):
             time.sleep(0.01)
         process.kill()
         process.wait()
@@ -152,7 +154,7 @@ def test_a_run_killed_at_fifty_random_moments_is_the_uninterrupted_one(tmp_path)
 
 
 def _lines_of(log):
-    return log.read_text().count("\n") if log.is_file() else 0
+    return log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
 
 
 @pytest.mark.slow
@@ -176,7 +178,7 @@ def test_a_second_training_in_one_folder_is_refused_and_the_first_unharmed(tmp_p
     assert first.wait() == 0
     files = [tmp_path / name / "talker.safetensors" for name in ("run", "alone")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 40
+    assert len((tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 40
 
 
 HOLD = """
@@ -279,7 +281,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_another_run_is_refused(tmp_path
     with pytest.raises(MinitttError, match="parts 1, not 2"):
         Trainer(corpus, tmp_path, replace(SETTINGS, accumulate=2), resume=True)
     assert Trainer(corpus, tmp_path, replace(SETTINGS, keep=5, evaluate_every=1), resume=True).step == 2
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
@@ -337,7 +339,7 @@ def test_training_by_the_clock_is_resumed_with_the_steps_that_it_began_with(tmp_
 
 def test_a_run_killed_while_it_wrote_its_first_checkpoint_leaves_no_litter(tmp_path):
     for name in (".123-state-00000002.safetensors", ".123-log.jsonl", "log.jsonl"):
-        (tmp_path / name).write_text('{"step": 1}\n')
+        (tmp_path / name).write_text('{"step": 1}\n', encoding="utf-8")
     Trainer(toy_corpus(1), tmp_path, SETTINGS)
     assert not list(tmp_path.iterdir())
 

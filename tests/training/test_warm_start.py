@@ -104,7 +104,10 @@ def test_a_run_starts_from_its_talker_and_resumes_as_if_uninterrupted(tmp_path, 
     assert talker.info["started_from"] == {"talker": start.fingerprint(), "step": 7}
     Trainer(corpus, tmp_path / "parts", SETTINGS, start=start).train(until=2)
     Trainer(corpus, tmp_path / "parts", SETTINGS, resume=True, start=start).train()
-    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    logs = [
+        (tmp_path / name / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        for name in ("whole", "parts")
+    ]
     losses = [[(json.loads(line)["text"], json.loads(line)["audio"]) for line in log] for log in logs]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4

@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".txt":
-            path.write_text("no recording")
+            path.write_text("no recording", encoding="utf-8")
             continue
         time = np.arange(int(length * 8000)) / 8000
         write_audio(path, (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32), 8000)

@@ -24,7 +24,7 @@ def tone(hertz: float, seconds: float = 0.3) -> np.ndarray:
 def folder_of(path, rows):
     """A folder with a metadata.csv: rows of (file name, transcript, speaker), each a tone of its own."""
     path.mkdir()
-    with (path / "metadata.csv").open("w", newline="") as file:
+    with (path / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", "transcript", "speaker"])
         writer.writerows(rows)
@@ -169,7 +169,7 @@ def test_a_folder_is_made_and_a_second_run_makes_what_is_missing(tmp_path, monke
     # another make adds its rows to those that are there
     other = [voice for voice in makes.VOICES if voice.make == "pico" and not voice.held_out]
     makes.make_folder(tmp_path, other, 1)
-    with (tmp_path / "metadata.csv").open(newline="") as file:
+    with (tmp_path / "metadata.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(rows) + 1
 
 
