@@ -1,7 +1,8 @@
 """The notebooks are what their sources say, ran without a fault, and their exercises teach.
 
-For each exercise: untouched it is "not answered yet", the solution and every other right form of it (`right-k`) pass,
-and every plausible wrong answer in `tutorials/solutions/` is refused with a hint. Only the cells tagged `needed` run here; `make notebooks` runs all.
+For each exercise: untouched it is "not answered yet", the solution and every other right form of it (`right-k`)
+pass, and every plausible wrong answer in `tutorials/solutions/` is refused with a hint.
+Only the cells tagged `needed` run here; `make notebooks` runs all.
 """
 
 import json
