@@ -39,9 +39,9 @@ plt.rcParams.update({**STYLE, "figure.dpi": 150})
 
 
 def draw_sound(ax, wave):
-    """A spectrogram in 24 shades, from 60 dB below the loudest point: clear, and small enough to ship."""
+    """A spectrogram in 12 shades, from 48 dB below the loudest point: clear, and small enough to ship."""
     draw_spectrogram(ax, wave, rate)
-    ax.images[0].set(clim=(-60, 0), cmap=plt.get_cmap("magma", 24))
+    ax.images[0].set(clim=(-48, 0), cmap=plt.get_cmap("magma", 12))
 
 
 # %% [markdown]
@@ -60,12 +60,12 @@ print(
 Audio(speech, rate=rate)
 
 # %%
-fig, axes = plt.subplots(2, 1, figsize=(5.6, 3.4), sharex=True, layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(5.2, 3), sharex=True, layout="constrained")
 axes[0].plot(np.arange(len(speech)) / rate, speech, color=COLOURS["source"], lw=0.5)
 axes[0].set(ylabel="pressure", title="the same sound twice: as samples; as energy by frequency")
 draw_sound(axes[1], speech)
 bar = fig.colorbar(axes[1].images[0], ax=axes[1])
-bar.set_label("dB below the loudest")
+bar.set_label("dB")
 plt.show()
 
 # %% [markdown]
@@ -243,7 +243,7 @@ for name, copy in (
     )
 
 # %%
-fig, axes = plt.subplots(2, 1, figsize=(5, 3.2), sharex=True, layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(4.6, 3), sharex=True, layout="constrained")
 for ax, sound, title in ((axes[0], speech, "original"), (axes[1], decoded.numpy(), "through the codec")):
     draw_sound(ax, sound)
     ax.set_title(title)
@@ -274,7 +274,7 @@ for ax, sound in zip(axes, (chord, strange), strict=True):
     ax.specgram(sound + 1e-9, NFFT=1024, noverlap=896, Fs=rate, cmap="magma", vmin=-110, vmax=-30)
     ax.set(ylim=(0, 800), xlabel="seconds", ylabel="Hz")
 for name, f in (("C", 261.6), ("E", 329.6), ("G", 392.0)):
-    axes[0].text(0.09, f, name, color="white", ha="left", va="center", fontweight="bold")
+    axes[0].text(0.09, f, name, color="black", ha="left", va="center", fontweight="bold")
 axes[0].set_title("a chord")
 axes[1].set(title="the chord through a codec for speech", ylabel="")
 plt.show()
