@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colors
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -252,9 +253,11 @@ def _box(ax: Axes, x: float, y: float, wide: float, name: str, look: str) -> Non
     """One token as a coloured box with its name in it."""
     colour = COLOURS[look]
     face = "white" if name == "EOA" else colour
-    edges = {"edgecolor": colour, **_hatching(look)}
-    box = Rectangle((x + 0.1, y + 0.05), wide - 0.2, 0.9, facecolor=face, **edges)
-    ax.add_patch(box)
+    size = (wide - 0.2, 0.9)
+    ax.add_patch(Rectangle((x + 0.1, y + 0.05), *size, facecolor=face, edgecolor=colour))
+    if look in HATCHES and name != "EOA":  # over the box, so that its frame keeps its colour
+        hatching = [Rectangle((x + 0.1, y + 0.05), *size)]
+        ax.add_collection(PatchCollection(hatching, facecolor="none", **_hatching(look)))
     labels = {"text": name.strip(), "control": name, "mask": "?"}
     label = labels.get(look, "")
     ink = "#333333" if look == "mask" else "white"

@@ -141,8 +141,10 @@ def test_what_is_hatched_is_audio_heard_and_nothing_else(kinds, block_size):
 
 def test_boxes_and_the_legend_hatch_audio_heard_alone():
     ax = new_axes()
-    plotting.draw_sequence(ax, [1, 5, 6], [TEXT, SOURCE, TARGET], [0, 1, 2], NAMES.get)
-    assert [bool(patch.get_hatch()) for patch in ax.patches] == [False, True, False]
+    plotting.draw_sequence(ax, [1, 5, 8, 5], [TEXT, SOURCE, SOURCE, TARGET], [0, 1, 1, 2], NAMES.get)
+    [hatching] = ax.collections  # of the second box; EOA, the third, is hollow
+    [outline] = hatching.get_paths()
+    assert hatching.get_hatch() and np.allclose(outline.get_extents(), ax.patches[1].get_bbox())
     plotting.legend(ax, ["text", "source", "target"])
     assert [bool(patch.get_hatch()) for patch in ax.get_legend().get_patches()] == [False, True, False]
 
