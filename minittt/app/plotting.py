@@ -1,9 +1,9 @@
 """Pictures of one style: text, audio heard, audio spoken, MASK and control tokens have one colour everywhere.
 
 The colours are those of Okabe and Ito, safe for colour-blind eyes, chosen so that each also has a lightness
-of its own and stays apart in greyscale. Every function draws on the axes it is given (`draw_curves` makes
-its own figure); none touches pyplot or changes matplotlib's settings. For figures of one's own: `with
-house_style():`.
+of its own and stays apart in greyscale. Audio that is heard is hatched as well: nobody can name a grey.
+Every function draws on the axes it is given (`draw_curves` makes its own figure); none touches pyplot or
+changes matplotlib's settings. For figures of one's own: `with house_style():`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colors
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.rcsetup import cycler
@@ -36,6 +37,7 @@ LABELS = {
     "mask": "MASK",
     "control": "control token",
 }
+HATCHES = {"source": "//////"}  # audio heard is hatched: without colour it would look much like text
 EARLIER = 0.45  # strength of a key's colour in an earlier group; in the query's own group it is 1
 SPECTRUM = "magma"  # the colour map of spectrograms
 FLOOR = -70.0  # dB below the loudest point that count as nothing
@@ -58,9 +60,18 @@ def house_style():
 
 def legend(ax: Axes, names: Sequence[str], **where) -> None:
     """Say what the colours mean, in the corner that a mask leaves free; `names` are keys of `LABELS`."""
-    patches = [Patch(facecolor=COLOURS[name], label=LABELS[name]) for name in names]
-    where = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.95), "fontsize": 8, **where}
+    patches = []
+    for name in names:
+        patches.append(Patch(facecolor=COLOURS[name], label=LABELS[name], **_hatching(name)))
+    where = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.95), "fontsize": 9, **where}
     ax.legend(handles=patches, frameon=False, **where)
+
+
+def _hatching(name: str) -> dict:
+    """What a patch needs besides its colour to be hatched; nothing for kinds that are not."""
+    if name not in HATCHES:
+        return {}
+    return {"hatch": HATCHES[name], "edgecolor": "white", "linewidth": 0}
 
 
 # ---- attention masks
@@ -108,10 +119,33 @@ def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None
     row = np.array([[colors.to_rgb(COLOURS[KIND_NAMES[int(kind)]]) for kind in kinds]])  # (1, L, 3)
     ax.imshow(row, extent=(-0.5, end, near, far), interpolation="nearest")
     ax.imshow(row.transpose(1, 0, 2), extent=(far, near, end, -0.5), interpolation="nearest")
+    # 3. Hatching over the keys that are audio heard, and over their part of the bands.
+    seen = np.asarray(mask, bool) & (np.asarray(kinds) == SOURCE)[None, :]  # (L, L)
+    for left, right in _runs(seen.T):
+        _hatch(ax, left - 0.5, far, right - left, near - far)
+        _hatch(ax, far, left - 0.5, near - far, right - left)
+        for top, bottom in _runs(seen[:, left]):
+            _hatch(ax, left - 0.5, top - 0.5, right - left, bottom - top)
     ax.set(xlim=(far, end), ylim=(end, far), aspect="equal")
     _tick_groups(ax, np.asarray(groups), labels)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Where equal rows stand side by side, each run as (first, one past the last); rows of nothing are left out."""
+    begins = [0]
+    for i in range(1, len(rows)):
+        if not np.array_equal(rows[i], rows[i - 1]):
+            begins.append(i)
+    ends = [*begins[1:], len(rows)]
+    runs = zip(begins, ends, strict=True)
+    return [(begin, end) for begin, end in runs if np.any(rows[begin])]
+
+
+def _hatch(ax: Axes, x: float, y: float, wide: float, high: float) -> None:
+    """White hatching over a rectangle, and no face or frame of its own."""
+    ax.add_patch(Rectangle((x, y), wide, high, facecolor="none", **_hatching("source")))
 
 
 def _tick_groups(ax: Axes, groups: np.ndarray, labels: Sequence[str] | None) -> None:
@@ -131,11 +165,11 @@ def _tick_groups(ax: Axes, groups: np.ndarray, labels: Sequence[str] | None) -> 
         texts = [str(int(groups[i])) for i in at]
         rotation = 0
         by_group = ", by group"
-    ax.set_xticks(at, texts, rotation=rotation, fontsize=7)
-    ax.set_yticks(at, texts, fontsize=7)
+    ax.set_xticks(at, texts, rotation=rotation, fontsize=9)
+    ax.set_yticks(at, texts, fontsize=9)
     ax.tick_params(length=0)
-    ax.set_xlabel(f"key{by_group}", fontsize=8)
-    ax.set_ylabel(f"query{by_group}", fontsize=8)
+    ax.set_xlabel(f"key{by_group}", fontsize=9)
+    ax.set_ylabel(f"query{by_group}", fontsize=9)
 
 
 # ---- sound
@@ -165,9 +199,9 @@ def draw_spectrogram(ax: Axes, wave, sample_rate: int) -> None:
     extent = (0, len(wave) / sample_rate, 0, sample_rate / 2000)
     decibels = spectrogram(wave, sample_rate)
     ax.imshow(decibels, extent=extent, origin="lower", aspect="auto", cmap=SPECTRUM, vmin=FLOOR, vmax=0)
-    ax.set_xlabel("seconds", fontsize=8)
-    ax.set_ylabel("kHz", fontsize=8)
-    ax.tick_params(labelsize=7)
+    ax.set_xlabel("seconds", fontsize=9)
+    ax.set_ylabel("kHz", fontsize=9)
+    ax.tick_params(labelsize=9)
 
 
 # ---- sequences and their unmasking
@@ -212,7 +246,7 @@ def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], wid
         # 2. The number of the group, below its middle.
         if i + 1 == len(tokens) or tokens[i + 1][2] != group:
             middle = (left + x) / 2
-            ax.text(middle, y + 1.34, f"{group}", ha="center", va="center", fontsize=6, color="#555555")
+            ax.text(middle, y + 1.34, f"{group}", ha="center", va="center", fontsize=9, color="#555555")
     ax.set(xlim=(-0.3, width + 0.3), ylim=(y + 1.7, -0.3))
     ax.set_axis_off()
 
@@ -221,12 +255,15 @@ def _box(ax: Axes, x: float, y: float, wide: float, name: str, look: str) -> Non
     """One token as a coloured box with its name in it."""
     colour = COLOURS[look]
     face = "white" if name == "EOA" else colour
-    box = Rectangle((x + 0.1, y + 0.05), wide - 0.2, 0.9, facecolor=face, edgecolor=colour)
-    ax.add_patch(box)
+    size = (wide - 0.2, 0.9)
+    ax.add_patch(Rectangle((x + 0.1, y + 0.05), *size, facecolor=face, edgecolor=colour))
+    if look in HATCHES and name != "EOA":  # over the box, so that its frame keeps its colour
+        hatching = [Rectangle((x + 0.1, y + 0.05), *size)]
+        ax.add_collection(PatchCollection(hatching, facecolor="none", **_hatching(look)))
     labels = {"text": name.strip(), "control": name, "mask": "?"}
     label = labels.get(look, "")
     ink = "#333333" if look == "mask" else "white"
-    ax.text(x + wide / 2, y + 0.5, label, ha="center", va="center", fontsize=7, color=ink)
+    ax.text(x + wide / 2, y + 0.5, label, ha="center", va="center", fontsize=8, color=ink)
 
 
 def draw_unmasking(

@@ -1,12 +1,20 @@
 # %% [markdown]
 # # 01 Codec tokenisation: from a waveform to tokens and back
 #
+# A language model writes tokens from a list. Sound is thousands of numbers a second, and no list. A codec builds the
+# bridge: it names every short stretch of sound by a number, and makes sound from the numbers again. Here you take one
+# apart: 1.5 seconds of speech, 12,140 samples, become 38 tokens, and the words can still be heard; what is lost can be
+# heard too.
+#
 # After this notebook you can
 # - say what an audio token is: which stretch of sound it stands for, how it is found, and how many bits it takes;
 # - build a residual quantiser by hand, and say why two small codebooks do the work of a huge one;
 # - write the codes of several codebooks as one row of tokens, and hear what tokens keep and what they lose.
 #
-# Time: about ten seconds on one CPU core; on a GPU not measured. It walks through `minittt/codec.py`; the maths, and the
+# Level: first contact. Prerequisites: Python, a little PyTorch; no signal processing. Reading 40 minutes, computing about
+# ten seconds on one CPU core; GPU: not measured.
+#
+# It walks through `minittt/codec.py`; the maths, and the
 # questions people keep asking, are in the chapter
 # [tutorials/01_codec_tokenization.md](../tutorials/01_codec_tokenization.md).
 
@@ -27,7 +35,14 @@ from minittt.app.plotting import COLOURS, STYLE, draw_spectrogram, spectrogram
 from minittt.codec import Codec, CodecConfig, CodecError, flatten, read_audio, unflatten
 
 torch.manual_seed(0)
-plt.rcParams.update({**STYLE, "figure.dpi": 80})
+plt.rcParams.update({**STYLE, "figure.dpi": 150})
+
+
+def draw_sound(ax, wave):
+    """A spectrogram in 12 shades, from 48 dB below the loudest point: clear, and small enough to ship."""
+    draw_spectrogram(ax, wave, rate)
+    ax.images[0].set(clim=(-48, 0), cmap=plt.get_cmap("magma", 12))
+
 
 # %% [markdown]
 # ## 1. A waveform
@@ -45,10 +60,12 @@ print(
 Audio(speech, rate=rate)
 
 # %%
-fig, axes = plt.subplots(2, 1, figsize=(7, 3.2), sharex=True, layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(5.2, 3), sharex=True, layout="constrained")
 axes[0].plot(np.arange(len(speech)) / rate, speech, color=COLOURS["source"], lw=0.5)
-axes[0].set(ylabel="pressure", title="the same sound twice: as samples, and as energy by frequency")
-draw_spectrogram(axes[1], speech, rate)
+axes[0].set(ylabel="pressure", title="the same sound twice: as samples; as energy by frequency")
+draw_sound(axes[1], speech)
+bar = fig.colorbar(axes[1].images[0], ax=axes[1])
+bar.set_label("dB")
 plt.show()
 
 # %% [markdown]
@@ -107,12 +124,12 @@ assert torch.equal(by_hand, codes[0, 0])
 print(f"codebook {tuple(codebook.shape)}; codes {by_hand[:12].tolist()} ...")
 
 # %%
-fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
-draw_spectrogram(ax, speech, rate)
+fig, ax = plt.subplots(figsize=(6.2, 2.3), layout="constrained")
+draw_sound(ax, speech)
 shown = slice(8, 24)
 for t in range(shown.start, shown.stop):
     ax.axvline(t * hop / rate, color="white", lw=0.5)
-    ax.text((t + 0.5) * hop / rate, rate / 2000 * 1.03, int(codes[0, 0, t]), ha="center", fontsize=7)
+    ax.text((t + 0.5) * hop / rate, rate / 2000 * 1.03, int(codes[0, 0, t]), ha="center", fontsize=9)
 ax.set_xlim(shown.start * hop / rate, shown.stop * hop / rate)
 ax.set_title("a code for every frame", pad=14)
 plt.show()
@@ -127,10 +144,16 @@ wiped = wave.clone()
 t = frames // 2
 wiped[:, t * hop : (t + 1) * hop] = 0
 changed = (codec.encode(wiped) != codes)[0].any(0)  # (T,)
-fig, ax = plt.subplots(figsize=(7, 0.9), layout="constrained")
-ax.bar(range(frames), 1, width=0.9, color=[COLOURS["target"] if c else COLOURS["mask"] for c in changed])
-ax.plot([t], [1.25], "v", color=COLOURS["control"], clip_on=False)
-ax.set(yticks=[], xlabel="frame (triangle: the one wiped out; orange: codes that changed)", ylim=(0, 1.3))
+fig, ax = plt.subplots(figsize=(7, 1.5), layout="constrained")
+for is_changed, colour, hatch, label in (
+    (True, COLOURS["target"], "///", "code changed"),
+    (False, COLOURS["mask"], None, "code as before"),
+):
+    where = torch.nonzero(changed == is_changed)[:, 0].tolist()
+    ax.bar(where, [1] * len(where), width=0.9, color=colour, hatch=hatch, label=label)
+ax.plot([t], [1.2], "v", color=COLOURS["control"], clip_on=False, label="frame wiped out")
+ax.set(yticks=[], xlabel="frame", ylim=(0, 1.35))
+ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 plt.show()
 print(f"frame {t} wiped out; the codes of frames {torch.nonzero(changed)[:, 0].tolist()} changed")
 
@@ -168,9 +191,11 @@ print(f"the codec shipped here         {bitrate(codec.config):6.0f} bit/s")
 corpus = np.load(root / "data_samples" / "corpus" / "audio.npz", allow_pickle=False)["codes"]
 share = np.bincount(corpus, minlength=codec.config.codebook_size) / len(corpus)
 entropy = -(share[share > 0] * np.log2(share[share > 0])).sum()
-fig, ax = plt.subplots(figsize=(5, 2), layout="constrained")
+fig, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
 ax.bar(range(len(share)), 100 * np.sort(share)[::-1], width=1, color=COLOURS["target"])
+ax.axhline(100 / len(share), color="k", ls="--", lw=0.9, label="if all were equally frequent")
 ax.set(xlabel="codes, the most frequent first", ylabel="% of all")
+ax.legend()
 plt.show()
 print(
     f"{len(corpus):,} codes of the corpus: {(share > 0).sum()} of {len(share)} occur, entropy {entropy:.2f} bits"
@@ -196,6 +221,13 @@ def spectral_distance(original, copy, rate):
     return np.abs(spectrogram(original, rate) - spectrogram(copy, rate)).mean()
 
 
+def wilson(hits, n, z=1.96):
+    """The 95 % interval of a share, hits of n -> low, high."""
+    middle = (hits + z * z / 2) / (n + z * z)
+    half = z * math.sqrt(hits * (n - hits) / n + z * z / 4) / (n + z * z)
+    return middle - half, middle + half
+
+
 # %%
 with torch.no_grad():
     unquantised = codec.decoder(latents)[0, 0, : len(speech)].numpy()
@@ -211,9 +243,9 @@ for name, copy in (
     )
 
 # %%
-fig, axes = plt.subplots(2, 1, figsize=(7, 3.2), sharex=True, layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(4.6, 3), sharex=True, layout="constrained")
 for ax, sound, title in ((axes[0], speech, "original"), (axes[1], decoded.numpy(), "through the codec")):
-    draw_spectrogram(ax, sound, rate)
+    draw_sound(ax, sound)
     ax.set_title(title)
 axes[0].set_xlabel("")
 plt.show()
@@ -228,31 +260,43 @@ plt.show()
 # better, then the
 # encoder and decoder are the bottleneck, and not the number of codes.
 #
-# A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord:
+# A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord of three notes. The picture
+# shows the lowest 800 Hz, where they are: three level lines before the codec, and after it?
 
 # %%
 seconds = np.arange(rate) / rate
 tones = [np.sin(2 * np.pi * f * seconds) for f in (261.6, 329.6, 392.0)]  # C, E, G
 chord = (0.25 * sum(tones) * np.hanning(rate)).astype(np.float32)
 strange = codec.decode(codec.encode(torch.from_numpy(chord)[None]))[0, :rate].numpy()
-fig, axes = plt.subplots(1, 2, figsize=(7, 2), sharey=True, layout="constrained")
-draw_spectrogram(axes[0], chord, rate)
-draw_spectrogram(axes[1], strange, rate)
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), sharey=True, layout="constrained")
+for ax, sound in zip(axes, (chord, strange), strict=True):
+    # windows of 128 ms, four times those of `spectrogram`: they tell notes 8 Hz apart, and time only roughly
+    ax.specgram(sound + 1e-9, NFFT=1024, noverlap=896, Fs=rate, cmap="magma", vmin=-110, vmax=-30)
+    ax.set(ylim=(0, 800), xlabel="seconds", ylabel="Hz")
+for name, f in (("C", 261.6), ("E", 329.6), ("G", 392.0)):
+    axes[0].text(0.09, f, name, color="black", ha="left", va="center", fontweight="bold")
 axes[0].set_title("a chord")
 axes[1].set(title="the chord through a codec for speech", ylabel="")
 plt.show()
 Audio(np.concatenate([chord, strange]), rate=rate)
 
 # %% [markdown]
+# The three notes are lost among many evenly spaced lines.
+#
 # And are tokens stable? Decode, encode the result again, and compare.
 
 # %%
 again = codec.encode(decoded[None])
-print(f"codes that come back after decoding and encoding again: {(again == codes).float().mean():.0%}")
+same, n = int((again == codes).sum()), codes.numel()
+low, high = wilson(same, n)
+print(
+    f"codes that come back after decoding and encoding again: {same} of {n}, {same / n:.0%} [{low:.0%}, {high:.0%}]"
+)
 
 # %% [markdown]
-# So two rows of codes can sound alike and share few codes. Never judge generated speech by comparing codes with those of
-# a recording; listen, or let a recogniser listen.
+# (In brackets Wilson's 95 % interval: it treats the codes of one short recording as if they were independent, so take it
+# as a rough guide.) So two rows of codes can sound alike and share few codes. Never judge generated speech by comparing
+# codes with those of a recording; listen, or let a recogniser listen.
 #
 # ## 6. Residual codebooks
 #
@@ -279,9 +323,8 @@ def k_means(points, size, rounds=30):
 # %%
 torch.manual_seed(0)
 angle = torch.rand(2000) * 2 * math.pi
-points = torch.stack([angle.cos() * (1 + 0.3 * angle), angle.sin() * 1.5]) + 0.15 * torch.randn(
-    2, 2000
-)  # (d, n)
+points = torch.stack([angle.cos() * (1 + 0.3 * angle), angle.sin() * 1.5])  # (d, n)
+points += 0.15 * torch.randn(2, 2000)
 first = k_means(points, 8)
 code_1 = nearest(points, first)  # (n,)
 residual = points - first[code_1].T  # (d, n) what the first codebook got wrong
@@ -290,19 +333,20 @@ code_2 = nearest(residual, second)
 sum_of_both = first[code_1].T + second[code_2].T  # (d, n)
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(7, 3), layout="constrained")
 shades = plt.cm.cividis(torch.arange(8) / 7)
 axes[0].scatter(*points, s=2, c=shades[code_1])
-axes[0].plot(*first.T, "k+", ms=9, mew=2)
+axes[0].plot(*first.T, "k+", ms=9, mew=2, label="entry")
 axes[0].set_title("8 entries, and who is\nnearest to which")
 axes[1].scatter(*residual, s=2, c=shades[code_2])
-axes[1].plot(*second.T, "k+", ms=9, mew=2)
+axes[1].plot(*second.T, "k+", ms=9, mew=2, label="entry")
 axes[1].set_title("what is left over,\nand 8 entries for that")
-axes[2].scatter(*points, s=2, color=COLOURS["mask"])
-axes[2].plot(*sum_of_both.unique(dim=1), ".", color=COLOURS["target"], ms=5)
+axes[2].scatter(*points, s=2, color=COLOURS["mask"], label="point")
+axes[2].plot(*sum_of_both.unique(dim=1), "k.", ms=4, label="place named")
 axes[2].set_title("8 + 8 entries name\nup to 64 places")
 for ax in axes:
     ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, handletextpad=0.2, columnspacing=0.8)
 plt.show()
 
 # %% [markdown]
@@ -408,6 +452,22 @@ def residual_quantise(latents, codebooks):
 
 
 # %% tags=["check-1"]
+def as_tensor(given):
+    """One tensor of a tensor, an array, numbers, or a list of rows."""
+    if isinstance(given, (list, tuple)) and any(
+        torch.is_tensor(row) or hasattr(row, "dtype") for row in given
+    ):
+        rows = [torch.as_tensor(row) for row in given]
+        assert len({row.shape for row in rows}) == 1, "the rows have different lengths"
+        return torch.stack(rows)
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(
+            f"a tensor or a list of rows is asked for, not a {type(given).__name__}"
+        ) from None
+
+
 def check_1():
     draw = torch.Generator().manual_seed(1)
     books = torch.randn(3, 5, 4, generator=draw) * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
@@ -416,12 +476,12 @@ def check_1():
     answer = residual_quantise(latents, books)
     if answer is None:
         return print("exercise 1: not answered yet")
-    assert isinstance(answer, tuple) and len(answer) == 2, (
+    assert isinstance(answer, (tuple, list)) and len(answer) == 2, (
         "return two things: the codes, and what is left over"
     )
-    codes, left = answer
-    assert torch.is_tensor(codes), "the codes are one tensor: torch.stack makes it of a list of rows"
     assert torch.equal(latents, before), "the latents that came in were overwritten: work on a copy"
+    codes, left = as_tensor(answer[0]), as_tensor(answer[1])
+    assert codes.dim() != 2 or codes.shape != latents.shape, "the codes come first, then what is left over"
     assert codes.shape == (3, 50), (
         f"codes have the shape (codebooks, frames), (3, 50) here, not {tuple(codes.shape)}"
     )
@@ -430,13 +490,13 @@ def check_1():
         best = (rest.T[:, None] - book).square().sum(-1).argmin(-1)  # (T,)
         hint = f"codebook {k} names other entries than the nearest ones"
         hint += "; what does it look at: the latents, or what the codebooks before it left over?" if k else ""
-        assert torch.equal(codes[k], best), hint
+        assert (codes[k] == best).all(), hint
         rest = rest - book[best].T
     assert left.shape == rest.shape, (
         f"what is left over has the shape of the latents, not {tuple(left.shape)}"
     )
-    assert torch.allclose(left, rest, atol=1e-6), (
-        "the codes are right; what is left over: latents less ALL chosen entries"
+    assert torch.allclose(left.to(rest), rest, atol=1e-5), (
+        "the codes are right; what is left over: latents minus ALL chosen entries"
     )
     print("exercise 1: right")
 
@@ -452,23 +512,32 @@ n_tokens = None
 
 
 # %% tags=["check-2"]
+def as_number(given):
+    """The one number in an int, a float, an array, a tensor or a list of one -> float."""
+    assert not isinstance(given, str), "a number, not text"
+    try:
+        return float(given[0]) if isinstance(given, (list, tuple)) and len(given) == 1 else float(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"one number is asked for, not {given!r}") from None
+
+
 def check_2():
     if n_tokens is None:
         return print("exercise 2: not answered yet")
-    assert not isinstance(n_tokens, str), "a number, not text"
+    said = as_number(n_tokens)
     config = CodecConfig(sample_rate=24000, ratios=(8, 5, 4, 2), codebook_size=1024, n_codebooks=1)
     K = round(6000 / bitrate(config))
     samples = torch.zeros(round(3.01 * 24000))
     T = len(samples.split(math.prod(config.ratios)))  # the last piece may be short
     truth = len(flatten(torch.zeros(K, T, dtype=torch.long), 1024))
-    assert n_tokens != T, "these are the frames; at 6 kbit/s each frame has several codes"
-    assert n_tokens % K == 0, (
+    assert said != T, "these are the frames; at 6 kbit/s each frame has several codes"
+    assert said != truth * 10, "these are the bits: a token has log2(1024) = 10 of them"
+    assert said != round(3.01 * 24000), "these are the samples: a frame stands for 320 of them"
+    assert said % K == 0, (
         "a row holds whole frames: its length is a multiple of the number of codebooks; how many make 6 kbit/s?"
     )
-    assert n_tokens != truth - K, "one frame short: what happens to samples that do not fill the last frame?"
-    assert n_tokens == truth, (
-        "frames a second = rate / hop; codebooks = bitrate / (frames a second * log2(size))"
-    )
+    assert said != truth - K, "one frame short: what happens to samples that do not fill the last frame?"
+    assert said == truth, "frames a second = rate / hop; codebooks = bitrate / (frames a second * log2(size))"
     print("exercise 2: right")
 
 
@@ -487,32 +556,50 @@ def coarse_first(codes, size, chunk):
 
 
 # %% tags=["check-3"]
+def as_row(given):
+    """One row of a tensor, an array, or a list or tuple of numbers."""
+    assert given is not None, "this time nothing came back: does every path end in a return?"
+    pieces = isinstance(given, (list, tuple)) and any(getattr(piece, "ndim", 0) for piece in given)
+    assert not pieces, "join the pieces into one row: torch.cat"
+    return torch.as_tensor(given)
+
+
 def check_3():
     if coarse_first(demo, 8, 2) is None:
         return print("exercise 3: not answered yet")
     for K, T, chunk in ((2, 4, 2), (3, 6, 3), (1, 5, 2), (2, 5, 2), (2, 3, 8)):
         codes = torch.randint(8, (K, T), generator=torch.Generator().manual_seed(T))
         row = coarse_first(codes, 8, chunk)
-        pieces = isinstance(row, list) and any(torch.is_tensor(piece) and piece.dim() for piece in row)
-        assert not pieces, "join the pieces into one row: torch.cat"
-        row = torch.as_tensor(row)
+        row = as_row(row)
         case = f"with {K} codebooks, {T} frames, chunks of {chunk}"
         assert row.shape == (K * T,), (
             f"{case}: every code must be laid once, {K * T} in all, not {tuple(row.shape)}"
         )
-        once = torch.equal(row.sort().values, flatten(codes, 8).sort().values)
+        once = bool((row.sort().values == flatten(codes, 8).sort().values).all())
         assert once, (
             f"{case}: the tokens are not those of flatten in another order: code c of codebook k is k * size + c"
         )
-        assert torch.equal(torch.as_tensor(coarse_first(codes, 8, 1)), flatten(codes, 8)), (
+        assert bool((as_row(coarse_first(codes, 8, 1)) == flatten(codes, 8)).all()), (
             "with chunk=1 the order must be that of flatten"
         )
         expected = sorted(range(K * T), key=lambda i: (i % T // chunk, i // T, i % T))  # i = k * T + t
         expected = codes.flatten()[expected] + torch.tensor(expected) // T * 8
-        assert torch.equal(row, expected), (
+        assert bool((row == expected).all()), (
             f"{case}: within a chunk all of codebook 0 comes first, chunk after chunk"
         )
     print("exercise 3: right")
 
 
 check_3()
+
+# %% [markdown]
+# ## What you now know
+#
+# - A codec turns a stretch of sound (a frame) into a vector, and names the vector by its nearest entry in a codebook.
+# - Bits per second are frames per second, times codebooks, times log2(size); how evenly codes are used says the rest.
+# - What survives is where the energy is: formants, hisses and pauses, and so the words. The exact wave does not.
+# - A residual quantiser names many places with small tables, since each codebook corrects what those before it left over.
+# - Codes that differ can sound alike: judge speech by listening, or with a recogniser, never by comparing codes.
+#
+# **Next**: [notebook 02](02_modality_attention.ipynb), who sees whom once such tokens stand beside text. Solutions:
+# [`tutorials/solutions`](../tutorials/solutions/01_codec_tokenization.py).

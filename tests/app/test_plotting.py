@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colors
 from matplotlib.figure import Figure
@@ -119,6 +119,34 @@ def test_draw_mask_paints_the_mask_and_takes_two_streams():
     plotting.draw_mask(ax, two_stream_mask(twice, stream)[0], both, twice[0], labels)
     assert [label.get_text() for label in ax.get_yticklabels()] == labels
     assert saved(ax.figure)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(st.sampled_from([TEXT, SOURCE, TARGET, PAD_KIND]), min_size=1, max_size=12), st.integers(1, 4)
+)
+def test_what_is_hatched_is_audio_heard_and_nothing_else(kinds, block_size):
+    groups = assign_groups(torch.tensor([kinds]), block_size)
+    mask = group_mask(groups)[0]
+    ax = Figure().subplots()
+    plotting.draw_mask(ax, mask, kinds, groups[0])
+    hatched = np.zeros((len(kinds), len(kinds)), int)
+    for patch in ax.patches:
+        assert patch.get_hatch()
+        if patch.get_x() >= -0.5 and patch.get_y() >= -0.5:  # the others lie on the bands
+            left, top = round(patch.get_x() + 0.5), round(patch.get_y() + 0.5)
+            hatched[top : top + round(patch.get_height()), left : left + round(patch.get_width())] += 1
+    assert np.array_equal(hatched, mask.numpy() & (np.array(kinds) == SOURCE)[None, :])
+
+
+def test_boxes_and_the_legend_hatch_audio_heard_alone():
+    ax = new_axes()
+    plotting.draw_sequence(ax, [1, 5, 8, 5], [TEXT, SOURCE, SOURCE, TARGET], [0, 1, 1, 2], NAMES.get)
+    [hatching] = ax.collections  # of the second box; EOA, the third, is hollow
+    [outline] = hatching.get_paths()
+    assert hatching.get_hatch() and np.allclose(outline.get_extents(), ax.patches[1].get_bbox())
+    plotting.legend(ax, ["text", "source", "target"])
+    assert [bool(patch.get_hatch()) for patch in ax.get_legend().get_patches()] == [False, True, False]
 
 
 def test_a_mask_of_another_size_is_refused():

@@ -87,7 +87,7 @@ def coarse_first(codes, size, chunk):  # frame by frame
     return flatten(codes, size)
 
 
-# %% tags=["wrong-1"]
+# %% tags=["right-1"]
 def residual_quantise(latents, codebooks):  # a list of rows
     codes = []
     for book in codebooks:
@@ -100,3 +100,61 @@ def residual_quantise(latents, codebooks):  # a list of rows
 def coarse_first(codes, size, chunk):  # pieces, not joined
     numbered = codes + size * torch.arange(len(codes))[:, None]
     return [piece.flatten() for piece in numbered.split(chunk, dim=1)]
+
+
+# %% tags=["right-1"]
+def residual_quantise(latents, codebooks):  # NumPy arrays, in a list
+    left = latents.numpy().copy()
+    codes = []
+    for book in codebooks.numpy():
+        distances = ((left.T[:, None] - book) ** 2).sum(-1)
+        codes.append(distances.argmin(-1))
+        left = left - book[codes[-1]].T
+    return [np.stack(codes), left]
+
+
+# %% tags=["wrong-1"]
+def residual_quantise(latents, codebooks):  # the two in the wrong order
+    codes, left = [], latents
+    for codebook in codebooks:
+        codes.append(nearest(left, codebook))
+        left = left - codebook[codes[-1]].T
+    return left, torch.stack(codes)
+
+
+# %% tags=["wrong-1"]
+def residual_quantise(latents, codebooks):  # the codes alone
+    codes, left = [], latents
+    for codebook in codebooks:
+        codes.append(nearest(left, codebook))
+        left = left - codebook[codes[-1]].T
+    return torch.stack(codes)
+
+
+# %% tags=["right-2"]
+n_tokens = torch.tensor(1808.0)
+
+# %% tags=["right-2"]
+n_tokens = [np.int64(1808)]
+
+# %% tags=["wrong-2"]
+n_tokens = 72240  # samples
+
+# %% tags=["wrong-2"]
+n_tokens = (226, 8)  # two numbers
+
+
+# %% tags=["right-3"]
+def coarse_first(codes, size, chunk):  # a list of numbers
+    row = []
+    for start in range(0, codes.shape[1], chunk):
+        for k, codes_of_k in enumerate(codes.tolist()):
+            row += [k * size + code for code in codes_of_k[start : start + chunk]]
+    return row
+
+
+# %% tags=["right-3"]
+def coarse_first(codes, size, chunk):  # a NumPy array of floats
+    tokens = codes.numpy() + size * np.arange(len(codes))[:, None]
+    cuts = range(chunk, tokens.shape[1], chunk)
+    return np.concatenate([piece.ravel() for piece in np.split(tokens, cuts, axis=1)]).astype(np.float32)

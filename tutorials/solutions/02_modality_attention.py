@@ -120,3 +120,65 @@ def released_mask(kinds):  # and, where or is meant
 # %% tags=["wrong-3"]
 def many_copies_mask(groups, copy):  # numbers
     return torch.zeros(len(groups), len(groups))
+
+
+# %% tags=["wrong-1"]
+def released_mask(kinds):  # minus infinity for what is hidden
+    place = torch.arange(len(kinds))
+    return torch.where(place[None, :] <= place[:, None], 0.0, -torch.inf)
+
+
+# %% tags=["right-1"]
+def released_mask(kinds):  # lists of 0 and 1, by hand
+    def sees(q, k):
+        between = kinds[min(q, k) : max(q, k) + 1]
+        return k <= q or bool((between != TEXT).all())
+
+    return [[int(sees(q, k)) for k in range(len(kinds))] for q in range(len(kinds))]
+
+
+# %% tags=["right-1"]
+def released_mask(kinds):  # a NumPy array
+    return group_mask(assign_groups(kinds, None)[None])[0].numpy()
+
+
+# %% tags=["right-2"]
+places_that_move = torch.arange(9) >= 2  # a mask
+
+# %% tags=["right-2"]
+places_that_move = [2, 3, 4, 5, 6, 7, 8]
+
+# %% tags=["right-2"]
+places_that_move = range(2, 9)
+
+# %% tags=["right-2"]
+places_that_move = torch.arange(2.0, 9.0).numpy()  # an array of floats
+
+# %% tags=["wrong-2"]
+places_that_move = 4
+
+# %% tags=["wrong-2"]
+places_that_move = {2, 3, 4}  # the block alone
+
+# %% tags=["wrong-2"]
+places_that_move = {3, 4, 5, 6, 7, 8, 9}  # counted from 1
+
+
+# %% tags=["right-3"]
+def many_copies_mask(groups, copy):  # numbers 0 and 1
+    earlier = (copy[None, :] == 0) & (groups[None, :] < groups[:, None])
+    itself = (copy[None, :] == copy[:, None]) & (groups[None, :] == groups[:, None])
+    return (earlier | itself).float()
+
+
+# %% tags=["right-3"]
+def many_copies_mask(groups, copy):  # a list of lists
+    pairs = list(zip(groups.tolist(), copy.tolist(), strict=True))
+    return [[(c == 0 and g < group) or (c == own and g == group) for g, c in pairs] for group, own in pairs]
+
+
+# %% tags=["wrong-3"]
+def many_copies_mask(groups, copy):  # a noisy block sees its own clean twin
+    q_copy, k_copy = copy[:, None], copy[None, :]
+    earlier = (k_copy == 0) & (groups[None, :] <= groups[:, None])
+    return earlier | ((k_copy == q_copy) & (groups[None, :] == groups[:, None]))
