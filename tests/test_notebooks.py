@@ -1,7 +1,7 @@
 """The notebooks are what their sources say, ran without a fault, and their exercises teach.
 
-For each exercise: untouched it is "not answered yet", the solution passes, and every plausible wrong answer in
-`tutorials/solutions/` is refused with a hint. Only the cells tagged `needed` run here; `make notebooks` runs all.
+For each exercise: untouched it is "not answered yet", the solution and every other right form of it (`right-k`) pass,
+and every plausible wrong answer in `tutorials/solutions/` is refused with a hint. Only the cells tagged `needed` run here; `make notebooks` runs all.
 """
 
 import json
@@ -159,8 +159,9 @@ def test_exercise_knows_right_from_wrong(name, k, classrooms, capsys):
     room.answer(k, untouched)
     assert f"exercise {k}: not answered yet" in capsys.readouterr().out
     [solution] = tagged(room.solutions, f"exercise-{k}")
-    room.answer(k, solution)
-    assert f"exercise {k}: right" in capsys.readouterr().out
+    for answer in (solution, *tagged(room.solutions, f"right-{k}")):
+        room.answer(k, answer)
+        assert f"exercise {k}: right" in capsys.readouterr().out, f"refused without a word:\n{answer}"
     mistakes = tagged(room.solutions, f"wrong-{k}")
     assert mistakes, "no wrong answer to try the check with"
     for mistake in mistakes:
