@@ -467,6 +467,7 @@ print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f}
 # `data_samples`. Both axes are logarithmic here, so that the small differences at the end can be seen:
 
 # %%
+TICKS = {"text": (0.03, 0.1, 0.3, 1, 3), "audio": (1, 2, 4)}  # nats
 phases = [json.loads(x) for x in (root / "data_samples" / "logs" / "talker.jsonl").read_text().splitlines()]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.4), layout="constrained")
 for ax, name, colour in zip(axes, ("text", "audio"), ("text", "target"), strict=True):
@@ -478,7 +479,7 @@ for ax, name, colour in zip(axes, ("text", "audio"), ("text", "target"), strict=
     held = [(x["step"], x[f"held_out_{name}"]) for x in lines if f"held_out_{name}" in x]
     ax.plot(*zip(*held, strict=True), "o-", color=plotting.COLOURS[colour], markersize=3, label="yours")
     ax.set(xlabel="step", title=f"{name}, held out, nats per token", xscale="log", yscale="log")
-    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_yticks(TICKS[name], [f"{nats:g}" for nats in TICKS[name]])
     ax.yaxis.set_minor_formatter("")
     ax.legend()
 plt.show()
