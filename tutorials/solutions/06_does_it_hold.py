@@ -155,7 +155,7 @@ def text_at(run, by, amount):
 
 
 # %% [markdown]
-# Wrong: the mean in the middle; low and high exchanged; a dictionary; all silent; the ends left out; text.
+# Wrong: the mean in the middle; low and high exchanged; a dictionary; all silent; in per cent; the ends left out.
 
 
 # %% tags=["wrong-1"]
@@ -183,7 +183,7 @@ def paired_interval(ours, theirs, t):
 at_least_one = 0.95**18
 
 # %% tags=["wrong-2"]
-at_least_one = "60 %"
+at_least_one = 60.3
 
 
 # %% tags=["wrong-3"]
