@@ -11,7 +11,12 @@
 # ---
 
 # %% [markdown]
-# # 03 Absorbing diffusion
+# # 03 · Absorbing diffusion
+#
+# To train a model that fills in blanks, one hides some tokens and asks for them. But how many does one hide, and how much
+# does each answer count, if the loss is to be an honest bound on $-\log p$? Here you derive that loss on a model so small
+# that every sum can be done in full. It comes out the same in four quite different forms, 6.609219952476 nats each time,
+# and one way to draw the noise estimates it with a standard deviation of 4.3 nats where the obvious way needs 8.9.
 #
 # After this notebook you can
 #
@@ -19,9 +24,13 @@
 # - say **why 1/t weights are noisy** and what to draw instead, and why the network is not told the time;
 # - tell a bound from a likelihood, and read what **K denoising steps** cost off a curve.
 #
-# **Time**: half a minute on one CPU core; on a GPU not measured. **Modules**: `minittt/diffusion.py` and
-# `minittt/theory/bounds.py`, rebuilt here piece by piece. **Chapter**, with every step derived:
-# [`03_absorbing_diffusion.md`](../tutorials/03_absorbing_diffusion.md).
+# Level: the hardest of the seven. Prerequisites: notebook [02](02_modality_attention.ipynb), expectations, Bayes' rule.
+# Reading 90 minutes (an hour without the optional parts), computing half a minute on one CPU core; GPU: not measured.
+#
+# **The core path** is sections 1 to 4, 6, 7 and 9. What says *(optional)* in its heading can be skipped at a first reading:
+# nothing later stands on it. Everything is rebuilt piece by piece from `minittt/diffusion.py` and
+# `minittt/theory/bounds.py`; the chapter
+# [tutorials/03_absorbing_diffusion.md](../tutorials/03_absorbing_diffusion.md) derives every step.
 
 # %% tags=["needed"]
 import math
@@ -42,7 +51,7 @@ from minittt.diffusion import Cosine, Geometric, Linear
 from minittt.theory import bounds
 
 torch.manual_seed(0)
-plt.rcParams.update({**plotting.STYLE, "figure.dpi": 80})
+plt.rcParams.update({**plotting.STYLE, "figure.dpi": 150, "legend.fontsize": 9})
 C = plotting.COLOURS
 CLEAN_OR_MASK = ListedColormap([C["target"], C["mask"]])
 
@@ -70,12 +79,19 @@ ax.pcolormesh(states == MASK, cmap=CLEAN_OR_MASK, edgecolors="white", linewidth=
 ax.set(ylabel="t", xlabel="place", xticks=[])
 ax.set_yticks(torch.arange(6) + 0.5, [f"{t:.1f}" for t in times])
 ax.invert_yaxis()
-plotting.legend(ax, ["target", "mask"], bbox_to_anchor=(1, 1.25), ncol=2)
+plotting.legend(ax, ["target", "mask"], bbox_to_anchor=(1, 1.3), ncol=2, fontsize=9)
 plt.show()
 
 # %% [markdown]
-# `alpha` is a choice, a **noise schedule**. Here are three that begin clean and end masked. Does the choice matter?
-# Section 4 has an answer.
+# `alpha` is a choice, a **noise schedule**. Here are three that begin clean and end masked. Take a guess before you read
+# on: will the training bound depend on which of them we take?
+#
+# <details><summary>Answer</summary>
+#
+# No. The schedule only says at which `t` a given share is masked, and the bound is an integral over that share. Section 4
+# shows three curves with one area. What does depend on it is how noisy a random draw is.
+#
+# </details>
 
 # %%
 t = torch.linspace(0, 1, 101)
@@ -84,7 +100,7 @@ fig, ax = plt.subplots(figsize=(3.6, 2.2), layout="constrained")
 for (name, schedule), style in zip(SCHEDULES.items(), ("-", "--", ":"), strict=True):
     ax.plot(t, 1 - schedule.alpha(t), style, label=name)
 ax.set(xlabel="t", ylabel="masked share lambda(t)")
-ax.legend()
+ax.legend(handlelength=3)
 plt.show()
 
 # %% [markdown]
@@ -150,11 +166,12 @@ s = torch.linspace(0, 0.8, 50)
 left.fill_between(s, s / 0.8, 1, color=C["target"])
 left.fill_between(s, 0, s / 0.8, color=C["mask"])
 left.set(xlabel="s", ylabel="probability", xlim=(0, 0.8), ylim=(0, 1))
-left.text(0.22, 0.75, "still x_0", ha="center")
+left.text(0.25, 0.75, "still x_0", ha="center")
 left.text(0.58, 0.25, "already MASK", ha="center")
 right.pcolormesh(torch.stack([*walk, x]) == 32, cmap=CLEAN_OR_MASK, edgecolors="white", linewidth=1)
 right.set(ylabel="t", xticks=[], xlabel="place")
 right.set_yticks(torch.arange(6) + 0.5, [f"{v:.1f}" for v in steps])
+plotting.legend(right, ["target", "mask"], bbox_to_anchor=(1, 1.22), ncol=2, fontsize=9)
 plt.show()
 
 # %% [markdown]
@@ -289,9 +306,8 @@ def mean_ce_over_lambda(lam):  # (J,) -> (J,): a polynomial, for |S| = 0 costs n
 
 lam = (torch.arange(100_000) + 0.5) / 100_000
 form_1_roughly = mean_ce_over_lambda(lam).mean()  # the midpoint rule, 100,000 points
-two_points = 0.5 + torch.tensor([-0.5, 0.5]) / math.sqrt(
-    3
-)  # Gauss: exact for polynomials of degree 3 = L - 1
+# Gauss: two points are exact for polynomials of degree 3 = L - 1
+two_points = 0.5 + torch.tensor([-0.5, 0.5]) / math.sqrt(3)
 form_1_by_hand = mean_ce_over_lambda(two_points).mean()
 form_1 = bounds.lambda_integral(table)
 print(f"{form_1_roughly:.12f} by midpoints, {form_1_by_hand:.12f} by two points, {form_1:.12f} shipped")
@@ -309,8 +325,8 @@ t = torch.linspace(0.001, 0.999, 300)
 for (name, schedule), style in zip(SCHEDULES.items(), ("-", "--", ":"), strict=True):
     lam = 1 - schedule.alpha(t)
     right.plot(t, -schedule.alpha_prime(t) * mean_ce_over_lambda(lam), style, label=name)
-right.set(xlabel="t", ylabel="integrand")
-right.legend(fontsize=8)
+right.set(xlabel="t", ylabel="integrand", ylim=(0, 17))
+right.legend(handlelength=3)
 plt.show()
 print({name: f"{bounds.time_integral(table, schedule):.12f}" for name, schedule in SCHEDULES.items()})
 for schedule in SCHEDULES.values():
@@ -323,9 +339,8 @@ for schedule in SCHEDULES.values():
 # **Form 2, closed.** The integral can be done on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
 # `(k-1)! (L-k)! / L!`.
 #
-# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together
-# have the weight
-# `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it with `L/k`.
+# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together have the
+# weight `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it with `L/k`.
 #
 # **Form 4, any order.** Reveal the tokens one at a time in a random order; average `-log p` over all `L!` orders.
 
@@ -364,7 +379,7 @@ for name, ours, theirs in zip(NAMES, by_hand, shipped, strict=True):
 assert all(torch.isclose(value, form_1, rtol=1e-12) for value in (*shipped, *by_hand))
 
 # %% [markdown]
-# Four ways to write one number, for any network at all. The picture says why forms 3 and 4 agree. Going through a
+# Four ways to write one number, for any network at all. The next picture says why forms 3 and 4 agree. Going through a
 # random order, there are first `L` tokens masked, then `L - 1`, and so on. With `k` masked, the masked set is a random
 # `k`-subset, and the next token a random member of it: it costs `m_k / k` on average, `m_k` being the mean of `CE` over
 # `k`-subsets. Each `k` occurs once.
@@ -380,7 +395,7 @@ ax.set_title(f"together {form_1:.3f} nats", fontsize=9)
 plt.show()
 
 # %% [markdown]
-# ## 5. Why the network needs no time
+# ## 5. Why the network needs no time (optional)
 #
 # In image diffusion the network is given the noise level. Here it is not. By Bayes' rule, of all clean sequences
 # that agree with the revealed tokens, each is noised into this `x_t` with the **same** probability: `lambda^k (1 -
@@ -402,6 +417,7 @@ def belief(x_t, kernel, place=1):
     return torch.stack([weight[sequences[:, place] == v].sum() for v in range(V)]) / weight.sum()
 
 
+# %%
 grid = torch.linspace(0.02, 0.98, 49)
 absorbing = [
     belief(torch.tensor([2, V, 0, V]), diffusion.forward_kernel(1.0, 1 - t, V + 1, V)) for t in grid.tolist()
@@ -413,7 +429,7 @@ for ax, beliefs, title in zip(axes, (absorbing, uniform), ("MASK", "random token
         ax.plot(grid, torch.stack(beliefs)[:, v], style, label=f"x_0 = {v}")
     ax.set(title=f"noise by {title}", xlabel="t", ylim=(0, 1))
 axes[0].set_ylabel("belief about place 1")
-axes[1].legend(fontsize=8)
+axes[1].legend(handlelength=3, ncol=2, columnspacing=1)
 plt.show()
 assert torch.allclose(torch.stack(absorbing), absorbing[0].expand(49, V), rtol=1e-12)
 assert torch.allclose(absorbing[0], oracle(q)(torch.tensor([[2, V, 0, V]]))[0, 1, :V].exp())
@@ -447,6 +463,7 @@ def estimates(masked, weight):
     return weight.amax(1) * CE[row]
 
 
+# %%
 generator, N = torch.Generator().manual_seed(0), 20_000
 one_group = torch.zeros(N, L, dtype=torch.long)  # every row is one group of L tokens
 options = {"generator": generator, "stratified": False, "dtype": torch.float64}
@@ -458,26 +475,30 @@ draws = {
     "1/p": estimates(*diffusion.independent_masks(one_group, eps=1e-3, **options)),
 }
 for name, values in draws.items():
-    print(
-        f"{name:9} mean {values.mean():6.3f} (bound {form_1:.3f})  std {values.std():6.3f}  largest {values.max():8.1f}"
-    )
+    error = 1.96 * values.std() / N**0.5  # of the mean: 95 %
+    print(f"{name:9} mean {values.mean():6.3f} +- {error:.3f} (bound {form_1:.3f})", end="  ")
+    print(f"std {values.std():6.3f}  largest {values.max():8.1f}")
 assert (draws["by hand"].mean() - form_1).abs() < 5 * draws["by hand"].std() / N**0.5
 
 # %%
 fig, ax = plt.subplots(figsize=(5.5, 2.4), layout="constrained")
 bins = torch.logspace(-0.3, 3.3, 60)
-for name, colour in (("1/p", C["target"]), ("k-subset", C["text"])):
-    ax.hist(draws[name].clamp(min=0.51), bins=bins, color=colour, alpha=0.65, label=name)
+ax.hist(draws["1/p"].clamp(min=0.51), bins=bins, color=C["target"], label="1/p")
+ax.hist(draws["k-subset"], bins=bins, histtype="step", color=C["text"], linewidth=1.5, label="k-subset")
 ax.axvline(form_1, color="black", linestyle="--", label="the bound")
 ax.set(xscale="log", yscale="log", xlabel="one estimate, nats (0 is put at the left end)", ylabel="draws")
 ax.legend()
 plt.show()
 
 # %% [markdown]
-# The long tail of 1/p is one event: `p` was tiny and *still* a token was masked. Its probability is about `n p`, its
-# square is `1/p^2`, and the integral of `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows for
-# ever as eps falls. With eps larger it is milder, but then 1/p is **biased**. The k-subset has neither problem.
-# `bounds.py` has all of it exactly.
+# The long tail of 1/p is one event: `p` was tiny and *still* a token was masked. The k-subset has no such tail: its weight
+# is never above `n`. That is what the code trains with. If you are in a hurry, go on with section 7.
+#
+# ### How noisy, exactly (optional)
+#
+# The probability of that event is about `n p`, the square of its weight is `1/p^2`, and the integral of
+# `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows for ever as eps falls. With eps larger it is
+# milder, but then 1/p is **biased**. The k-subset has neither problem. `bounds.py` has all of it exactly.
 
 
 # %%
@@ -499,16 +520,16 @@ assert (draws["k-subset"].var() / k_subset - 1).abs() < 0.1
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 left.semilogx(eps, inverse_p, color=C["target"], label="1/p")
-left.semilogx(
-    eps, [by_count_variance(e) for e in eps], color=C["source"], linestyle=":", label="exact weights"
-)
+exact_weights = [by_count_variance(e) for e in eps]
+left.semilogx(eps, exact_weights, color=C["source"], linestyle=":", label="exact weights")
 left.axhline(k_subset, color=C["text"], linestyle="--", label="k-subset")
 left.plot(1e-3, draws["1/p"].var(), "o", color=C["control"], label="20,000 draws")
-left.set(xlabel="eps", ylabel="variance of one estimate", ylim=(0, 1.7 * inverse_p.max()))
-left.legend(fontsize=8, loc="upper right")
-right.semilogx(eps, bias, color=C["target"])
-right.axhline(0, color="black", linewidth=0.8)
-right.set(xlabel="eps", ylabel="bias of 1/p, nats")
+left.set(xlabel="eps", ylabel="variance of one estimate", ylim=(0, 1.9 * inverse_p.max()))
+left.legend(loc="upper right", ncol=2, columnspacing=1, handlelength=1.5)
+right.semilogx(eps, bias, color=C["target"], label="1/p")
+right.axhline(0, color=C["text"], linestyle="--", label="k-subset")
+right.set(xlabel="eps", ylabel="bias, nats")
+right.legend()
 plt.show()
 singles = (CE[size == 1] ** 2).sum()  # the slope of the curve: sets of one token
 assert torch.isclose((inverse_p[0] - inverse_p[10]) / math.log(eps[10] / eps[0]), singles, rtol=1e-3)
@@ -533,9 +554,11 @@ for stratified in (False, True):
         spread[name + note] = torch.stack([estimates(*draw(settings)).mean() for _ in range(400)]).std()
 
 fig, ax = plt.subplots(figsize=(6, 2.1), layout="constrained")
-ax.barh(list(spread), list(spread.values()), color=[C["target"], C["source"], C["text"]] * 2)
+error = [1.96 * std / math.sqrt(2 * 400) for std in spread.values()]  # of a deviation from 400 means
+shades = [C["target"], C["source"], C["mask"]] * 2
+ax.barh(list(spread), list(spread.values()), xerr=error, capsize=3, color=shades)
 ax.invert_yaxis()
-ax.set_xlabel("standard deviation of the mean of 32 groups, nats")
+ax.set_xlabel("standard deviation of the mean of 32 groups, nats (bar: 95 %, 400 batches)")
 plt.show()
 assert spread["k-subset, stratified"] < spread["k-subset"] < spread["1/p"]
 
@@ -558,8 +581,9 @@ for ax, this, title in zip(
     ax.axhline(nlls.mean(), color="black", label="mean: the bound")
     ax.axhline(bounds.any_order_nll(this), color=C["text"], linestyle="--", label="-log of the mean p")
     ax.set(title=title, xlabel="24 orders, sorted", ylabel="-log p, nats")
-axes[0].legend(fontsize=8)
+axes[0].legend()
 axes[1].set_ylim(nlls.mean() - 1, nlls.mean() + 1)
+axes[1].text(12, nlls.mean() + 0.1, "all three coincide", ha="center")
 plt.show()
 exact = -(-bounds.order_nlls(table)).exp().mean().log()
 assert torch.isclose(exact, bounds.any_order_nll(table)) and exact < bounds.any_order_form(table)
@@ -567,11 +591,10 @@ assert torch.allclose(bounds.order_nlls(truth), -q[tuple(x0)].log())
 
 # %% [markdown]
 # So do not compare a diffusion model's bound with an autoregressive model's likelihood as if they were the same thing:
-# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but
-# training pulls it there, and
-# closes the gap.
+# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but training pulls
+# it there, and closes the gap.
 #
-# ## 8. Group by group
+# ## 8. Group by group (optional)
 #
 # Text-to-Talk generates group after group (notebook 02), so its bound is a sum: each group's bound, given the finished
 # groups before it. Groups of one token have one order, and give plain autoregression, exactly. One group of all gives
@@ -606,9 +629,9 @@ ax.bar(at + 0.2, [v[1] for v in means.values()], 0.36, color=C["target"], label=
 ax.axhline(entropy, color="black", linestyle="--", label="entropy H")
 ax.set_xticks(at, list(means))
 ax.set(
-    xlabel="tokens per group", ylabel="mean bound, nats", ylim=(0, 1.6 * max(v[0] for v in means.values()))
+    xlabel="tokens per group", ylabel="mean bound, nats", ylim=(0, 1.9 * max(v[0] for v in means.values()))
 )
-ax.legend(fontsize=8)
+ax.legend()
 plt.show()
 
 # %% [markdown]
@@ -665,6 +688,7 @@ def p_of_k_steps(K):
     return p
 
 
+# %%
 nelbo = torch.stack(
     [(q_voices * torch.stack([bounds.k_step_bound(t, K) for t in tables])).sum() for K in range(1, n + 1)]
 )
@@ -672,11 +696,8 @@ p_K = torch.stack([p_of_k_steps(K) for K in range(1, n + 1)])  # (6, 64)
 divergence = (q_voices * (q_voices / p_K).log()).sum(1)  # (6,)
 assert torch.allclose(p_K.sum(1), torch.ones(n)) and (divergence <= nelbo - H + 1e-12).all()
 mixed = (ones >= 2) & (ones <= 4)
-print(
-    "mixed samples: truth",
-    f"{q_voices[mixed].sum():.2f};",
-    {K: f"{p_K[K - 1, mixed].sum():.2f}" for K in (1, 2, 3, 6)},
-)
+shares = {K: f"{p_K[K - 1, mixed].sum():.2f}" for K in (1, 2, 3, 6)}
+print(f"mixed samples: truth {q_voices[mixed].sum():.2f}; in K steps {shares}")
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
@@ -688,7 +709,7 @@ count = torch.arange(n + 1)
 for p, style, name in ((q_voices, "k-", "truth"), (p_K[0], "s--", "K = 1"), (p_K[2], "o:", "K = 3")):
     right.plot(count, [p[ones == c].sum() for c in count], style, markersize=4, label=name)
 right.set(xlabel="how many tokens are 1", ylabel="probability", ylim=(0, 0.42))
-right.legend(fontsize=8, ncol=3, loc="upper center", columnspacing=1)
+right.legend(ncol=3, loc="upper center", columnspacing=1)
 plt.show()
 
 # %% [markdown]
@@ -696,12 +717,38 @@ plt.show()
 # has two humps, one for each voice. In one step there is a single hump in the middle: most samples are *mixed*, neither
 # voice. With three steps the two humps are coming back, but a third of the samples is mixed still.
 #
+# How many samples can one step get right at best? The network is perfect, so work it out: with all six masked, each token
+# is 1 with probability 1/2.
+#
+# <details><summary>Answer</summary>
+#
+# One step throws six fair coins. Two, three or four ones come in 50 of 64 cases: 0.78, the first figure printed above. The
+# truth has only 0.11 of them. Nothing is wrong with the network; what is lost is that the tokens agree.
+#
+# </details>
+#
 # Two things to notice. The second step brings most of the gain: once some tokens stand, the voice is nearly known. And
 # from 3 to 5 steps little happens, for the *first* round still reveals two tokens at once, when nothing is known yet:
 # what is drawn without any information costs most. Notebook 04 decodes with this, and asks which tokens to reveal first.
 #
 # ## Exercises
 #
+# The checks take a number in any form: of Python, of numpy, or a tensor.
+
+
+# %% tags=["needed"]
+def one_number(answer, hint="one number is asked for, not several"):
+    """A float of whatever form one number has: of Python, of numpy, a tensor or a list of one element."""
+    assert not isinstance(answer, str), "a number, not text"
+    try:
+        if isinstance(answer, (list, tuple)):
+            [answer] = answer
+        return float(answer.item() if hasattr(answer, "item") else answer)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(hint) from None
+
+
+# %% [markdown]
 # ### 1. Fill in: the any-order bound without orders
 #
 # `any_order_form` runs through all `L!` orders: 24 for four tokens, but 3,628,800 for ten. A recursion over *sets*
@@ -724,20 +771,17 @@ def any_order_by_sets(table):
 # %% tags=["check-1"]
 def check_any_order_by_sets():
     for n in range(1, 6):
-        table = torch.rand(2**n, n, generator=torch.Generator().manual_seed(n)).double() * bounds.masked_sets(
-            n
-        )
-        found, wanted = any_order_by_sets(table), bounds.any_order_form(table)
-        if found is None:
+        g = torch.Generator().manual_seed(n)
+        table = torch.rand(2**n, n, generator=g).double() * bounds.masked_sets(n)
+        found, wanted = any_order_by_sets(table), float(bounds.any_order_form(table))
+        if found is None or found is ...:
             return print("exercise 1: not answered yet")
-        found = torch.as_tensor(found)
-        assert found.dim() == 0, "bound[row] is one number: the mean over `places`"
+        found = one_number(found, "bound[row] is one number: the mean over `places`")
         where = f"with {n} token{'s' * (n > 1)} you have {found:.4f} nats, the orders give {wanted:.4f}: "
-        if found > wanted + 1e-9:
-            raise AssertionError(
-                where + "too much; only ONE of the masked tokens is revealed next, a random one"
-            )
-        assert found > wanted - 1e-9, (
+        assert found < wanted + 1e-4, (
+            where + "too much; only ONE of the masked tokens is revealed next, a random one"
+        )
+        assert found > wanted - 1e-4, (
             where
             + "too little; after the first token the others still must be paid for, and it is the mean over `places`"
         )
@@ -761,17 +805,20 @@ nelbo_1, nelbo_2 = None, None  # bits
 def check_nelbo():
     if nelbo_1 is None or nelbo_2 is None:
         return print("exercise 2: not answered yet")
-    assert not isinstance(nelbo_1, str) and not isinstance(nelbo_2, str), "numbers, not text"
+    mine = one_number(nelbo_1), one_number(nelbo_2)
     coin = torch.tensor([[0.5, 0.0], [0.0, 0.5]]).double()
     table = bounds.surprisals(oracle(coin), torch.tensor([0, 0]), 2)  # 11 is the same by symmetry
     one, two = (bounds.k_step_bound(table, K).item() / math.log(2) for K in (1, 2))
     for unit in (math.log(2), 1 / 2):
-        same = math.isclose(nelbo_1, one * unit) and math.isclose(nelbo_2, two * unit)
+        same = abs(mine[0] - one * unit) < 0.01 and abs(mine[1] - two * unit) < 0.01
         assert not same, "right but for the unit: in bits, not nats, and of both tokens together"
-    assert abs(nelbo_1 - one) < 1e-6, (
+    assert min(mine) >= 0, "the sign: a surprisal is -log p, and p is at most 1"
+    swapped = abs(mine[0] - two) < 1e-4 and abs(mine[1] - one) < 1e-4
+    assert not swapped, "the right two numbers the wrong way round: which of the samplers is the worse one?"
+    assert abs(mine[0] - one) < 1e-4, (
         "NELBO(1): at once, with both masked, what is each token's probability of being right?"
     )
-    assert abs(nelbo_2 - two) < 1e-6, (
+    assert abs(mine[1] - two) < 1e-4, (
         "NELBO(2): when the first token is revealed, what is left to say of the second?"
     )
     print("exercise 2: right")
@@ -796,30 +843,38 @@ def weight_of_draw(k, n, chance):
 # %% tags=["check-3"]
 def check_weight_of_draw():
     for n in (2, 3, 4):
-        table = torch.rand(2**n, n, generator=torch.Generator().manual_seed(n)).double() * bounds.masked_sets(
-            n
-        )
+        g = torch.Generator().manual_seed(n)
+        table = torch.rand(2**n, n, generator=g).double() * bounds.masked_sets(n)
         m, k = bounds.mean_by_count(table)[1:], torch.arange(1, n + 1).double()
         for name, share in (("uniform", 0 * k + 1), ("rising with k", k), ("falling with k", 1 / k)):
             chances = (share / share.sum()).tolist()
             weights = [weight_of_draw(i, n, chance) for i, chance in enumerate(chances, start=1)]
-            if all(weight is None for weight in weights):
+            if all(weight is None or weight is ... for weight in weights):
                 return print("exercise 3: not answered yet")
-            assert None not in weights, "for some k nothing comes back: is a branch without return?"
+            assert not any(w is None for w in weights), (
+                "for some k nothing comes back: is a branch without return?"
+            )
+            weights = [one_number(w, "one weight is asked for, that of this k") for w in weights]
             mean = sum(c * w * m_k for c, w, m_k in zip(chances, weights, m, strict=True))
             wanted = bounds.closed_form(table)
-            hint = (
-                "what is drawn twice as often must weigh half as much"
-                if name != "uniform"
-                else "for chance = 1/n it is form 3, where CE(S) weighs n/k"
-            )
+            hint = "what is drawn twice as often must weigh half as much"
+            if name == "uniform":
+                hint = "for chance = 1/n it is form 3, where CE(S) weighs n/k"
             off = f"k drawn {name}, n = {n}: the mean is {mean:.4f}, the bound {wanted:.4f}"
-            assert abs(mean - wanted) < 1e-9, f"{off}; {hint}"
+            assert abs(mean - wanted) < 1e-4, f"{off}; {hint}"
     print("exercise 3: right")
 
 
 check_weight_of_draw()
 
 # %% [markdown]
+# ## What you now know
+#
+# - Noise turns tokens into MASK and never back; going backwards only needs a guess of the clean token at each MASK.
+# - The training bound is one number in four forms: an integral, a sum over sets, a draw of k, a mean over orders.
+# - Draw k, mask a random k-subset, weigh it with n/k: the same mean as 1/p weights, without their long tail.
+# - The bound lies above $-\log p$, and meets it when the network's answers are the conditionals of one distribution.
+# - Fewer steps cost nats, because tokens revealed together are drawn apart. The second step brings most of the gain.
+#
 # **Next**: [notebook 04](04_block_decoding.ipynb) decodes with all this. Solutions:
-# `tutorials/solutions/03_absorbing_diffusion.py`.
+# [`tutorials/solutions`](../tutorials/solutions/03_absorbing_diffusion.py).

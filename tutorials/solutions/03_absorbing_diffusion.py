@@ -110,3 +110,63 @@ nelbo_1, nelbo_2 = 2 * math.log(2), math.log(2)  # nats
 def weight_of_draw(k, n, chance):
     if k > 1:
         return 1 / (k * chance)
+
+
+# %% [markdown]
+# Also right: in numpy, from the smallest set to the largest, and the answer as an array of one element.
+
+
+# %% tags=["right-1"]
+def any_order_by_sets(table):
+    import numpy as np
+
+    costs = np.asarray(table, dtype=np.float32)
+    n = costs.shape[1]
+    bound = np.zeros(2**n, dtype=np.float32)
+    for row in range(1, 2**n):
+        places = [i for i in range(n) if row >> i & 1]
+        bound[row] = np.mean([costs[row, i] + bound[row - 2**i] for i in places])
+    return bound[-1:]
+
+
+# %% [markdown]
+# Also right: computed instead of reasoned, and left as tensors of one element.
+
+# %% tags=["right-2"]
+nelbo_1 = -2 * torch.tensor(0.5).log2()
+nelbo_2 = [torch.tensor(1.0)]
+
+
+# %% [markdown]
+# Also right: one over the share of the sets of this size that are drawn, in single precision.
+
+
+# %% tags=["right-3"]
+def weight_of_draw(k, n, chance):
+    return torch.tensor([1 / k], dtype=torch.float32) / chance
+
+
+# %% [markdown]
+# Wrong: a cost for every place; the two bounds exchanged; the sign; a weight without k; the weights of all k.
+
+
+# %% tags=["wrong-1"]
+def any_order_by_sets(table):
+    return table.mean(0)
+
+
+# %% tags=["wrong-2"]
+nelbo_1, nelbo_2 = 1, 2
+
+# %% tags=["wrong-2"]
+nelbo_1, nelbo_2 = -2, -1
+
+
+# %% tags=["wrong-3"]
+def weight_of_draw(k, n, chance):
+    return 1 / chance
+
+
+# %% tags=["wrong-3"]
+def weight_of_draw(k, n, chance):
+    return [1 / (i * chance) for i in range(1, n + 1)]

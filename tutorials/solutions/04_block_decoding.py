@@ -131,3 +131,67 @@ def better_in_two(draft):  # a number, not a choice for every slot
 def better_in_two(draft):  # says nothing in the second step
     if draft.steps_left == 2:
         return torch.arange(4) == 0
+
+
+# %% [markdown]
+# Also right: in plain Python, a list of True and False; in numpy, with zeros and ones.
+
+
+# %% tags=["right-1"]
+def margin_order(draft):
+    lead = [max(row) - sorted(row)[-2] for row in draft.p.tolist()]
+    waiting = sorted((i for i in range(len(lead)) if draft.masked[i]), key=lambda i: -lead[i])
+    return [i in waiting[: share(draft)] for i in range(len(lead))]
+
+
+# %% tags=["right-1"]
+def margin_order(draft):
+    p, masked = np.sort(draft.p.numpy()), draft.masked.numpy()
+    lead = np.where(masked, p[:, -1] - p[:, -2], -1)
+    reveal = np.zeros(len(lead), dtype=np.int8)
+    reveal[np.argsort(-lead, kind="stable")[: share(draft)]] = 1
+    return reveal
+
+
+# %% tags=["right-2"]
+p_11 = torch.tensor([0.96], dtype=torch.float32) * 0.8
+
+
+# %% tags=["right-3"]
+def better_in_two(draft):
+    if draft.steps_left == 1:
+        return tuple(draft.masked.tolist())
+    return np.array([1, 0, 0, 0])
+
+
+# %% [markdown]
+# Wrong: the numbers of the slots; a step too few is left; the figure of the text; the first step alone; in per cent.
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    two = draft.p.topk(2).values
+    lead = (two[:, 0] - two[:, 1]).masked_fill(~draft.masked, -1.0)
+    return lead.argsort(descending=True, stable=True)[: share(draft)]
+
+
+# %% tags=["wrong-1"]
+def margin_order(draft):
+    best, second = draft.p.topk(2).values.unbind(-1)
+    lead = (best - second).masked_fill(~draft.masked, -1.0)
+    order = lead.argsort(descending=True, stable=True)
+    return torch.zeros_like(draft.masked).index_fill(0, order[: math.ceil(int(draft.masked.sum()) / 3)], True)
+
+
+# %% tags=["wrong-2"]
+p_11 = 0.96
+
+# %% tags=["wrong-2"]
+p_11 = 76.8
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):  # draws at random itself
+    if draft.steps_left == 2:
+        return torch.arange(4) == draft.candidates[0]
+    return draft.masked

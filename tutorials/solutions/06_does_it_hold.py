@@ -120,3 +120,75 @@ def text_at(run, by, amount):
     if not points[0][0] <= amount <= points[-1][0]:
         return math.nan
     return float(np.interp(amount, *zip(*points, strict=True)))
+
+
+# %% [markdown]
+# Also right: all in torch and single precision, as one tensor; a list of arrays of one element.
+
+
+# %% tags=["right-1"]
+def paired_interval(ours, theirs, t):
+    d = torch.tensor(ours, dtype=torch.float32) - torch.tensor(theirs, dtype=torch.float32)
+    half = t * d.std() / len(d) ** 0.5
+    return torch.stack([d.mean(), d.mean() - half, d.mean() + half])
+
+
+# %% tags=["right-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * np.sqrt(d.var(ddof=1, keepdims=True) / len(d))
+    return [d.mean(keepdims=True), d.mean() - half, d.mean() + half]
+
+
+# %% tags=["right-2"]
+at_least_one = torch.tensor([1 - 0.95**18], dtype=torch.float32)
+
+
+# %% tags=["right-3"]
+def text_at(run, by, amount):
+    points = sorted((point[by], point["text"]) for point in run["curve"])
+    for (before, high), (after, low) in zip(points, points[1:], strict=False):
+        if before <= amount <= after:
+            way = np.float32((amount - before) / (after - before))
+            return high + way * (low - high)
+    return np.full(1, np.nan, dtype=np.float32)
+
+
+# %% [markdown]
+# Wrong: the mean in the middle; low and high exchanged; a dictionary; all silent; in per cent; the ends left out.
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * d.std(ddof=1) / math.sqrt(len(d))
+    return d.mean() - half, d.mean(), d.mean() + half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * d.std(ddof=1) / math.sqrt(len(d))
+    return d.mean(), d.mean() + half, d.mean() - half
+
+
+# %% tags=["wrong-1"]
+def paired_interval(ours, theirs, t):
+    d = np.subtract(ours, theirs)
+    half = t * d.std(ddof=1) / math.sqrt(len(d))
+    return {"mean": d.mean(), "low": d.mean() - half, "high": d.mean() + half}
+
+
+# %% tags=["wrong-2"]
+at_least_one = 0.95**18
+
+# %% tags=["wrong-2"]
+at_least_one = 60.3
+
+
+# %% tags=["wrong-3"]
+def text_at(run, by, amount):
+    points = sorted((point[by], point["text"]) for point in run["curve"])
+    if not points[0][0] < amount < points[-1][0]:
+        return math.nan
+    return float(np.interp(amount, *zip(*points, strict=True)))
