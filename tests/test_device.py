@@ -15,7 +15,7 @@ from device_counts import SIZES
 
 from minittt import device
 from minittt.app import adapt as adapting
-from minittt.app import commands
+from minittt.app import making
 from minittt.app.cli import main
 from minittt.codec import Codec, CodecConfig
 from minittt.data.corpus import load_corpus
@@ -250,13 +250,13 @@ def shortened(monkeypatch):
     tiny = CodecConfig(ratios=(8, 4), n_filters=2, dimension=4, codebook_size=4, lstm_layers=1)
     of_codec = {"config": tiny, "max_steps": 2, "unquantised_steps": 1, "batch_size": 2, "crop": 0.05}
     of_referee = {"utterances": 2, "batch": 2, "voice_sentences": 1, "voice_steps": 1, "test_utterances": 4}
-    named = commands.settings_from
+    named = making.settings_from
 
     def settings_from(args, kind, **given):
         less = {CodecTrainingSettings: of_codec, RefereeSettings: of_referee}.get(kind, {})
         return replace(named(args, kind, **given), **less)
 
-    monkeypatch.setattr(commands, "settings_from", settings_from)
+    monkeypatch.setattr(making, "settings_from", settings_from)
     monkeypatch.setattr(adapting, "steps_in", lambda *args: 1)
     monkeypatch.setattr(adapting, "KNOWN", 1)
     verdicts = itertools.cycle([True, False])  # a talker that has learned nothing is never right
@@ -296,6 +296,7 @@ def test_whole_commands_compute_on_a_device(line, small, short_replies, on_devic
 
 def test_a_page_is_answered_by_a_device(small, short_replies, on_device, monkeypatch):
     serving = pytest.importorskip("minittt.app.serve")
+    gate = pytest.importorskip("minittt.app.gate")
     httpx = pytest.importorskip("httpx")
     talkers = [small / "talker.safetensors"]
     speakers = serving.load_speakers(talkers, [small / "codec.safetensors"], device_named("auto"))
@@ -312,7 +313,7 @@ def test_a_page_is_answered_by_a_device(small, short_replies, on_device, monkeyp
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
             return await client.post("/ask", json=asked)
 
-    monkeypatch.setattr(serving, "iterate_in_threadpool", in_this_thread)
+    monkeypatch.setattr(gate, "iterate_in_threadpool", in_this_thread)
     events = [json.loads(line) for line in asyncio.run(ask()).text.splitlines()]
     assert events[-1]["event"] == "end", events[-1]
     assert on_device.to_host > 0

@@ -31,7 +31,7 @@ MUTANTS = [
     ),
     without(
         ENDS,
-        "kind is float and not math.isfinite(value)",
+        "isinstance(value, float) and not math.isfinite(value)",
         "settings",
         "test_settings.py",
     ),
