@@ -505,7 +505,6 @@ right.legend(handlelength=4, ncol=3, columnspacing=1, loc="lower center", bbox_t
 plt.show()
 
 # %%
-
 same = {x["step"]: x["text"] for x in theirs["log"]}
 both = [(x["text"], same[x["step"]]) for x in mine if x["step"] in same]
 for x in [x for x in mine if x["step"] in same][:4]:
