@@ -257,6 +257,7 @@ def two_stream_mask_mod(groups: Tensor, noisy: Tensor, documents: Tensor | None 
 
 def _mask_mod(rule: Rule, tokens: Tokens) -> MaskMod:
     def mask_mod(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        """Whether a query sees a key: by the rule, and always itself."""
         return rule(tokens.at(b, q_idx), tokens.at(b, kv_idx)) | (q_idx == kv_idx)
 
     return mask_mod

@@ -39,6 +39,7 @@ def greedy_text(sampling: Callable[[Tensor], Tensor], n_text: int) -> Callable[[
     """Slots (N, A) that most likely hold text, one of the first n_text choices, are drawn greedily, as text is elsewhere."""
 
     def draw_from(logits: Tensor) -> Tensor:
+        """Logits (N, A) -> what to draw from, (N, A)."""
         p = logits.softmax(-1)  # (N, A)
         is_text = p[:, :n_text].sum(-1, keepdim=True) > 0.5  # (N, 1)
         return torch.where(is_text, Sampling(0.0)(logits), sampling(logits))

@@ -92,9 +92,8 @@ class Reply:
     )  # of its text tokens, one each, control tokens among them
     pieces: list[int] = field(default_factory=list)  # the ids that `text` is made of
     overwritten: int = 0  # slots after a first EOA that held something else
-    before_sound: int | None = (
-        None  # text tokens up to the first opening of a span, it included; None: no sound
-    )
+    # text tokens up to the first opening of a span, it included; None: no sound
+    before_sound: int | None = None
     # where the talker was too unsure to say it: what it would have written. `log_p` is of the guess, then
     guess: str | None = None
 
@@ -215,9 +214,8 @@ class Talker:
             for row, messages in enumerate(conversations)
             if _hears(messages, self.declining.instruction)
         }
-        unsure: dict[
-            int, Reply
-        ] = {}  # as they were when they were judged; their rows are written on until all rows end
+        # Rows that are too unsure, as they were when they were judged: they are written on until all rows have ended.
+        unsure: dict[int, Reply] = {}
         for event in self._replies(conversations, settings, seeds, replies, max_length):
             row = event.row
             if row in unsure:

@@ -124,6 +124,7 @@ class Gate:
 
 
 def refusal(status: int, message: str) -> JSONResponse:
+    """What the page is told when it is refused: a status, and one sentence under `error`."""
     return JSONResponse({"error": message}, status)
 
 

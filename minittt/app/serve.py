@@ -220,6 +220,7 @@ class Page:
         hear = asked.question(speaker)
 
         def events(answer: Answer) -> Generator[dict, None, None]:
+            """Listen when its turn has come, not while it waits, and answer."""
             yield from speaker.tell(hear(), before, answer)
 
         return self.telling(speaker, options, events)
@@ -244,6 +245,7 @@ class Page:
         answer = Answer(secrets.token_urlsafe(9), options)
 
         def events_and_keep() -> Iterator[dict]:
+            """The events; with the last one, the answer is kept."""
             with closing(events(answer)) as told:
                 for event in told:
                     if event["event"] == "end":

@@ -179,6 +179,7 @@ def growing_sound(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.
     sound = None
 
     def hear(samples: np.ndarray) -> None:
+        """Write a piece (samples,) to the place that was named."""
         nonlocal file, sound
         pcm = _pcm(samples)
         if path == Path("-"):

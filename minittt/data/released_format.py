@@ -43,9 +43,13 @@ class RecordError(MinitttError):
 class Tokeniser(Protocol):
     """What interleaving asks of a text tokeniser: `decode(encode(text)) == text`."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Text -> ids."""
+        ...
 
-    def decode(self, ids: list[int]) -> str: ...
+    def decode(self, ids: list[int]) -> str:
+        """Ids -> text."""
+        ...
 
 
 def _require(condition: bool, message: str) -> None:

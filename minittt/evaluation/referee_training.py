@@ -103,6 +103,7 @@ def train_recogniser(
     batches = recogniser_batches(settings, np.random.default_rng(settings.seed), users)
 
     def loss() -> Tensor:
+        """Of the next batch."""
         return ctc_loss(recogniser, *next(batches))
 
     descend(recogniser, loss, settings.steps, settings.learning_rate, note)
@@ -169,6 +170,7 @@ def train_judge(judge: VoiceJudge, settings: RefereeSettings, codec: Codec | Non
     windows, labels = voice_windows(settings, codec, np.random.default_rng(settings.seed + 1))
 
     def loss() -> Tensor:
+        """Of windows that are drawn anew."""
         rows = torch.randint(len(labels), (settings.voice_batch,))
         device = judge.head.weight.device
         return judge_loss(judge, windows[rows].to(device), labels[rows].to(device))
@@ -304,6 +306,7 @@ def _train(
     with whole_file(log) as unfinished, unfinished.open("w", encoding="utf-8") as file:
 
         def note(line: dict) -> None:
+            """Log a line, to be read while the training goes on."""
             file.write(json_text(line) + "\n")
             file.flush()
 

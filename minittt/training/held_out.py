@@ -88,6 +88,7 @@ class _Mean:
     total, count = 0.0, 0
 
     def add(self, total: Tensor, counted: Tensor) -> None:
+        """Take in a sum, and how many were counted in it."""
         self.total += total.item()
         self.count += int(counted.sum())
 

@@ -71,6 +71,7 @@ def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, in
         chunks: list[np.ndarray] = []
 
         def collect(samples, count, _events) -> int:
+            """Called by espeak-ng with each piece of sound: keep a copy; 0 is "go on"."""
             if count > 0 and samples:
                 chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
             return 0
