@@ -166,7 +166,10 @@ def test_who_is_too_unsure_says_so_and_tells_the_guess_apart(talker, unsure):
 
 
 def test_only_a_listener_declines_and_only_where_it_is_unsure(talker, unsure):
-    typed = [["system", "chat"], ["user", "what is two plus two"]]
+    typed = [
+        ["system", "answer"],
+        ["user", "what is two plus two"],
+    ]  # the instruction, but nothing to mishear
     dictated = [["system", "transcribe"], HEARD[1]]
     together = unsure.converse([typed, HEARD, dictated], SETTINGS, seed=[1, 2, 3])
     assert [reply.guess is None for reply in together] == [True, False, True]
