@@ -25,13 +25,16 @@ from PIL import Image
 
 from minittt.app.plotting import COLOURS, FLOOR, SPECTRUM, mask_palette, shade_mask, spectrogram, token_look
 from minittt.app.replay import Item, count, replay
-from minittt.attention import TEXT, group_mask
+from minittt.attention import SOURCE, TEXT, group_mask
 from minittt.codec import whole_file
 from minittt.errors import MinitttError
 from minittt.files import json_text, writable_text
 from minittt.talker import Reply, Talker
 
 TINTS = 48  # shades of a spectrogram on the page: fewer make a smaller file, more are not seen
+MASK_PIXELS = 832  # height of the picture of a mask, at least: twice the pixels it is shown at
+STRIPE_EVERY = 14  # pixels of it between the beginnings of two stripes
+STRIPE_WIDTH = 4
 
 
 @dataclass
@@ -163,7 +166,20 @@ def _spectrogram(wave: np.ndarray, sample_rate: int) -> str:
 
 def _mask(reply: Reply) -> str:
     mask = group_mask(torch.tensor([reply.groups]))[0]  # (L, L)
-    return _png(shade_mask(mask, reply.kinds, reply.groups), mask_palette())
+    return _png(_hatched(shade_mask(mask, reply.kinds, reply.groups)), mask_palette())
+
+
+def _hatched(shades: np.ndarray) -> np.ndarray:
+    """shades (L, L) of `shade_mask` as pixels (height, height): stripes of nothing over the keys that are audio heard.
+
+    Without colour audio heard looks much like text; the stripes tell them apart, as they do in `plotting.draw_mask`.
+    """
+    scale = -(-MASK_PIXELS // len(shades))  # pixels along a token's side, rounded up
+    pixels = np.kron(shades, np.ones((scale, scale), int))
+    along = np.arange(len(pixels))
+    on_a_stripe = (along[:, None] + along[None, :]) % STRIPE_EVERY < STRIPE_WIDTH
+    heard = (pixels == 1 + 2 * SOURCE) | (pixels == 2 + 2 * SOURCE)
+    return np.where(heard & on_a_stripe, 0, pixels)
 
 
 def _sound(wave: np.ndarray | None, rate: int, what: str) -> Markup:

@@ -263,7 +263,7 @@ def _box(ax: Axes, x: float, y: float, wide: float, name: str, look: str) -> Non
     labels = {"text": name.strip(), "control": name, "mask": "?"}
     label = labels.get(look, "")
     ink = "#333333" if look == "mask" else "white"
-    ax.text(x + wide / 2, y + 0.5, label, ha="center", va="center", fontsize=8, color=ink)
+    ax.text(x + wide / 2, y + 0.5, label, ha="center", va="center", fontsize=9, color=ink)
 
 
 def draw_unmasking(
@@ -302,10 +302,10 @@ def draw_unmasking(
         # 3. The code.
         if token != mask_id and n_slots <= 20:
             label = "EOA" if token == end_audio else f"{token - first_code}"
-            ax.text(x + 0.5, y + 0.5, label, ha="center", va="center", fontsize=6)
+            ax.text(x + 0.5, y + 0.5, label, ha="center", va="center", fontsize=8)
     ax.set(xlim=(0, n_slots), ylim=(len(states), 0), xlabel="slot", ylabel="step", xticks=[])
     rows = range(0, len(states), max(1, len(states) // 16))  # those that are numbered
-    ax.set_yticks([y + 0.5 for y in rows], [f"{y + 1}" for y in rows], fontsize=7)
+    ax.set_yticks([y + 0.5 for y in rows], [f"{y + 1}" for y in rows], fontsize=9)
     ax.tick_params(length=0)
 
 
@@ -376,7 +376,7 @@ def _draw_loss(ax: Axes, lines: Sequence[dict], name: str, colour: str) -> None:
     ax.plot(*held_out, color="black", linestyle="--", marker="o", markersize=3, label="held out")
     ax.set(title=f"{name} loss, nats per token")
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=9)
 
 
 def _series(lines: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:

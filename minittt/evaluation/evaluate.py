@@ -34,6 +34,8 @@ from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
 from minittt.talker import Reply, Talker, decoding_settings
 
+SUBJECT = 12  # sentences that tell an outside judge what is spoken about
+
 
 @dataclass
 class Answers:
@@ -276,12 +278,22 @@ class Evaluation:
             truth.append(self.talker.sound(self.codec, self.corpus.audio(number).tolist()))
             spoken.append(np.concatenate([np.zeros(0, np.float32), *self.waves(reply.spans)]))
         rate = self.codec.config.sample_rate
-        right, words = words_right(said, judge.transcribe(spoken, rate))
-        right_in_truth, _ = words_right(said, judge.transcribe(truth, rate))
-        self.add(f"TTS: words recognised by {judge.name}", right, words)
-        self.add(f"true tokens: words recognised by {judge.name}", right_in_truth, words)
+        context = self._sentences_on_the_subject(said)
+        right, words = words_right(said, judge.transcribe(spoken, rate, context))
+        right_in_truth, _ = words_right(said, judge.transcribe(truth, rate, context))
+        for name, rights in (("TTS", right), ("true tokens", right_in_truth)):
+            hopeless = sum(n < 0 for n in rights)
+            note = f"{hopeless} with more errors than words"
+            self.add(f"{name}: words recognised by {judge.name}", rights, words, note)
         apart = [a - b for a, b in zip(right, right_in_truth, strict=True)]
         self.add(f"TTS minus true tokens, by {judge.name}", apart, words, "in pairs")
+
+    def _sentences_on_the_subject(self, said: list[str]) -> list[str]:
+        """Some sentences of the training split, none of them among those that are judged."""
+        records = family(self.corpus, "train", "tts")
+        texts = {self.corpus.utterances[n]["text"] for record in records for n in true_spans(record)}
+        others = sorted(texts - set(said))
+        return random.Random(0).sample(others, min(SUBJECT, len(others)))
 
     def _at_block_end(self, span: list[int]) -> bool:
         block = self.settings.block_size or 1

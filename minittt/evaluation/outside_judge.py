@@ -27,7 +27,11 @@ SIGNS = {"+": " plus ", "=": " equals ", "−": " minus ", "–": " minus "}
 
 
 class OutsideJudge:
-    """Whisper from a folder, greedy, English. `name` says which weights: the first digits of the SHA-256 of model.bin."""
+    """Whisper from a folder, English, a beam of five. `name`: the first digits of the SHA-256 of its weights (model.bin).
+
+    A sentence of three number words gives Whisper next to nothing to go by: it guesses at another subject, or repeats
+    itself without end. So it is told what the subject is, as one would tell a person: see `transcribe`.
+    """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         folder = Path(folder)
@@ -46,22 +50,27 @@ class OutsideJudge:
         self.model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
         self.name = f"whisper {hashlib.sha256((folder / 'model.bin').read_bytes()).hexdigest()[:8]}"
 
-    def transcribe(self, waves: list[np.ndarray], sample_rate: int) -> list[str]:
-        """The words heard in each wave (samples,), numbers spelled out as the talker writes them."""
+    def transcribe(self, waves: list[np.ndarray], sample_rate: int, context: Sequence[str] = ()) -> list[str]:
+        """The words heard in each wave (samples,), numbers spelled out as the talker writes them.
+
+        context: other sentences on the same subject, given to Whisper as what was said before; none: it knows nothing.
+        """
+        before = " ".join(f"{sentence.capitalize()}." for sentence in context)
         texts = []
         for wave in tqdm(waves, "outside judge", leave=False):
-            texts.append(self._transcribe(wave, sample_rate))
+            texts.append(self._transcribe(wave, sample_rate, before))
         return texts
 
-    def _transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
+    def _transcribe(self, wave: np.ndarray, sample_rate: int, before: str) -> str:
         if len(wave) == 0:
             return ""
         wave = soxr.resample(wave.astype(np.float32), sample_rate, RATE)
         segments, _ = self.model.transcribe(
             wave,
             language="en",
-            beam_size=1,
+            beam_size=5,
             temperature=0.0,
+            initial_prompt=before or None,
             condition_on_previous_text=False,
             without_timestamps=True,
         )

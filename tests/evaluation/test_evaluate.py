@@ -18,6 +18,7 @@ from minittt.data.conversation import reply_text
 from minittt.data.corpus import load_corpus
 from minittt.decoding import DenoisingStep
 from minittt.evaluation.evaluate import (
+    SUBJECT,
     Answers,
     Evaluation,
     ask,
@@ -175,30 +176,40 @@ def test_voices_of_other_makes_are_scored_one_by_one(evaluation, monkeypatch):
 
 
 class Judge:
-    """Hears every true token, and of replies nothing."""
+    """Hears every true token, and of replies nothing, the first of which drives it mad."""
 
     name = "nobody"
 
     def __init__(self, said):
         self.said = said
-        self.calls = 0
+        self.told = []
 
-    def transcribe(self, waves, rate):
+    def transcribe(self, waves, rate, context):
         assert rate == 8000
         assert all(len(wave) > 0 for wave in waves)
-        self.calls += 1
-        return [""] * len(waves) if self.calls == 1 else self.said
+        self.told.append(context)
+        return ["no " * 50] + ["no"] * (len(waves) - 1) if len(self.told) == 1 else self.said
 
 
 def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluation, monkeypatch):
     monkeypatch.setattr(evaluation, "scores", [])
     records = family(evaluation.corpus, "voices", "tts", 3)
-    evaluation.outside(Judge([reply_text_of(evaluation, record) for record in records]), 3)
-    assert [(score.name, score.value, score.items) for score in evaluation.scores] == [
-        ("TTS: words recognised by nobody", 0, 3),
-        ("true tokens: words recognised by nobody", 1, 3),
-        ("TTS minus true tokens, by nobody", -1, 3),
+    said = [reply_text_of(evaluation, record) for record in records]
+    judge = Judge(said)
+    evaluation.outside(judge, 3)
+    words = [len(text.split()) for text in said]
+    mad = (words[0] - 50) / sum(words)
+    assert [(score.name, score.value, score.items, score.note) for score in evaluation.scores] == [
+        ("TTS: words recognised by nobody", mad, 3, "1 with more errors than words"),
+        ("true tokens: words recognised by nobody", 1, 3, "0 with more errors than words"),
+        ("TTS minus true tokens, by nobody", mad - 1, 3, "in pairs"),
     ]
+    # the judge is told the subject, alike for both, by sentences that it does not judge
+    told, told_again = judge.told
+    assert told == told_again and len(told) == SUBJECT
+    taught = {reply_text_of(evaluation, record) for record in family(evaluation.corpus, "train", "tts")}
+    assert set(told) <= taught - set(said)
+    assert not set(evaluation._sentences_on_the_subject(told)) & set(told)
     asked = evaluation._ask("tts", 3)
     assert evaluation._ask("tts", 3) is asked  # once, however often it is measured
     assert evaluation._ask("tts", 2) is not asked

@@ -48,6 +48,7 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
 
 def test_waves_are_resampled_and_silence_is_not_asked_about(tmp_path, monkeypatch):
     heard = []
+    told = []
 
     class Whisper:
         def __init__(self, folder, **options):
@@ -55,6 +56,7 @@ def test_waves_are_resampled_and_silence_is_not_asked_about(tmp_path, monkeypatc
 
         def transcribe(self, wave, **options):
             heard.append(len(wave))
+            told.append(options["initial_prompt"])
             return [SimpleNamespace(text=" 2 +"), SimpleNamespace(text=" 3.")], None
 
     module = ModuleType("faster_whisper")
@@ -66,6 +68,8 @@ def test_waves_are_resampled_and_silence_is_not_asked_about(tmp_path, monkeypatc
     waves = [np.ones(8000, np.float32), np.zeros(0, np.float32)]
     assert judge.transcribe(waves, 8000) == ["two plus three", ""]
     assert heard == [RATE]
+    judge.transcribe(waves[:1], 8000, ["one two", "two plus two equals four"])
+    assert told == [None, "One two. Two plus two equals four."]
     assert judge.name.startswith("whisper ") and len(judge.name) == 16
 
 

@@ -14,4 +14,5 @@ MUTANTS = [
     Mutant(LONG, "words += [NUMBERS[int(digit)] for digit in word]", "words.append(word)"),
     Mutant(WAVES, "soxr.resample(wave.astype(np.float32), sample_rate, RATE)", "wave"),
     Mutant(WAVES, "if len(wave) == 0:", "if False:"),
+    Mutant(WAVES, "initial_prompt=before or None", "initial_prompt=None"),
 ]

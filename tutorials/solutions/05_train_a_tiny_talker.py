@@ -140,3 +140,66 @@ def left_to_right_noise(segments, k):  # masked alone
     masked = torch.zeros_like(segments, dtype=torch.bool)
     masked[0, places[-k:]] = True
     return masked
+
+
+# %% [markdown]
+# Also right: in numpy and single precision; a list of one tensor; three digits; arrays, and zeros and ones.
+
+
+# %% tags=["right-1"]
+def text_loss(logits, ids, targets):
+    x = logits.numpy().astype(np.float32)
+    log_p = x - np.log(np.exp(x).sum(1, keepdims=True))
+    at = np.flatnonzero(targets.numpy())
+    return -log_p[at - 1, ids.numpy()[at]].mean(keepdims=True)
+
+
+# %% tags=["right-1"]
+def text_loss(logits, ids, targets):
+    nats = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+    return [nats[targets[1:]].mean()]
+
+
+# %% tags=["right-2"]
+audio_at_start = torch.tensor(6.24)
+
+
+# %% tags=["right-3"]
+def left_to_right_noise(segments, k):
+    slots = np.flatnonzero(segments[0].numpy() >= 0)
+    masked = np.zeros(tuple(segments.shape), dtype=np.int64)
+    weight = np.zeros(tuple(segments.shape), dtype=np.float32)
+    masked[0, slots[len(slots) - k :]] = 1
+    weight[0, slots[len(slots) - k]] = len(slots)
+    return [masked, weight.tolist()]
+
+
+# %% [markdown]
+# Wrong: divided by the length; in bits; the numbers of the slots; masked and weight exchanged.
+
+
+# %% tags=["wrong-1"]
+def text_loss(logits, ids, targets):
+    nats = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+    return (nats * targets[1:]).sum() / len(ids)
+
+
+# %% tags=["wrong-1"]
+def text_loss(logits, ids, targets):
+    at = targets.nonzero()[:, 0]
+    return torch.nn.functional.cross_entropy(logits[at - 1], ids[at]) / math.log(2)
+
+
+# %% tags=["wrong-3"]
+def left_to_right_noise(segments, k):
+    places = (segments[0] >= 0).nonzero()[:, 0]
+    return places[-k:], torch.full((k,), float(len(places)))
+
+
+# %% tags=["wrong-3"]
+def left_to_right_noise(segments, k):
+    places = (segments[0] >= 0).nonzero()[:, 0]
+    masked, weight = torch.zeros_like(segments, dtype=torch.bool), torch.zeros(segments.shape)
+    masked[0, places[-k:]] = True
+    weight[0, places[-k]] = len(places)
+    return weight, masked
