@@ -323,7 +323,7 @@ class DecodingOptions(Checked):
         + "; the last two take a number, as entropy_bound:0.3",
     )
     temperature: float = setting(
-        0.5, "of audio: 1 draws from the model as it is, 0 is greedy (always one voice)", at_least=0
+        0.5, "of audio: 1 draws from the model as it is, 0 always takes the likeliest code", at_least=0
     )
 
     def __post_init__(self) -> None:

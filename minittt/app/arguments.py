@@ -114,8 +114,8 @@ def command_line() -> Parser:
         sub = commands.add_parser(
             name,
             help=_escaped(what),
-            description=_escaped(what),
-            epilog=_escaped(f"example:  minittt {example}"),
+            description=what,
+            epilog=f"example:  minittt {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if talks:

@@ -349,6 +349,7 @@ def test_every_help_page_can_be_shown(command, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "usage: minittt" in shown
+    assert "%%" not in shown  # argparse takes help texts for formats, and descriptions not
     if command:
         for action in commands_and_options()[command]._actions:
             assert all(option in shown for option in action.option_strings)

@@ -233,7 +233,9 @@ def test_players_play_the_waves_and_pictures_have_their_sizes(tmp_path):
     # what is not audio heard is as it is in `plotting.draw_mask`; over audio heard lie stripes of nothing
     assert as_expected[~heard].all()
     assert (as_expected | is_clear)[heard].all()
-    assert 0.6 < as_expected[heard].mean() < 0.8
+    for shade in (1 + 2 * SOURCE, 2 + 2 * SOURCE):  # of an earlier group, of the own one
+        striped = as_expected.transpose(0, 2, 1, 3)[shades == shade]  # (cells, scale, scale)
+        assert 0.6 < striped.mean() < 0.8
 
 
 @given(st.integers(0, 10**6), st.booleans())
