@@ -75,9 +75,9 @@ plt.show()
 #
 # ## 2. Frames
 #
-# The encoder is a stack of convolutions, each of which shortens the signal by a factor. Their product is the **hop**: one
-# vector per so many samples. A wave that does not fill its last frame is filled with zeros, so the number of frames is
-# samples / hop, rounded up.
+# The encoder is a stack of convolutions, with a recurrent layer in it; each convolution with a stride shortens the signal by
+# a factor. The product of the factors is the **hop**: one vector per so many samples. A wave that does not fill its last
+# frame is filled with zeros, so the number of frames is samples / hop, rounded up.
 
 # %%
 assert hop == math.prod(codec.config.ratios)
@@ -136,8 +136,8 @@ plt.show()
 
 # %% [markdown]
 # Is a code a function of its frame alone? Wipe out one frame of the wave, encode again, and see which codes change. The
-# convolutions look a little to both sides, and a recurrent layer remembers what came before (here too weakly to change
-# a later code).
+# convolutions look to both sides, and the recurrent layer remembers what came before, so all latents near it move. A code
+# changes only where a latent crosses the border of its cell: here at no later frame, with `t = 12` at 13 and 15 as well.
 
 # %%
 wiped = wave.clone()
@@ -185,7 +185,7 @@ print(f"the codec shipped here         {bitrate(codec.config):6.0f} bit/s")
 #
 # Not all codes are equally frequent, so a code carries less than log2(size) bits. The **entropy** of their frequencies says
 # how much, on average; 2 to that power, the **perplexity**, is the number of equally frequent codes that would carry as
-# much. If it were far below the size, most of the codebook would be unused.
+# much. If it were far below the size, most of the codebook would hardly be used.
 
 # %%
 corpus = np.load(root / "data_samples" / "corpus" / "audio.npz", allow_pickle=False)["codes"]
@@ -256,9 +256,11 @@ plt.show()
 # our ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
 # are. The fine horizontal lines (harmonics, which carry the pitch) are smeared, and so the voice sounds rough.
 #
-# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly
-# better, then the
-# encoder and decoder are the bottleneck, and not the number of codes.
+# Shuffled samples, which are mere noise, come nearer to the wave than the codec does: its difference from the original is
+# smaller. By spectral distance they are about three times as far. So signal to noise says nothing here; look at spectra.
+#
+# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly better, then
+# the encoder and decoder are the bottleneck, and not the number of codes.
 #
 # A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord of three notes. The picture
 # shows the lowest 800 Hz, where they are: three level lines before the codec, and after it?
@@ -273,8 +275,7 @@ for ax, sound in zip(axes, (chord, strange), strict=True):
     # windows of 128 ms, four times those of `spectrogram`: they tell notes 8 Hz apart, and time only roughly
     ax.specgram(sound + 1e-9, NFFT=1024, noverlap=896, Fs=rate, cmap="magma", vmin=-110, vmax=-30)
     ax.set(ylim=(0, 800), xlabel="seconds", ylabel="Hz")
-for name, f in (("C", 261.6), ("E", 329.6), ("G", 392.0)):
-    axes[0].text(0.09, f, name, color="black", ha="left", va="center", fontweight="bold")
+axes[0].secondary_yaxis("right").set_yticks([261.6, 329.6, 392.0], ["C", "E", "G"])
 axes[0].set_title("a chord")
 axes[1].set(title="the chord through a codec for speech", ylabel="")
 plt.show()
@@ -295,8 +296,8 @@ print(
 
 # %% [markdown]
 # (In brackets Wilson's 95 % interval: it treats the codes of one short recording as if they were independent, so take it
-# as a rough guide.) So two rows of codes can sound alike and share few codes. Never judge generated speech by comparing
-# codes with those of a recording; listen, or let a recogniser listen.
+# as a rough guide.) So two rows of codes can sound alike and differ in nearly half of their codes. Never judge generated
+# speech by comparing codes with those of a recording; listen, or let a recogniser listen.
 #
 # ## 6. Residual codebooks
 #
@@ -565,13 +566,14 @@ def as_row(given):
 
 
 def check_3():
-    if coarse_first(demo, 8, 2) is None:
+    if coarse_first(demo.clone(), 8, 2) is None:
         return print("exercise 3: not answered yet")
     for K, T, chunk in ((2, 4, 2), (3, 6, 3), (1, 5, 2), (2, 5, 2), (2, 3, 8)):
         codes = torch.randint(8, (K, T), generator=torch.Generator().manual_seed(T))
-        row = coarse_first(codes, 8, chunk)
-        row = as_row(row)
-        case = f"with {K} codebooks, {T} frames, chunks of {chunk}"
+        before = codes.clone()
+        row = as_row(coarse_first(codes, 8, chunk))
+        assert torch.equal(codes, before), "the codes that came in were overwritten: work on a copy"
+        case = f"with {K} codebook{'s' if K > 1 else ''}, {T} frames, chunks of {chunk}"
         assert row.shape == (K * T,), (
             f"{case}: every code must be laid once, {K * T} in all, not {tuple(row.shape)}"
         )

@@ -13,15 +13,16 @@
 # %% [markdown]
 # # 02 Modality-aware attention
 #
-# One Transformer is to write text from left to right and to look at a block of speech in both directions. Its attention mask
-# decides what may be seen, and a mask that shows too much makes no noise: the training loss even gets better. Here one
-# number per token gives the whole mask, and every claim is checked in float64: you see a leak that no row of a
-# mask betrays, and one pass over two streams that agrees with five separate passes to 14 digits.
+# One Transformer is to write text from left to right and to look at a block of speech in both directions. Its attention
+# mask decides what may be seen, and a mask that shows too much makes no noise: the training loss even gets better. Here
+# one number per token gives the whole mask, and every claim is checked in float64: you see a word that learns of later
+# audio though its own row of the mask hides it, and one pass over two streams that agrees with five separate passes to 14
+# digits.
 #
 # After this notebook you can
 #
 # - give every token of an interleaved text and audio sequence a **group number**, and read off it who may see whom;
-# - **find a leak** in an attention mask, also one that no look at the mask itself can find;
+# - **find a leak** in an attention mask, also one that the row of the token it reaches does not show;
 # - say which keys and values a cache may keep, and **prove it with numbers**.
 #
 # Level: intermediate. Prerequisites: [notebook 00](00_ttt_in_one_notebook.ipynb), what attention is. Reading 45 minutes,
@@ -123,7 +124,8 @@ assert torch.equal(mask_by_hand(GROUPS), group_mask(GROUPS[None])[0])
 
 # %% [markdown]
 # How to read a mask: a row is a query, and its coloured cells are the keys it sees, in the colour of what they are.
-# Strong colour: a key of the query's own group. Pale: an earlier one. White: hidden.
+# Strong colour: a key of the query's own group. Pale: a key of another group (an earlier one, if the
+# mask follows the rule). White: hidden.
 
 
 # %% tags=["needed"]
@@ -152,7 +154,8 @@ plt.show()
 #
 # - **block size 1**: every spoken token is a group, and the mask (source apart) is causal attention;
 # - **block size None**: a span sees itself as a whole; this is the attention of the paper and of its released code;
-# - a larger block only ever **adds** visible keys, and only inside a span.
+# - **merging** blocks (sizes 1 to 2, 2 to 4, any size to None) only ever **adds** visible keys, and only inside a span;
+#   from 2 to 3 blocks are not merged: the span is cut elsewhere.
 
 # %%
 spoken = KINDS[KINDS != SOURCE]  # without what is listened to
@@ -267,7 +270,7 @@ middle = 12  # the word "or" between the two spans
 print("the word between the spans sees the second span:", bool(leaky[middle, 13:17].any()))
 
 # %% [markdown]
-# It looks harmless: the first span sees the second, but the *word* between them does not. Now look at the derivatives,
+# The word looks safe: the first span sees the second, but the *word* between them does not. Now look at the derivatives,
 # once in a network of one layer, once in one of two.
 
 # %%
@@ -448,7 +451,8 @@ assert exact.max() < 1e-12  # keys kept of closed groups are exact
 assert last_step[:, :9].max() < 1e-12  # what came before the block is untouched ...
 assert last_step[:, 9:].max() > 0.01  # ... the block's own keys are of no use
 assert half_span[:, :6].max() < 1e-12 and half_span[1:, 6:9].min() > 0.01
-print(f"layer by layer, draft's keys are off by {last_step[:, 9:].amax(1).tolist()}")
+off = ", ".join(f"{x:.2f}" for x in last_step[:, 9:].amax(1).tolist())
+print(f"layer by layer, the draft's keys are off by {off}")
 
 # %% [markdown]
 # Read the picture from the top.
@@ -458,16 +462,16 @@ print(f"layer by layer, draft's keys are off by {last_step[:, 9:].amax(1).tolist
 # 2. Keys of a **denoising step** are not. In layer 0 only the place that was MASK is off; above it, all of its block,
 #    for the block has looked at that MASK. So a finished block is run through the network **once more, clean**, and
 #    only those keys are kept.
-# 3. In a **full span** nothing of the span may be kept before all of it is there: the first half has not seen the
-#    second. Blocks are what makes caching inside a span possible.
+# 3. In a **full span** nothing of the span may be kept before all of it is there: the first half has not seen the second
+#    (in layer 0 its keys have seen nothing yet, and still agree). Blocks are what makes caching inside a span possible.
 #
-# Does it matter? Here is the word after the span, predicted from right and from wrong keys, by the shipped decoder's
-# cache.
+# Does it matter? Here are the logits at the word after the span (what it expects next), from right and from wrong keys, by
+# the shipped decoder's cache.
 
 
 # %%
 def next_word_logits(context, block_2):
-    """Commit the prefix, then block 2 as given, then the next block and the word behind the span."""
+    """Commit the prefix, then block 2 as given, then the word behind the span -> its logits."""
     nothing = torch.zeros(1, 0, dtype=torch.long)
     context.step(ids[:, :9], GROUPS[None, :9], nothing)
     context.step(block_2, GROUPS[None, 9:12], nothing)
@@ -585,7 +589,8 @@ def released_mask(kinds):
 def as_mask(given, shape):
     """A mask in any form that says yes or no at every place: bool, 0 and 1, an array, lists -> bool tensor."""
     try:
-        mask = torch.as_tensor(given)
+        rows = isinstance(given, (list, tuple)) and any(torch.is_tensor(row) for row in given)
+        mask = torch.stack([torch.as_tensor(row) for row in given]) if rows else torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError("the mask is a tensor of True and False, with a row per query") from None
     assert tuple(mask.shape) == shape, f"the mask must be (L, L), here {shape}, not {tuple(mask.shape)}"
@@ -629,8 +634,12 @@ def as_places(given, length):
     """The places in a set, list, tuple, range, array or tensor, or in a mask (length,) -> set of ints."""
     single = isinstance(given, (int, float)) or getattr(given, "ndim", 1) == 0
     assert not isinstance(given, (str, dict)) and not single, "a set of places, such as {4}"
-    given = list(given) if isinstance(given, (set, frozenset, range)) else given
-    places = torch.as_tensor(given)
+    if isinstance(given, tuple) and len(given) == 1 and torch.is_tensor(given[0]):  # as `torch.where` has it
+        [given] = given
+    try:
+        places = torch.as_tensor(given if hasattr(given, "dtype") else list(given))
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError("a set of places, such as {4}") from None
     if places.dtype == torch.bool:
         assert places.shape == (length,), f"a mask of places is ({length},), not {tuple(places.shape)}"
         places = places.nonzero()
@@ -678,24 +687,22 @@ def many_copies_mask(groups, copy):
 def check_many_copies():
     kinds = torch.tensor([TEXT] * 2 + [TARGET] * 4 + [TEXT] + [TARGET] * 2)
     target, n = kinds == TARGET, len(kinds)
-    copy = torch.tensor([0] * n + [1] * 6 + [2] * 6)
-    groups, places = (
-        torch.cat([x, x[target], x[target]]) for x in (assign_groups(kinds, 2), torch.arange(n))
-    )
+    copy = torch.tensor([0] * n + [1] * 6 + [2] * 6 + [3] * 6)
+    groups, places = (torch.cat([x, *[x[target]] * 3]) for x in (assign_groups(kinds, 2), torch.arange(n)))
     mask = many_copies_mask(groups, copy)
     if mask is None:
         return print("exercise 3: not answered yet")
-    mask = as_mask(mask, (n + 12, n + 12))
+    mask = as_mask(mask, (n + 18, n + 18))
     assert mask.diagonal().all(), "a token must see itself: an empty row of the softmax is nan"
-    network, ids = tiny_network(2), random_ids(n + 12)
+    network, ids = tiny_network(2), random_ids(n + 18)
     logits = network(ids, mask[None], places[None])[0]
-    for number in (1, 2):
+    for number in (1, 2, 3):
         kept = (copy == 0) | (copy == number)
         alone = attention.two_stream_mask(groups[None, kept], copy[None, kept] > 0)
         wanted = network(ids[:, kept], alone, places[None, kept])[0]
         off = ~((logits[kept] - wanted).abs().amax(-1) < 1e-9)  # so that nan is off too
         assert not off[:n].any(), (
-            "the clean stream is disturbed: it may see clean tokens only, not later ones"
+            "C is not what it is alone: it sees clean tokens only, all of its own and of earlier groups"
         )
         assert not off[n:].any(), (
             f"copy {number} is not what it is alone: what does it see of C, of itself, of others?"

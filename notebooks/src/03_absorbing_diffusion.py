@@ -243,6 +243,17 @@ network, x0 = table_network(V, L, seed=1), torch.tensor([0, 2, 1, 1])
 table = surprisals_by_hand(network, x0, V)
 assert torch.equal(table, bounds.surprisals(network, x0, V))
 
+# %% [markdown]
+# Later we shall need a distribution, too, for an oracle to know: a random one, `q`, over the 81 sequences of four tokens.
+
+# %%
+sequences = torch.cartesian_prod(*[torch.arange(V)] * L)  # (81, 4)
+q = torch.rand((V,) * L, generator=torch.Generator().manual_seed(3)) ** 3
+q = q / q.sum()
+
+# %% [markdown]
+# Here is the whole table.
+
 # %%
 masked = bounds.masked_sets(L)  # (16, 4)
 order = sorted(range(1, 2**L), key=lambda row: (int(masked[row].sum()), row))  # by number of MASKs
@@ -292,7 +303,8 @@ print(f"a walk of three steps: {literal:.6f} nats")
 #
 #     form 1:   integral over lambda in (0, 1) of  E CE(S) / lambda,     each token in S with probability lambda
 #
-# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but then it counts a lot.
+# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but when it does, it
+# counts a lot.
 
 # %%
 CE = table.sum(1)  # (16,) cross-entropy of every set
@@ -402,14 +414,10 @@ plt.show()
 # lambda)^(L - k)`. It cancels.
 #
 # That is special to MASK. If noise replaced tokens by *random tokens*, then how far to trust a token would depend on
-# the time. Here are both, exactly, for a random distribution over 81 sequences.
+# the time. Here are both, exactly, for the random distribution `q` of section 3.
+
 
 # %%
-q = torch.rand((V,) * L, generator=torch.Generator().manual_seed(3)) ** 3
-q = q / q.sum()
-sequences = torch.cartesian_prod(*[torch.arange(V)] * L)  # (81, 4)
-
-
 def belief(x_t, kernel, place=1):
     """p(x_0 at `place` | x_t), by Bayes over all sequences; kernel[x_0, x_t]."""
     likelihood = kernel[sequences, x_t].prod(1)  # (81,)
@@ -717,13 +725,14 @@ plt.show()
 # has two humps, one for each voice. In one step there is a single hump in the middle: most samples are *mixed*, neither
 # voice. With three steps the two humps are coming back, but a third of the samples is mixed still.
 #
-# How many samples can one step get right at best? The network is perfect, so work it out: with all six masked, each token
-# is 1 with probability 1/2.
+# Why 0.78 in one step? The network is perfect, so work out what share of one step's samples is mixed: with all six masked,
+# each token is 1 with probability 1/2.
 #
 # <details><summary>Answer</summary>
 #
-# One step throws six fair coins. Two, three or four ones come in 50 of 64 cases: 0.78, the first figure printed above. The
-# truth has only 0.11 of them. Nothing is wrong with the network; what is lost is that the tokens agree.
+# One step throws six fair coins. Two, three or four ones come in 50 of 64 cases: 0.78, as printed above for one step. So
+# 14 of 64, 0.22, lie in a hump, where the truth has 0.89. Nothing is wrong with the network; what is lost is that the
+# tokens agree.
 #
 # </details>
 #

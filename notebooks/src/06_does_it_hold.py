@@ -237,11 +237,10 @@ for claim_ in claims.CLAIMS:
 #
 # ## 4. Does the order last?
 #
-# The largest differences are those of speech, with `ar` ahead. One question can be put to `exact` and `ar` alike: how
-# likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of
-# four block sizes.
-# Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes are short, some seeds of both
-# went on from the same bases for three times as long.
+# In speech, the largest differences are those with `ar`, which is ahead. One question can be put to `exact` and `ar`
+# alike: how likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of
+# four block sizes. Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes are short,
+# some seeds of both went on from the same bases for three times as long.
 
 
 # %%
@@ -399,8 +398,8 @@ for r in sweep:
 # ## 7. The premise
 #
 # Text-to-Talk rests on this: text depends on the text before it, audio on what it is made from. A talker was trained to
-# miss parts of its context (each in one record of ten), so that hiding one measures what it is worth, not how strange its
-# absence is. Nats per token lost where a part is hidden:
+# do with parts of its context hidden (each in one record of ten), so that hiding one measures what it is worth, not how
+# strange its absence is. Nats per token lost where a part is hidden:
 
 # %%
 trainings = [
@@ -457,7 +456,8 @@ plt.show()
 # %% [markdown]
 # More steps improve every order that does not look at what was drawn, and one slot a step is exact. (Two of them, left to
 # right and by entropy, lie on one another: the slots are all alike here, and ties go left.) The released rule commits the
-# *most likely draws* first; more steps give it more occasions to prefer them, and it gets worse.
+# *most likely draws* first. It gains from a second step; from then on more steps only give it more occasions to prefer
+# them, and at six it is further from the truth than at one.
 #
 # ## 9. Redo a run
 #
@@ -513,11 +513,12 @@ assert math.isclose(*both[0], rel_tol=0.01)  # later steps part slowly where a p
 
 # %% [markdown]
 # Left, the diamonds lie on the line: the same records, the same numbers. Right, how far each seed's JSON is from what was
-# redone. The other seeds are apart almost from the start, and that is the spread that all intervals above are made of. Seed
-# 0, the one redone, stays at zero for many steps, as long as two processors round nearly alike; then a last digit has
-# grown until it shows, and the two runs part as well.
+# redone. The other seeds are apart almost from the start: other first weights, other records. This is what a seed
+# changes; how much of it is left in a difference of two rows, the intervals above say. Seed 0, the one redone, stays at
+# zero for many steps, as long as two processors round nearly alike; then a last digit has grown until it shows, and the
+# two runs part as well.
 #
-# `python benchmarks/ablations.py --jobs 2` makes the whole grid in two hours and a half of two cores;
+# `python benchmarks/ablations.py --jobs 2` makes the whole grid in two and a half hours on two cores;
 # `python benchmarks/results.py` then writes [results.md](../tutorials/results.md).
 #
 # ## Exercises
@@ -623,10 +624,10 @@ else:
     print("exercise 2: right")
 
 # %% [markdown]
-# **3. Extend.** The curves know two more ways to be fair: each point of `run["curve"]` also holds `tokens`, laid down in
-# rows with filler and noisy twins. Write the comparison at equal anything: `text_at(run, by, amount)` gives the nats of
-# text when `point[by]` is `amount`, on the straight line between the two points around it, and `nan` where the run
-# has no such points. Points may come in any order.
+# **3. Extend.** The curves know two more ways to be fair: each point of `run["curve"]` also holds `steps`, and `tokens`:
+# all that was laid down in rows, with filler and noisy twins. Write the comparison at equal anything: `text_at(run, by,
+# amount)` gives the nats of text when `point[by]` is `amount`, on the straight line between the two points around it, and
+# `nan` where the run has no such points. Points may come in any order.
 
 
 # %% tags=["exercise-3"]
@@ -643,7 +644,8 @@ def check_text_at():
     nats = {x: one_number(told, f"one number is asked for, at {x} tokens") for x, told in points.items()}
     for amount, there in ((10, 2.0), (20, 1.0), (40, 0.5)):
         assert not math.isnan(nats[amount]), (
-            f"{amount} tokens are a point of the curve, the first and the last included: that point's text"
+            f"{amount} tokens are a point of the curve, the first and the last included: that point's text (they "
+            "are in any order: sort them)"
         )
         assert math.isclose(nats[amount], there, rel_tol=1e-5), (
             f"at {amount} tokens the text is {there}, not {nats[amount]:.3f} (the points are in any order: sort them)"
@@ -653,7 +655,7 @@ def check_text_at():
         "25 lies between 20 and 40: a quarter of the way, not at the nearer point"
     )
     assert math.isclose(middle, 0.875, rel_tol=1e-5), (
-        f"a quarter of the way from 1.0 to 0.5 is 0.875, not {middle}: sort the points first"
+        f"a quarter of the way from 1.0 to 0.5 is 0.875, not {middle:.3f}: on the straight line between its two neighbours"
     )
     for amount in (5, 41):
         told = text_at(made, "tokens", amount)
@@ -673,8 +675,8 @@ def check_text_at():
 print("exercise 3:", check_text_at())
 
 # %% [markdown]
-# Then try it: which row has the lowest text loss after as many `tokens` as the slowest of them laid down? It need not be
-# the one that wins at equal time.
+# Then try it: which row has the lowest text loss after as many `tokens` as every row has laid down at least (the smallest
+# of their last points)? Is it the one that wins at equal time? The solutions have the figures.
 #
 # ## What you now know
 #

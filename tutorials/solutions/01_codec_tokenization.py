@@ -158,3 +158,10 @@ def coarse_first(codes, size, chunk):  # a NumPy array of floats
     tokens = codes.numpy() + size * np.arange(len(codes))[:, None]
     cuts = range(chunk, tokens.shape[1], chunk)
     return np.concatenate([piece.ravel() for piece in np.split(tokens, cuts, axis=1)]).astype(np.float32)
+
+
+# %% tags=["wrong-3"]
+def coarse_first(codes, size, chunk):  # overwrites what came in
+    for k in range(len(codes)):
+        codes[k] += size * k
+    return torch.cat([piece.flatten() for piece in codes.split(chunk, dim=1)])

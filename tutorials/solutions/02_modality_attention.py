@@ -182,3 +182,31 @@ def many_copies_mask(groups, copy):  # a noisy block sees its own clean twin
     q_copy, k_copy = copy[:, None], copy[None, :]
     earlier = (k_copy == 0) & (groups[None, :] <= groups[:, None])
     return earlier | ((k_copy == q_copy) & (groups[None, :] == groups[:, None]))
+
+
+# %% tags=["wrong-3"]
+def many_copies_mask(groups, copy):  # knows of copies 1 and 2 alone
+    q_copy, k_copy = copy[:, None], copy[None, :]
+    mask = (k_copy == 0) & torch.where(
+        q_copy == 0, groups[None] <= groups[:, None], groups[None] < groups[:, None]
+    )
+    for number in (1, 2):
+        mask |= (q_copy == number) & (k_copy == number) & (groups[None] == groups[:, None])
+    return mask | torch.eye(len(groups), dtype=torch.bool)
+
+
+# %% tags=["right-3"]
+def many_copies_mask(groups, copy):  # a list of rows, each a tensor
+    rows = []
+    for group, own in zip(groups, copy, strict=True):
+        rows.append(((copy == 0) & (groups < group)) | ((copy == own) & (groups == group)))
+        if own == 0:
+            rows[-1] |= (copy == 0) & (groups <= group)
+    return rows
+
+
+# %% tags=["right-2"]
+places_that_move = torch.where(torch.arange(9) >= 2)  # a tuple of one tensor
+
+# %% tags=["wrong-2"]
+places_that_move = [[2, 3, 4], [5, 6, 7], [8]]  # lists of unlike length

@@ -191,7 +191,31 @@ p_11 = 76.8
 
 
 # %% tags=["wrong-3"]
-def better_in_two(draft):  # draws at random itself
+def better_in_two(draft):  # looks at what was drawn
     if draft.steps_left == 2:
         return torch.arange(4) == draft.candidates[0]
     return draft.masked
+
+
+# %% tags=["wrong-3"]
+def better_in_two(draft):  # the released rule for the first slot
+    if draft.steps_left == 1:
+        return draft.masked
+    return unmasking.confidence_released(draft._replace(steps_left=4))
+
+
+# %% tags=["right-3"]
+def better_in_two(draft):  # a random first slot, by the noise of the draft
+    if draft.steps_left == 1:
+        return draft.masked
+    return unmasking.random_order(draft._replace(steps_left=4))
+
+
+# %% tags=["right-1"]
+def margin_order(draft):  # ticks slots off as it goes
+    best, second = draft.p.topk(2).values.unbind(-1)
+    reveal = torch.zeros_like(draft.masked)
+    for _ in range(share(draft)):
+        slot = (best - second).masked_fill(~draft.masked, -1.0).argmax()
+        draft.masked[slot], reveal[slot] = False, True
+    return reveal
