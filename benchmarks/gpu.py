@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                 # all parts
     python benchmarks/gpu.py --part 2        # one of them, in less than ten minutes
     python benchmarks/gpu.py --table         # the table for the reader, from what was measured
-    python benchmarks/gpu.py --small         # all parts in seconds, on any machine: nothing in it is a measurement
+    python benchmarks/gpu.py --small --json FILE   # all parts in seconds, on any machine: nothing in it is a measurement
 
 part 1  tests that need a GPU (marker `gpu`), the training of notebook 05 and that of `make train`, both cut short
 part 2  training: tokens a second and utilisation, a dense mask against FlexAttention, rows of 1k, 4k and 16k tokens
