@@ -14,6 +14,8 @@ import oracle
 import premise
 import pytest
 import results
+import studies
+import study_tables
 import sweep
 import tables
 import thin_corpus
@@ -432,6 +434,45 @@ def test_the_chapter_says_which_measure_decides_and_what_stands_when_corrected()
     assert "four of the eight differences stand" in chapter
 
 
+def short(x, digits=2):
+    """A figure as the chapter prints it: .11 for 0.114."""
+    return f"{x:.{digits}f}".replace("0.", ".", 1)
+
+
+def test_the_chapter_says_when_to_use_it_by_the_figures():
+    chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
+    [advice] = [
+        part for part in chapter.split("\n\n") if part.startswith("**When to use it, and when not.**")
+    ]
+    assert (
+        advice.count(". ") + advice.count(".\n") <= 5 + 1
+    )  # the heading's, and that of four or five sentences
+    # 1. What few steps save and cost, of the shipped talker.
+    figures = json.loads(
+        (results.ROOT / "benchmarks" / "figures" / "decoding.json").read_text(encoding="utf-8")
+    )
+    ways = {way["name"]: way for way in figures["policies"]}
+    few, all_steps, alone = (ways[f"B={b} K={k} random_order"] for b, k in ((8, 2), (8, 8), (1, 1)))
+    time = few["ms_per_token"] / alone["ms_per_token"]
+    assert f"{short(few['forwards'])} forwards and {short(time)} of the processor time" in advice
+    lost, low, high = (-100 * few[name] for name in ("difference", "high", "low"))
+    assert f"pays {lost:.1f} [{low:.1f}, {high:.1f}] points" in advice
+    assert f"it pays {-100 * all_steps['difference']:.1f} points and saves nothing" in advice
+    assert all_steps["ms_per_token"] > alone["ms_per_token"]
+    # 2. What training left to right gains, and what it does to text.
+    [(answers, words)] = [
+        d for claim, d in heads(results.load()).items() if (claim.ours, claim.theirs) == ("exact", "ar")
+    ]
+    behind = f"{short(-words.mean)} [{short(-words.high)}, {short(-words.low)}]"
+    assert f"`exact` is behind `ar` by {behind} of" in advice
+    assert f"differ by {short(answers.mean)} [{short(answers.low)}, {short(answers.high)}]" in advice
+    assert answers.verdict == claims.UNTOLD
+    # 3. As long as runs are missing, the chapter says so.
+    done = len(list(study_tables.SCORES.glob("*-[0-9].json")))
+    arms = len({name for names in studies.STUDIES.values() for name in names})
+    assert ("runs are still missing" in advice) == (done < 3 * arms)
+
+
 def test_the_chapter_says_what_pairing_and_warm_up_do():
     runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     wider = 0
@@ -444,7 +485,7 @@ def test_the_chapter_says_what_pairing_and_warm_up_do():
                 paired = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
                 apart = math.sqrt(statistics.variance(ours) + statistics.variance(theirs))
                 wider += claims.quantile(4) * paired > claims.quantile(8) * apart
-    assert f"In {wider} of the 18 headline comparisons" in chapter
+    assert f"In {wider} of the 18 comparisons that decide below" in chapter
     for row in ("nar", "exact", "ar", "paper"):
         share = tables.warm_up(tables.of_row(runs, row)).removeprefix("0")
         assert re.search(rf"`{row}`(\'s)? \({share}\)", chapter)
