@@ -3,6 +3,7 @@
     python benchmarks/studies.py --measure-cost              # first, on an idle machine: seconds a step, for each preset
     python benchmarks/studies.py                             # all that is missing, one run after the other
     python benchmarks/studies.py --study claims --jobs 2     # one study, two runs at a time, a core each
+    python benchmarks/studies.py --measure-pace              # last, on an idle machine: what a second of speech costs
     python benchmarks/studies.py --seconds 20 --base-seconds 20 --items 4 --seeds 1 --out out/studies  # to try it (cost too)
 
 claims: exact, paper, ar and nar, twenty processor-minutes each. sizes: exact trained with blocks of 8 alone, beside exact
@@ -57,6 +58,7 @@ SAVED_EVERY = 250  # steps
 TIMED = (15, 3)  # rounds, and steps of each preset in a round
 SPLIT = "renditions"
 PACED = 6  # replies that are timed one at a time
+PACE_ROUNDS = 3  # in each of which all ways take their turn
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,7 @@ def dictated(
 
 
 def pace(talker: Talker, corpus: Corpus, codec: Codec, settings: Settings, seed: int) -> float | None:
-    """Processor-seconds of one core per second of speech, one sentence at a time; a ratio between ways is what it is for.
-
-    None if nothing is said.
-    """
+    """Processor-seconds of one core per second of speech, one sentence at a time, or None if nothing is said."""
     spent = 0.0
     tokens = 0
     for record in family(corpus, SPLIT, "tts")[:PACED]:
@@ -254,6 +253,32 @@ def measure_cost(args) -> dict:
     return {"seconds_a_step": {name: min(times) for name, times in spent.items()}, **about}
 
 
+def pace_file(args) -> Path:
+    """Where it is noted what a second of speech costs."""
+    return args.out / "pace.json"
+
+
+def measure_pace(args) -> dict:
+    """What a second of speech costs in each way of each arm with all records, by the talkers of seed 0 that are finished.
+
+    All ways take turns in one process, and the least of the rounds counts: other work then changes their ratios little.
+    """
+    codec = Codec.load(args.codec)
+    least: dict[str, dict[str, float | None]] = {}
+    talkers = {}
+    for name, arm in ARMS.items():
+        if arm.records is None and (args.out / f"{name}-0.json").is_file():
+            talkers[name] = Talker.load(folder_of(name, 0) / "talker.safetensors")
+            least[name] = {}
+    for _ in range(PACE_ROUNDS):
+        for name, talker in talkers.items():
+            corpus = corpus_of(ARMS[name], 0, args)
+            for way, settings in ways(ARMS[name]).items():
+                known = [least[name].get(way), pace(talker, corpus, codec, settings, 0)]
+                least[name][way] = min((seconds for seconds in known if seconds is not None), default=None)
+    return {"core_seconds_a_second": least, **provenance(torch.device("cpu"))}
+
+
 def steps_of(arm: Arm, args) -> int:
     """How many steps fit into the seconds of an arm."""
     seconds = args.seconds or arm.seconds
@@ -271,6 +296,11 @@ def rate_share(share: float) -> float:
     return warm * min(1.0, falling)
 
 
+def folder_of(name: str, seed: int) -> Path:
+    """Where a run keeps its states, and its talker at the end."""
+    return ROOT / "runs" / "studies" / f"{name}-{seed}"
+
+
 class Run:
     """A training of so many steps which can be stopped, and goes on where its last state was."""
 
@@ -282,7 +312,7 @@ class Run:
         self.corpus = corpus_of(arm, seed, args)
         self.codec = Codec.load(args.codec)
         self.referee = Referee.load(args.referee)
-        self.folder = ROOT / "runs" / "studies" / f"{name}-{seed}"
+        self.folder = folder_of(name, seed)
         self.clock = Clock(torch.device("cpu"))
         self.curve: list[dict] = []
         self.log: list[dict] = []
@@ -360,7 +390,6 @@ class Run:
             found = {}
             for name, settings in ways(self.arm).items():
                 found[name] = measure(talker, self.corpus, self.codec, self.referee, settings, self.seed)
-                found[name]["pace"] = pace(talker, self.corpus, self.codec, settings, self.seed)
             settings = next(iter(ways(self.arm).values()))
             asr = dictated(talker, self.corpus, self.codec, self.referee, settings, self.seed)
             talker.save(self.folder / "talker.safetensors")
@@ -460,6 +489,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--referee", type=Path, default=SAMPLES / "referee.safetensors")
     add("--out", type=Path, default=SAMPLES / "scores" / "studies", help="folder of the JSONs")
     add("--measure-cost", action="store_true", help="time the steps of all presets, and note it for all runs")
+    add(
+        "--measure-pace",
+        action="store_true",
+        help="time the speech of all finished arms, way by way, and note it",
+    )
     add("--run", nargs=2, metavar=("ARM", "SEED"), help="this one run, here and now")
     return parser
 
@@ -477,6 +511,10 @@ def main(arguments: list[str] | None = None) -> int:
     if args.measure_cost:
         torch.set_num_threads(1)
         write(cost_file(args), measure_cost(args))
+        return 0
+    if args.measure_pace:
+        torch.set_num_threads(1)
+        write(pace_file(args), measure_pace(args))
         return 0
     if not cost_file(args).is_file():
         print("what a step costs is not known yet: run it with --measure-cost first", file=sys.stderr)

@@ -36,7 +36,8 @@ rate warms up for a twentieth of the steps, whatever a step costs. Text is decod
 *Words* are 1 minus the referee's word error rate, over **all** questions, whether their text was right or not, and below 0
 where more is wrong than was to be said. *By chance* is the same sound held against the next question's truth: what a row
 reaches that says something else. *Forwards* are denoising steps a token of audio; *core-seconds* are processor time for a
-second of speech, one sentence at a time, sound not decoded: for ratios between rows, not for other machines. Nats of audio
+second of speech, one sentence at a time, sound not decoded, all ways of all rows timed in turns in one process: for ratios
+between rows, not for other machines. Nats of audio
 are a bound in blocks of 8, left to right for `ar`, and of whole spans for `paper`: they are not compared here."""
 
 
@@ -268,8 +269,8 @@ def spread(values: list[float]) -> str:
     return f"{sum(known) / len(known):.3f} ({', '.join(f'{value:.2f}' for value in known)})"
 
 
-def rows_of(runs: Runs, study: str) -> list[str]:
-    """The table of a study: each arm in each way of decoding, a mean and each seed's value."""
+def rows_of(runs: Runs, study: str, paces: dict[str, dict]) -> list[str]:
+    """The table of a study: each arm in each way of decoding, a mean and each seed's value. paces: of an arm's ways."""
     lines = [
         "| | text right | words of answers | by chance | words of text to speech | by chance | voice coherence"
         " | length | forwards | core-seconds |",
@@ -284,7 +285,8 @@ def rows_of(runs: Runs, study: str) -> list[str]:
             cells.append(spread([MEASURES[2].of(run, way) for run in some]))
             for name in ("floor", "coherence", "length", "forwards_per_token"):
                 cells.append(spread([one["tts"][name] for one in each]))
-            cells.append(spread([one["pace"] for one in each]))
+            seconds = paces.get(ARMS[arm].preset, {}).get(way)
+            cells.append("-" if seconds is None else f"{seconds:.3f}")
             lines.append("| " + " | ".join(cells) + " |")
     return lines if len(lines) > 2 else ["Not measured yet."]
 
@@ -346,10 +348,15 @@ def page(folder: Path = SCORES) -> str:
         known = json.loads(cost.read_text(encoding="utf-8"))
         each = ", ".join(f"`{name}` {seconds:.2f}" for name, seconds in known["seconds_a_step"].items())
         parts.append(f"Seconds a step: {each} ({known['machine']}, torch {known['torch']}).")
+    paces = {}
+    if (folder / "pace.json").is_file():
+        timed = json.loads((folder / "pace.json").read_text(encoding="utf-8"))
+        paces = timed["core_seconds_a_second"]
+        parts.append(f"Speech was timed on: {timed['machine']}, torch {timed['torch']}.")
     for study, title in TITLES.items():
         parts.append(f"## {title}")
         parts.append("\n".join(trained(runs, study)))
-        parts.append("\n".join(rows_of(runs, study)))
+        parts.append("\n".join(rows_of(runs, study, paces)))
         if study == "little":
             parts.append("\n".join(over_time(runs)))
         parts.append("\n".join(differences_of(runs, study)))

@@ -76,7 +76,6 @@ def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same
 ):
     monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(studies, "SAVED_EVERY", 2)
-    monkeypatch.setattr(studies, "PACED", 1)
     monkeypatch.setattr(studies, "ways", lambda arm: {"16/1": decoding_settings(16, 1)})
     cost = {"seconds_a_step": {"exact-8": 1.0}}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -103,11 +102,45 @@ def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same
     assert resumed.trainer.step == 4
     again = resumed.train()
     # 2. All is equal but the clock.
-    for name in ("curve", "asr", "log"):
+    for name in ("curve", "asr", "log", "ways"):
         assert again[name] == made[name]
-    for found in (made, again):
-        del found["ways"]["16/1"]["pace"]
-    assert again["ways"] == made["ways"]
+
+
+def test_all_ways_of_all_finished_arms_take_turns_and_the_least_counts(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "ways", lambda arm: {"8/2": arm.preset, "8/8": arm.preset})
+    monkeypatch.setattr(studies.Talker, "load", lambda path: path.parent.name)
+    told = []
+
+    def pace(talker, corpus, codec, settings, seed):
+        told.append((talker, settings))
+        return None if talker == "paper-0" else 10.0 - len(told)  # ever faster
+
+    monkeypatch.setattr(studies, "pace", pace)
+    for name in ("exact-0", "paper-0", "ar-1", "exact-300-records-0"):
+        (tmp_path / f"{name}.json").write_text("{}", encoding="utf-8")
+    found = studies.measure_pace(arguments(tmp_path))["core_seconds_a_second"]
+    a_round = [("exact-0", "exact")] * 2 + [("paper-0", "paper")] * 2
+    assert told == a_round * studies.PACE_ROUNDS  # neither what is not finished, nor what has few records
+    assert found == {"exact": {"8/2": 1.0, "8/8": 0.0}, "paper": {"8/2": None, "8/8": None}}
+
+
+def test_what_a_second_of_speech_costs_is_counted_in_its_tokens(corpus, tmp_path):
+    codec = SimpleNamespace(frame_rate=25.0)
+    clock = iter(range(100))
+    replies = iter(
+        [SimpleNamespace(spans=[[1] * 20, [2] * 5]), SimpleNamespace(spans=[])]
+        + [SimpleNamespace(spans=[])] * 8
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "PACED", 2)
+        patch.setattr(studies.time, "process_time", lambda: next(clock))
+        patch.setattr(studies, "ask", lambda *about: SimpleNamespace(replies=[next(replies)]))
+        few = studies.corpus_of(studies.Arm("ar"), 0, arguments(tmp_path))
+        assert (
+            studies.pace(None, few, codec, None, 0) == 2.0
+        )  # two replies of a second each, for 25 tokens: a second of speech
+        assert studies.pace(None, few, codec, None, 0) is None
 
 
 def test_what_is_missing_is_done_a_seed_of_all_arms_first(tmp_path):
