@@ -44,6 +44,7 @@ from minittt.decoding import DenoisingStep, Settings
 from minittt.evaluation.evaluate import Evaluation, ask, family, true_spans
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import same_text, word_errors, words_right
+from minittt.nar import DenoisingTalker
 from minittt.objective import PRESETS
 from minittt.settings import TrainingSettings
 from minittt.talker import Reply, Talker, decoding_settings
@@ -258,6 +259,14 @@ def pace_file(args) -> Path:
     return args.out / "pace.json"
 
 
+def talker_of(name: str, seed: int) -> Talker:
+    """The talker of a finished run, of the kind that decodes as it was trained."""
+    talker = Talker.load(folder_of(name, seed) / "talker.safetensors")
+    if not PRESETS[ARMS[name].preset].denoise_text:
+        return talker
+    return DenoisingTalker(talker.model, talker.vocabulary, talker.tokeniser, talker.info)
+
+
 def measure_pace(args) -> dict:
     """What a second of speech costs in each way of each arm with all records, by the talkers of seed 0 that are finished.
 
@@ -268,7 +277,7 @@ def measure_pace(args) -> dict:
     talkers = {}
     for name, arm in ARMS.items():
         if arm.records is None and (args.out / f"{name}-0.json").is_file():
-            talkers[name] = Talker.load(folder_of(name, 0) / "talker.safetensors")
+            talkers[name] = talker_of(name, 0)
             least[name] = {}
     for _ in range(PACE_ROUNDS):
         for name, talker in talkers.items():

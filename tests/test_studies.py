@@ -125,6 +125,15 @@ def test_all_ways_of_all_finished_arms_take_turns_and_the_least_counts(corpus, t
     assert found == {"exact": {"8/2": 1.0, "8/8": 0.0}, "paper": {"8/2": None, "8/8": None}}
 
 
+def test_a_talker_that_denoises_its_text_is_timed_as_one(monkeypatch):
+    parts = SimpleNamespace(model="m", vocabulary="v", tokeniser="t", info="i")
+    monkeypatch.setattr(studies.Talker, "load", lambda path: parts)
+    monkeypatch.setattr(studies, "DenoisingTalker", lambda *given: given)
+    assert studies.talker_of("nar", 0) == ("m", "v", "t", "i")
+    for name in ("exact", "paper", "ar", studies.ONE_SIZE):
+        assert studies.talker_of(name, 0) is parts
+
+
 def test_what_a_second_of_speech_costs_is_counted_in_its_tokens(corpus, tmp_path):
     codec = SimpleNamespace(frame_rate=25.0)
     clock = iter(range(100))
