@@ -273,6 +273,7 @@ def measure_pace(args) -> dict:
     All ways take turns in one process, and the least of the rounds counts: other work then changes their ratios little.
     """
     codec = Codec.load(args.codec)
+    corpus = corpus_of(Arm("exact"), 0, args)  # the same sentences for all arms
     least: dict[str, dict[str, float | None]] = {}
     talkers = {}
     for name, arm in ARMS.items():
@@ -281,7 +282,6 @@ def measure_pace(args) -> dict:
             least[name] = {}
     for _ in range(PACE_ROUNDS):
         for name, talker in talkers.items():
-            corpus = corpus_of(ARMS[name], 0, args)
             for way, settings in ways(ARMS[name]).items():
                 known = [least[name].get(way), pace(talker, corpus, codec, settings, 0)]
                 least[name][way] = min((seconds for seconds in known if seconds is not None), default=None)

@@ -289,8 +289,8 @@ class Evaluation:
         self.add(f"TTS minus true tokens, by {judge.name}", apart, words, "in pairs")
 
     def _sentences_on_the_subject(self, said: list[str]) -> list[str]:
-        """Some sentences of the training split, none of them among those that are judged."""
-        records = family(self.corpus, "train", "tts")
+        """Some sentences of the training split, none of them among those that are judged; none of a corpus without one."""
+        records = family(self.corpus, "train", "tts") if "train" in self.corpus.splits else []
         texts = {self.corpus.utterances[n]["text"] for record in records for n in true_spans(record)}
         others = sorted(texts - set(said))
         return random.Random(0).sample(others, min(SUBJECT, len(others)))

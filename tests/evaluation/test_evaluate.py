@@ -210,6 +210,11 @@ def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluat
     taught = {reply_text_of(evaluation, record) for record in family(evaluation.corpus, "train", "tts")}
     assert set(told) <= taught - set(said)
     assert not set(evaluation._sentences_on_the_subject(told)) & set(told)
+    # a corpus that holds nothing but tests has no sentences to tell
+    splits = {name: records for name, records in evaluation.corpus.splits.items() if name != "train"}
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "corpus", replace(evaluation.corpus, splits=splits))
+        assert evaluation._sentences_on_the_subject(said) == []
     asked = evaluation._ask("tts", 3)
     assert evaluation._ask("tts", 3) is asked  # once, however often it is measured
     assert evaluation._ask("tts", 2) is not asked
