@@ -1,0 +1,72 @@
+"""What the clipped share of words gives to a reply that says something else: the floors under the grid's "words recognised".
+
+    python benchmarks/floors.py        # writes data_samples/scores/floors.json: seconds
+
+True tokens, through the codec and the referee, of every sentence of a split: held against the next sentence's words, and
+their first fifth against their own. Beside the clipped shares stand those that the rest of the repository uses, 1 minus the
+word error rate, which has no floor but goes below 0.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minittt.app.cli import SAMPLES
+from minittt.codec import Codec, whole_file
+from minittt.data.corpus import Corpus, load_corpus
+from minittt.evaluation.evaluate import family, true_spans
+from minittt.evaluation.referee import Referee
+from minittt.evaluation.scores import words_right
+
+SPLIT = "renditions"
+OUT = SAMPLES / "scores" / "floors.json"
+
+
+def shares(said: list[str], heard: list[str]) -> dict[str, float]:
+    """The share of words that are recognised: the mean of shares clipped at 0, and 1 minus the word error rate."""
+    right, words = words_right(said, heard)
+    clipped = [max(0, good) / of for good, of in zip(right, words, strict=True)]
+    return {"clipped": round(float(np.mean(clipped)), 3), "unclipped": round(sum(right) / sum(words), 3)}
+
+
+def sounds(codec: Codec, spans: list[list[int]]) -> list[np.ndarray]:
+    """What the codec makes of codes, span by span: (samples,) each."""
+    return [codec.decode(torch.tensor([[span]]))[0].numpy() for span in spans]
+
+
+def floors(corpus: Corpus, codec: Codec, referee: Referee) -> dict:
+    """The floors over all text-to-speech records of the split."""
+    records = family(corpus, SPLIT, "tts")
+    said = []
+    whole = []
+    beginnings = []
+    for record in records:
+        numbers = true_spans(record)
+        said.append(" ".join(corpus.utterances[n]["text"] for n in numbers))
+        codes = np.concatenate([corpus.audio(n) for n in numbers]).tolist()
+        whole.append(codes)
+        beginnings.append(codes[: max(1, len(codes) // 5)])
+    heard = referee.transcribe(sounds(codec, whole))
+    return {
+        "sentences": len(records),
+        "something_else": shares(said[1:] + said[:1], heard),
+        "first_fifth": shares(said, referee.transcribe(sounds(codec, beginnings))),
+        "all_of_it": shares(said, heard),
+    }
+
+
+def main(out: Path = OUT) -> None:
+    """Measure, and write the JSON."""
+    corpus = load_corpus(SAMPLES / "corpus")
+    codec = Codec.load(SAMPLES / "codec.safetensors")
+    referee = Referee.load(SAMPLES / "referee.safetensors")
+    made = floors(corpus, codec, referee)
+    with whole_file(out) as unfinished:
+        unfinished.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(made, indent=1))
+
+
+if __name__ == "__main__":
+    main()
