@@ -70,7 +70,8 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by its exact version: a range would take a build with gigabytes of CUDA packages where there is no GPU
+# torch first and by its exact version, the tested one. On Linux pip takes its CUDA build (gigabytes), unless a build without
+# CUDA is in $(VENV) already: make the environment and install it by the command of PyTorch's installation page, then make demo.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) "$(TORCH)"
 	$(PIP) -e .

@@ -43,6 +43,7 @@ ROWS = ("exact", "paper", "ar", "nar", "mended", "paper-banom", "paper-ppm", "pa
 SEEDS = 5
 SPLITS = ("renditions", "voices")
 DICTATIONS = 3000  # asr records in the grid: enough not to forget
+WORDS = "1 minus the word error rate"  # how words recognised are measured: older runs do not say it, and clip
 
 
 def hearing(corpus: Corpus) -> Corpus:
@@ -190,7 +191,7 @@ def _about(row: str, seed: int, seconds: float, trainer: Trainer, args) -> dict:
     parameters = sum(p.numel() for p in trainer.model.parameters())
     about = {"row": row, "seed": seed, "budget": {**budget, "limit": args.limit}}
     about |= {"settings": asdict(trainer.s), "parameters": parameters, "codec": trainer.corpus.info["codec"]}
-    about |= {"training_records": len(trainer.loader.records)}
+    about |= {"training_records": len(trainer.loader.records), "words": WORDS}
     return about | provenance(trainer.world.device)
 
 

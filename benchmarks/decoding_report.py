@@ -90,7 +90,7 @@ def plot(found: dict, path: Path) -> None:
         if found.get("policies"):
             _policies(axes[2], found["policies"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=80)
+        figure.savefig(path, dpi=150)
         pyplot.close(figure)
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 
-def save(figure: Figure, path: Path, dpi: int = 110) -> None:
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """A PNG with 64 colours: lines and letters need no more, and it is a third of the size."""
     written = io.BytesIO()
     figure.savefig(written, dpi=dpi)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import ablations
 import claims
 import codec_talkers
+import floors
 import oracle
 import premise
 import pytest
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 
 from minittt.data.corpus import load_corpus
 from minittt.decoding import Draft
+from minittt.errors import MinitttError
 from minittt.evaluation.likelihood import estimator
 from minittt.evaluation.scores import Score
 from minittt.objective import draw_noise, predict, preset
@@ -396,6 +398,40 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
     assert "AR text with NAR audio beats AR alone: **holds**" in later.split("## Trained longer")[1]
 
 
+def test_runs_that_measured_words_in_two_ways_are_not_compared(tmp_path):
+    (tmp_path / "ablations").mkdir()
+    shipped, own = fake_run("exact", 0, 0.5), fake_run("paper", 0, 0.5) | {"words": ablations.WORDS}
+    for run in (shipped, own):
+        path = tmp_path / "ablations" / f"{run['row']}-0.json"
+        path.write_text(json.dumps(run), encoding="utf-8")
+    with pytest.raises(MinitttError, match="two ways .*exact-0; 1 minus .*paper-0"):
+        results.load(tmp_path)
+    shipped["words"] = ablations.WORDS
+    (tmp_path / "ablations" / "exact-0.json").write_text(json.dumps(shipped), encoding="utf-8")
+    results.main(["--scores", str(tmp_path), "-o", str(tmp_path / "results.md")])
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == results.page(tmp_path)
+
+
+def test_the_floors_are_those_of_the_script():
+    """Measured anew on a few sentences; the chapter prints what the JSON says."""
+    kept = json.loads(floors.OUT.read_text(encoding="utf-8"))
+    assert kept["something_else"]["clipped"] < kept["first_fifth"]["clipped"] < kept["all_of_it"]["clipped"]
+    assert kept["something_else"]["unclipped"] < 0
+    chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
+    for name in ("something_else", "first_fifth"):
+        assert chapter.count(short(kept[name]["clipped"], 3)) >= 2
+    said = ["one two", "three four", "five"]
+    heard = ["one two", "four three", "six seven eight"]
+    pairs = floors.every_other(said, heard)
+    assert list(zip(*pairs, strict=True))[:3] == [
+        ("one two", "four three"), ("one two", "six seven eight"), ("three four", "one two")
+    ]  # fmt: skip
+    assert floors.shares(said, heard) == {
+        "clipped": round((1 + 0 + 0) / 3, 3),
+        "unclipped": round((2 + 0 - 2) / 5, 3),
+    }
+
+
 def test_the_chapter_gives_the_verdicts_of_the_jsons():
     runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     for claim in claims.CLAIMS:
@@ -483,7 +519,7 @@ def test_the_chapter_says_what_pairing_and_warm_up_do():
                 paired = statistics.stdev([a - b for a, b in zip(ours, theirs, strict=True)])
                 apart = math.sqrt(statistics.variance(ours) + statistics.variance(theirs))
                 wider += claims.quantile(4) * paired > claims.quantile(8) * apart
-    assert f"In {wider} of the 18 comparisons that decide below" in chapter
+    assert f"In {wider} of the 18 comparisons that decide the verdicts below" in chapter
     for row in ("nar", "exact", "ar", "paper"):
         share = tables.warm_up(tables.of_row(runs, row)).removeprefix("0")
         assert re.search(rf"`{row}`(\'s)? \({share}\)", chapter)

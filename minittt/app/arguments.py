@@ -104,7 +104,9 @@ def _reader(entry: dataclasses.Field):
 
 def command_line() -> Parser:
     """The parser of the whole command line; `_talk` and those after it each add a command."""
-    parser = Parser("minittt", description="Text-to-Talk in small: speech and text in, text and speech out.")
+    parser = Parser(
+        "minittt", description="Text-to-Talk in miniature: speech and text in, text and speech out."
+    )
     parser.add_argument("--version", action="version", version=f"minittt {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -119,7 +121,10 @@ def command_line() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if talks:
-            _talker_option(sub, TO_STUDY if name == "evaluate" else TO_TALK)
+            if name == "evaluate":
+                _talker_option(sub, None, f"{TO_STUDY}; {TO_TALK} with --people or --foreign")
+            else:
+                _talker_option(sub, TO_TALK, TO_TALK)
             sub.add_argument(
                 "--codec",
                 type=Path,
@@ -146,13 +151,13 @@ def command_line() -> Parser:
     return parser
 
 
-def _talker_option(sub: argparse.ArgumentParser, default: str) -> None:
+def _talker_option(sub: argparse.ArgumentParser, default: str | None, in_words: str) -> None:
     sub.add_argument(
         "--talker",
         type=talker_file,
         default=default,
         metavar="TALKER",
-        help=f"a talker's file, or one of the shipped: {' or '.join(SHIPPED)} (default: {default})",
+        help=f"a talker's file, or one of the shipped: {' or '.join(SHIPPED)} (default: {in_words})",
     )
 
 

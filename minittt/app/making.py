@@ -30,6 +30,8 @@ from minittt.errors import MinitttError
 from minittt.files import locked, locked_file
 from minittt.model import ModelConfig
 from minittt.settings import (
+    TO_STUDY,
+    TO_TALK,
     AdaptOptions,
     CodecTrainingSettings,
     EncodeOptions,
@@ -43,6 +45,7 @@ from minittt.settings import (
     TrainingSettings,
     samples_folder,
     settings_from,
+    talker_file,
 )
 from minittt.talker import Talker
 
@@ -82,7 +85,7 @@ def train(args) -> None:
                 for line in (args.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
             ]
             with whole_file(args.output / "curves.png") as unfinished:
-                draw_curves(lines).savefig(unfinished, dpi=120)
+                draw_curves(lines).savefig(unfinished, dpi=150)
             print(f"wrote {args.output / 'talker.safetensors'} and {args.output / 'curves.png'}")
             for path, times in getattr(corpus.split("train"), "malformed", {}).items():
                 print(f"{path}: a malformed record was skipped {times} times; --on-error raise names it")
@@ -205,6 +208,10 @@ def evaluate(args) -> None:
     from minittt.evaluation.referee import Referee
 
     use_threads(args)
+    if args.talker is None:
+        # the studies are about one shipped talker, which has never heard a person or been taught to refuse
+        hears_others = args.people is not None or args.foreign is not None
+        args.talker = talker_file(TO_TALK if hears_others else TO_STUDY)
     if args.people is not None:
         return _evaluate_people(args)
     if args.foreign is not None:

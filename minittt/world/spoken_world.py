@@ -1,4 +1,4 @@
-"""The spoken world: who says what to whom, in the paper's six record families, in small.
+"""The spoken world: who says what to whom, in the paper's six record families, in miniature.
 
     asr       user speech -> its words                     tts       words -> speech
     qa        a spoken question -> text and speech, chunk by chunk; some conversations have two turns

@@ -13,12 +13,14 @@ import pytest
 import soundfile
 
 import minittt
+from minittt.app import making
 from minittt.app.arguments import command_line
 from minittt.app.cli import SAMPLES, main
 from minittt.codec import Codec, CodecConfig
 from minittt.data.corpus import Corpus, load_corpus
+from minittt.errors import MinitttError
 from minittt.nar import DenoisingTalker
-from minittt.settings import TrainingSettings, options_of, settings_from
+from minittt.settings import TrainingSettings, options_of, settings_from, talker_file
 from minittt.talker import Talker
 
 WAVS = SAMPLES / "wav"
@@ -246,6 +248,33 @@ def test_own_recordings_train_a_talker_of_their_own(tmp_path, capsys):
     code, _, err = run(capsys, "evaluate", "--split", "nowhere")
     assert (code, err.count("\n")) == (2, 1)
     assert "it has train" in err
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ("", "reference"),
+        ("--split facts", "reference"),
+        ("--people words", "people"),
+        ("--foreign sounds", "people"),
+        ("--people words --talker reference", "reference"),
+    ],
+)
+def test_people_and_foreign_sounds_are_heard_by_the_talker_that_was_made_for_them(
+    options, name, tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def load(args):
+        asked.append(args.talker)
+        raise MinitttError("far enough")
+
+    for folder in ("words", "sounds"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(making, "load", load)
+    code, _, err = run(capsys, "evaluate", *options.split())
+    assert (code, asked) == (2, [talker_file(name)]), err
 
 
 def test_evaluate_prints_scores_with_intervals(tmp_path, capsys):

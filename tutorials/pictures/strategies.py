@@ -83,7 +83,7 @@ def draw_figure(path: Path, rows: list[tuple]) -> None:
             ax, ["text", "target", "mask", "control"], loc="lower left", bbox_to_anchor=(0.12, -0.04), ncols=4
         )
         ax.text(ax.get_xlim()[1], 1.75 * len(rows) + 0.75, "dot: has a loss", ha="right", fontsize=8)
-        figure.savefig(path, dpi=100)
+        figure.savefig(path, dpi=150)
 
 
 def noised(sequence: TokenSequence, segments: torch.Tensor, generator: torch.Generator) -> tuple[set, set]:
