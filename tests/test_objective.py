@@ -431,7 +431,10 @@ def test_law_14_the_objective_draws_prefixes_and_cuts_spans_when_asked_to(seed):
 
 @given(SEEDS, st.sampled_from([1, 2, 4, 8]), st.sampled_from([None, 1, 2]))
 def test_law_15_training_logits_equal_decoding_logits(seed, block, first):
-    """Every state that decoding can reach, at the block sizes trained: the noisy stream is the draft, C what is kept."""
+    """Every pattern of masks that decoding can reach, at the block sizes trained.
+
+    The noisy stream is the draft, C what is kept.
+    """
     first = first if first and first < block else None
     corpus = toy_corpus(seed)
     vocabulary, model = corpus.vocabulary, toy_model(corpus.vocabulary, seed)

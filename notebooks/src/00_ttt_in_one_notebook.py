@@ -416,8 +416,9 @@ print("clean stream = a clean pass; each noisy block = a decoder's view of it")
 #
 # **Audio.** In each block of n slots, draw a number k of masks, uniform from 1 to n; mask k slots at random; take the
 # cross-entropy at the masked slots, *at their own position*, times n / k: the loss of section 2, whose mean is an upper
-# bound on -log p(block | what came before). The chapter derives it in half a page. Every state in which a decoder can
-# find a block, from all masked to one slot left, can be drawn here.
+# bound on -log p(block | what came before). The chapter derives it in half a page. Every pattern of masks in which a
+# decoder can find a block, from all masked to one slot left, can be drawn here; what is not masked is always true here, and
+# never a decoder's own mistake.
 #
 # Text may only write text, a slot may only hold a code or EOA: each softmax runs over the tokens of its class.
 
@@ -781,7 +782,11 @@ def as_number(given):
     """The one number in an int, a fraction, an array, a tensor or a list of one -> float."""
     assert not isinstance(given, str), "a number, not text"
     try:
-        return float(given[0]) if isinstance(given, (list, tuple)) and len(given) == 1 else float(given)
+        if isinstance(given, (list, tuple)) and len(given) == 1:
+            return float(given[0])
+        if hasattr(given, "item"):  # an array or a tensor
+            return float(given.item())
+        return float(given)
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError(f"one number is asked for, not {given!r}") from None
 

@@ -517,7 +517,11 @@ def as_number(given):
     """The one number in an int, a float, an array, a tensor or a list of one -> float."""
     assert not isinstance(given, str), "a number, not text"
     try:
-        return float(given[0]) if isinstance(given, (list, tuple)) and len(given) == 1 else float(given)
+        if isinstance(given, (list, tuple)) and len(given) == 1:
+            return float(given[0])
+        if hasattr(given, "item"):  # an array or a tensor
+            return float(given.item())
+        return float(given)
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError(f"one number is asked for, not {given!r}") from None
 

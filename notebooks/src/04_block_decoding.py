@@ -877,8 +877,8 @@ plt.show()
 # or two at a time; with gamma 1.5 it takes two blind, and loses more than `random_order` does.
 #
 # What may be *promised* of each differs. A random order has a bound on $-\log p$; a policy that looks at `p` alone has an
-# exact $-\log p$ along its one path; `entropy_bound` besides loses at most $\gamma$ nats a step on an oracle; a policy
-# that looks at the candidates has none of these.
+# exact $-\log p$ along its one path (at temperature 1, of the raw draws); `entropy_bound` besides loses at most $\gamma$
+# nats a step on an oracle; a policy that looks at the candidates has none of these.
 #
 # On the talker, where the network is not perfect:
 

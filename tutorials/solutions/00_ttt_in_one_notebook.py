@@ -56,6 +56,9 @@ def sees(query, key):  # 1 and 0 for True and False
 one_voice = 1 / 4
 
 # %% tags=["right-2"]
+one_voice = torch.tensor([0.25])
+
+# %% tags=["right-2"]
 one_voice = torch.tensor(0.25)  # a tensor without dimensions
 
 # %% tags=["right-2"]

@@ -132,6 +132,9 @@ def residual_quantise(latents, codebooks):  # the codes alone
 
 
 # %% tags=["right-2"]
+n_tokens = np.array([1808])
+
+# %% tags=["right-2"]
 n_tokens = torch.tensor(1808.0)
 
 # %% tags=["right-2"]

@@ -63,7 +63,8 @@ def paired_interval(ours, theirs, t):
 
 
 # %% [markdown]
-# **2.** All eighteen are silent with probability .95 ** 18 = .40; so a verdict about nothing appears more often than not.
+# **2.** If they are independent, all eighteen are silent with probability .95 ** 18 = .40 (claims that share a row are not,
+# and the chance is somewhat larger); so a verdict about nothing appears more often than not.
 # That is why `claims.py` lets two measures decide a claim, named before the runs, and why the page says that nothing is
 # corrected.
 
