@@ -438,8 +438,8 @@ plt.show()
 # %% [markdown]
 # Which of the two text depends on more cannot be told: the mean difference, +.04 [-.03, .11], mixes transcripts, which
 # depend on their source (-1.19), with documents, which have none (+1.27). Audio loses more with its source than with the
-# blocks before it, as the premise says; but far more with *all* of its own past, what is revealed inside the block included. That is
-# why one step a block is not enough, and why left to right is a hard rival for audio, too.
+# blocks before it, as the premise says; but far more with *all* of its own past, what is revealed inside the block
+# included. That is why one step a block is not enough, and why left to right is a hard rival for audio, too.
 #
 # The corpus decides this, not the method: here an answer is computed from the question, and four voices speak two dozen
 # words. In everyday speech a text's own past would say more about it.
