@@ -266,27 +266,38 @@ class Evaluation:
         return [" ".join(next(words) for _ in spans).strip() for spans in replies]
 
     def outside(self, judge: OutsideJudge, limit: int | None = None) -> None:
-        """What a recogniser from outside makes of speech, of the true tokens, and how far apart they are, in pairs."""
-        answers = self._ask("tts", limit)
-        pairs = [(record, reply) for record, reply in answers.pairs() if true_spans(record)]
+        """What a recogniser from outside makes of speech, of the true tokens, and how far apart they are, in pairs.
+
+        As by the referee, an answer is heard where its text is right.
+        """
+        answers = self._ask("qa", limit)
+        answered = [pair for pair, right in zip(answers.pairs(), self._right(answers), strict=True) if right]
+        for name, pairs in (("spoken answer", answered), ("TTS", self._ask("tts", limit).pairs())):
+            self._outside(judge, name, [pair for pair in pairs if true_spans(pair[0])])
+
+    def _outside(self, judge: OutsideJudge, name: str, pairs: list[tuple[dict, Reply]]) -> None:
         said = []
         spoken = []
         truth = []
         for record, reply in pairs:
-            [number] = true_spans(record)
-            said.append(self.corpus.utterances[number]["text"])
-            truth.append(self.talker.sound(self.codec, self.corpus.audio(number).tolist()))
-            spoken.append(np.concatenate([np.zeros(0, np.float32), *self.waves(reply.spans)]))
+            numbers = true_spans(record)
+            said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
+            truth.append(self._one_wave([self.corpus.audio(n).tolist() for n in numbers]))
+            spoken.append(self._one_wave(reply.spans))
         rate = self.codec.config.sample_rate
         context = self._sentences_on_the_subject(said)
         right, words = words_right(said, judge.transcribe(spoken, rate, context))
         right_in_truth, _ = words_right(said, judge.transcribe(truth, rate, context))
-        for name, rights in (("TTS", right), ("true tokens", right_in_truth)):
+        for of, rights in ((name, right), (f"{name}, true tokens", right_in_truth)):
             hopeless = sum(n < 0 for n in rights)
             note = f"{hopeless} with more errors than words"
-            self.add(f"{name}: words recognised by {judge.name}", rights, words, note)
+            self.add(f"{of}: words recognised by {judge.name}", rights, words, note)
         apart = [a - b for a, b in zip(right, right_in_truth, strict=True)]
-        self.add(f"TTS minus true tokens, by {judge.name}", apart, words, "in pairs")
+        self.add(f"{name} minus true tokens, by {judge.name}", apart, words, "in pairs")
+
+    def _one_wave(self, spans: list[list[int]]) -> np.ndarray:
+        """The spans of a reply one after the other, (samples,)."""
+        return np.concatenate([np.zeros(0, np.float32), *self.waves(spans)])
 
     def _sentences_on_the_subject(self, said: list[str]) -> list[str]:
         """Some sentences of the training split, none of them among those that are judged; none of a corpus without one."""

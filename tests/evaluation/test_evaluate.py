@@ -188,24 +188,33 @@ class Judge:
         assert rate == 8000
         assert all(len(wave) > 0 for wave in waves)
         self.told.append(context)
-        return ["no " * 50] + ["no"] * (len(waves) - 1) if len(self.told) == 1 else self.said
+        return ["no " * 50] + ["no"] * (len(waves) - 1) if len(self.told) % 2 == 1 else self.said.pop(0)
 
 
 def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluation, monkeypatch):
     monkeypatch.setattr(evaluation, "scores", [])
     records = family(evaluation.corpus, "voices", "tts", 3)
     said = [reply_text_of(evaluation, record) for record in records]
-    judge = Judge(said)
+    questions = family(evaluation.corpus, "voices", "qa", 3)
+    answered = [questions[0], questions[2]]  # the second answer is wrong, and nobody listens to it
+    right = [True, False, True]
+    monkeypatch.setattr(evaluation, "_right", lambda answers: right[: len(answers.records)])
+    answers_said = [reply_text_of(evaluation, record) for record in answered]
+    judge = Judge([answers_said, said])
     evaluation.outside(judge, 3)
-    words = [len(text.split()) for text in said]
-    mad = (words[0] - 50) / sum(words)
-    assert [(score.name, score.value, score.items, score.note) for score in evaluation.scores] == [
-        ("TTS: words recognised by nobody", mad, 3, "1 with more errors than words"),
-        ("true tokens: words recognised by nobody", 1, 3, "0 with more errors than words"),
-        ("TTS minus true tokens, by nobody", mad - 1, 3, "in pairs"),
-    ]
+    expected = []
+    for name, texts in (("spoken answer", answers_said), ("TTS", said)):
+        words = [len(text.split()) for text in texts]
+        mad = (words[0] - 50) / sum(words)
+        expected += [
+            (f"{name}: words recognised by nobody", mad, len(texts), "1 with more errors than words"),
+            (f"{name}, true tokens: words recognised by nobody", 1, len(texts), "0 with more errors than words"),
+            (f"{name} minus true tokens, by nobody", mad - 1, len(texts), "in pairs"),
+        ]
+    assert [(score.name, score.value, score.items, score.note) for score in evaluation.scores] == expected
     # the judge is told the subject, alike for both, by sentences that it does not judge
-    told, told_again = judge.told
+    assert judge.told[0] == judge.told[1]
+    told, told_again = judge.told[2:]
     assert told == told_again and len(told) == SUBJECT
     taught = {reply_text_of(evaluation, record) for record in family(evaluation.corpus, "train", "tts")}
     assert set(told) <= taught - set(said)
