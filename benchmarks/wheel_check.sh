@@ -22,6 +22,9 @@ mkdir "$work/empty"
 cd "$work/empty"
 minittt=$venv/bin/minittt
 "$minittt" --version
+# the weights that learned from people come with their licence and attribution
+licence=$("$venv/bin/python" -c "from minittt.settings import shipped_folder; print(shipped_folder('people') / 'LICENSE')")
+grep -q "Free Spoken Digit Dataset" "$licence"
 "$minittt" doctor
 "$minittt" talk "what is two plus three" -o answer.wav --page reply.html | tee said.txt
 grep -q "two plus three equals five" said.txt

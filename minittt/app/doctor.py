@@ -29,6 +29,9 @@ DATA_FILES = {  # name -> fewest bytes that it can have
     "corpus/tokeniser.model": 1_000,
     "people/codec.safetensors": 100_000,
     "people/talker.safetensors": 100_000,
+    "people/corpus/corpus.json": 100,
+    "people/corpus/audio.npz": 10_000,
+    "people/corpus/tokeniser.model": 1_000,
 }
 NOTEBOOKS = "pip install 'minittt[notebooks]'"
 NOTEBOOK_SERVERS = {
