@@ -203,7 +203,7 @@ def denoise_block(model: Transformer, ids: list[int], groups: list[int], steps: 
 
 
 def reply(model: Transformer, letters: list[int], steps: int) -> tuple[list[int], list[int]]:
-    """Letters asked -> letters written and codes spoken, `steps` denoising steps a block."""
+    """Letters asked -> letters written and codes spoken, `steps` denoising steps per block."""
     ids = [ASK, *letters, ANSWER]
     groups = list(range(len(ids)))
     written, spoken = [], []
@@ -223,7 +223,7 @@ def reply(model: Transformer, letters: list[int], steps: int) -> tuple[list[int]
     return written, spoken
 
 
-# ---- what more steps a block buy
+# ---- what more steps per block buy
 
 
 def voice_of(code: int) -> int:
@@ -237,7 +237,7 @@ def letter_of(code: int) -> int:
 
 
 def main() -> None:
-    """Train, show a few replies, and say what more steps a block buy."""
+    """Train, show a few replies, and say what more steps per block buy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
