@@ -24,6 +24,7 @@ EOA = FIRST_CODE + VOICES * LETTERS * 2
 MASK = EOA + 1
 TEXT_IDS = torch.arange(0, FIRST_CODE)
 AUDIO_IDS = torch.arange(FIRST_CODE, MASK)
+NAMES = "abcdefgh"  # of the letters, for printing
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -115,9 +116,8 @@ class Transformer(nn.Module):
 def mask_blocks(B: int, A: int) -> tuple[Tensor, Tensor]:
     """In each block of n slots mask a uniform k-subset, k uniform on 1..n: masked (B, A) bool, weight n/k (B, A)."""
     k = torch.randint(1, BLOCK + 1, (B, A // BLOCK, 1))
-    rank = (
-        torch.rand(B, A // BLOCK, BLOCK).argsort(-1).argsort(-1)
-    )  # a random order of the slots of each block
+    order = torch.rand(B, A // BLOCK, BLOCK).argsort(-1)  # the slots of each block, shuffled
+    rank = order.argsort(-1)  # each slot's place in that order
     masked = rank < k
     weight = masked * BLOCK / k  # makes the loss an unbiased estimate of a bound on -log p
     return masked.flatten(1), weight.flatten(1)
@@ -129,7 +129,9 @@ def losses(model: Transformer, ids: Tensor, reply_start: int, audio_start: int) 
     A = L - 1 - audio_start  # audio slots
     # 1. Two streams: all tokens clean, and the audio once more, noised, at the same positions and in the same groups.
     audio = ids[:, audio_start : L - 1]  # (B, A)
-    masked, weight = (x.to(ids.device) for x in mask_blocks(B, A))
+    masked, weight = mask_blocks(B, A)  # (B, A), (B, A)
+    masked = masked.to(ids.device)
+    weight = weight.to(ids.device)
     noised = torch.where(masked, MASK, audio)  # (B, A)
     both = torch.cat([ids, noised], dim=1)  # (B, L + A)
     positions = torch.cat([torch.arange(L), torch.arange(audio_start, L - 1)])
@@ -177,9 +179,8 @@ def train(steps: int, seed: int, batch: int = 64) -> Transformer:
 def look(model: Transformer, ids: list[int], groups: list[int], allowed: Tensor) -> Tensor:
     """Probabilities over the allowed ids at every position of one sequence: (L, allowed)."""
     group = torch.tensor(groups)
-    mask = (
-        group[None, :] <= group[:, None]
-    )  # (L, L): one stream, every token is finished or part of the draft
+    # One stream: every token is finished or part of the draft.
+    mask = group[None, :] <= group[:, None]  # (L, L)
     x = torch.tensor([ids], device=DEVICE)
     logits = model(x, torch.arange(len(ids), device=DEVICE), mask.to(DEVICE))[0].cpu()
     return logits[:, allowed].softmax(-1)
@@ -202,7 +203,7 @@ def denoise_block(model: Transformer, ids: list[int], groups: list[int], steps: 
 
 
 def reply(model: Transformer, letters: list[int], steps: int) -> tuple[list[int], list[int]]:
-    """Letters asked -> letters written and codes spoken, `steps` denoising steps a block."""
+    """Letters asked -> letters written and codes spoken, `steps` denoising steps per block."""
     ids = [ASK, *letters, ANSWER]
     groups = list(range(len(ids)))
     written, spoken = [], []
@@ -222,7 +223,7 @@ def reply(model: Transformer, letters: list[int], steps: int) -> tuple[list[int]
     return written, spoken
 
 
-# ---- what more steps a block buy
+# ---- what more steps per block buy
 
 
 def voice_of(code: int) -> int:
@@ -236,7 +237,7 @@ def letter_of(code: int) -> int:
 
 
 def main() -> None:
-    """Train, show a few replies, and say what more steps a block buy."""
+    """Train, show a few replies, and say what more steps per block buy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
@@ -245,14 +246,25 @@ def main() -> None:
     rng = random.Random(args.seed + 1)
     questions = [rng.choices(range(LETTERS), k=rng.randint(2, 4)) for _ in range(50)]
     for steps in (1, 2, BLOCK):
-        right, one_voice, example = 0, 0, ""
+        n_right = 0
+        n_one_voice = 0
         for letters in questions:
             written, spoken = reply(model, letters, steps)
-            right += written == letters and [letter_of(code) for code in spoken[::2]] == letters
-            one_voice += len({voice_of(code) for code in spoken}) == 1
-            said = "".join("abcdefgh"[letter_of(code)] + str(voice_of(code)) + " " for code in spoken)
-            example = f"asked {''.join('abcdefgh'[i] for i in letters)}, said (letter and voice) {said}"
-        print(f"{steps} steps a block: {2 * right} % right, {2 * one_voice} % in one voice; {example}")
+            said = [letter_of(code) for code in spoken[::2]]  # the first code of each letter
+            if written == letters and said == letters:
+                n_right += 1
+            voices = [voice_of(code) for code in spoken]
+            if len(set(voices)) == 1:
+                n_one_voice += 1
+        right = 100 * n_right // len(questions)  # per cent
+        one_voice = 100 * n_one_voice // len(questions)
+        # The last question serves as an example: what was asked, and letter and voice of each code that was said.
+        asked = "".join(NAMES[letter] for letter in letters)
+        codes = ""
+        for code in spoken:
+            codes += f"{NAMES[letter_of(code)]}{voice_of(code)} "
+        example = f"asked {asked}, said (letter and voice) {codes}"
+        print(f"{steps} steps a block: {right} % right, {one_voice} % in one voice; {example}")
 
 
 if __name__ == "__main__":

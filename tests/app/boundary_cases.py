@@ -346,19 +346,19 @@ Checkpoints are whole files, and `--resume` goes on from the newest.
 **Several processes.** Where torchrun has started several and one is killed, the others end at once; where one is stopped,
 or its machine is gone, the others end after 30 seconds without a sign of life, and say which it was.
 
-**Ctrl-C** ends the first seconds, in which libraries are loaded, at once; from then on it is heard by the work, which
-tidies up. Python's own start, some hundredths of a second before this program's first line, cannot be reached from here:
-a Ctrl-C that falls into it shows Python's traceback, or nothing.
+**Ctrl-C** ends the first seconds, in which libraries are loaded, at once; from then on the running command
+hears it, and tidies up. Python's own start, some hundredths of a second before this program's first line, cannot be reached from here:
+a Ctrl-C in that time shows Python's traceback, or nothing.
 """
 ASKED = """
-The page itself is told in the same way. `serve` writes no file: what is kept are the last 64 answers, in memory, and they
+The page itself is told in the same way. `serve` writes no file: it keeps the last 64 answers in memory, and they
 are gone when it ends. A refused request takes nobody's place in the queue, and no answer is lost by it.
 
 | sent to the page | status | what comes back |
 |---|---|---|
 """
 MIDDLE = """
-**What `adapt` keeps.** The imported corpus lies in the folder `corpus` of its output as soon as it is whole; the talker
+**What `adapt` keeps.** The imported corpus is in the folder `corpus` of its output as soon as it is whole; the talker
 that it began from is never changed. A run that was killed while it trained is not resumed: name another folder.
 
 ## Warnings: the command carries on
@@ -369,8 +369,8 @@ One line that begins with `warning:` stands on standard error where a result may
 |---|---|
 """
 END = """
-A reply that was cut at the limit of its text, an audio span that had to be closed, or one without any code is told in
-the same way. A reply without any sound writes no file, and an older answer at `-o` is removed, so that nobody takes it
+A reply that was cut at the limit of its text, an audio span that had to be closed, or one without any code is reported
+in the same way. A reply without any sound writes no file, and an older answer at `-o` is removed, so that nobody takes it
 for the new one.
 """
 

@@ -362,7 +362,7 @@ def test_the_commands_for_several_processes_exist(capsys):
 def test_the_commands_of_the_chapter_exist(capsys):
     page = (ROOT / "tutorials" / "from_tiny_to_real.md").read_text(encoding="utf-8")
     lines = re.findall(r"^minittt (\w+)(.*)$", page, re.M)
-    assert len(lines) == 4
+    assert len(lines) == 5
     for command, rest in lines:
         with pytest.raises(SystemExit):
             main([command, "--help"])
