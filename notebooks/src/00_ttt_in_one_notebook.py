@@ -16,7 +16,7 @@
 # a minute and a half on two CPU cores; GPU: not measured.
 #
 # It needs torch and matplotlib, and nothing of this package: you can upload this one file anywhere. The maths is in the
-# chapter [tutorials/00_ttt_in_one_notebook.md](../tutorials/00_ttt_in_one_notebook.md); what you build here in small is,
+# chapter [tutorials/00_ttt_in_one_notebook.md](../tutorials/00_ttt_in_one_notebook.md); what you build here in miniature is,
 # in full, `attention.py`, `diffusion.py`, `objective.py` and `decoding.py`.
 
 # %% tags=["needed"]

@@ -539,7 +539,7 @@ print("300 drafts: same slots")
 # that loses something. How much? Take the first four slots of a song (never an EOA there), so that all $4^4$ outcomes
 # can be enumerated. $q$ is the truth, $p_K$ what `K` steps in random order sample. The chapter shows
 #
-# $$\mathrm{KL}(q \,\|\, p_K) \;\le\; \mathbb{E}_q[\mathrm{NELBO}_K] - H(q).$$
+# $$\mathrm{KL}(q \,\|\, p_K) \;\le\; \mathbb{E}_q[\mathrm{NELBO}(K)] - H(q).$$
 
 
 # %% tags=["needed"]
