@@ -39,6 +39,12 @@ def test_a_sum_is_understood_however_it_is_typed(typed):
     [
         ("9-4", "what is nine minus four"),
         ("9 − 4", "what is nine minus four"),
+        ("how much is 2 and 3?", "what is two plus three"),
+        ("Please add two and three.", "what is two plus three"),
+        ("what is the sum of 2 and 3", "what is two plus three"),
+        ("add 4 to 5", "what is four plus five"),
+        ("subtract 4 from 9", "what is nine minus four"),
+        ("two and three", "two and three"),  # nothing is asked
         ("Count from 3 to 8!", "count from three to eight"),
         ("count up to... no", None),
         ("count 3 to 8", "count from three to eight"),
