@@ -398,6 +398,7 @@ def _evaluate(command) -> None:
         type=Path,
         help="what is refused, instead: a folder with a folder of sounds for each kind",
     )
+    _guess_option(evaluate)
     evaluate.add_argument("--json", type=Path, help="write the scores here, too")
     evaluate.add_argument(
         "--pace",
