@@ -32,9 +32,8 @@ class Vocabulary:
     text_size: int
     codebook_size: int
     n_codebooks: int = 1
-    never_written: tuple[int, ...] = (
-        0,
-    )  # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
+    # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
+    never_written: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if min(self.text_size, self.codebook_size, self.n_codebooks) < 1:
