@@ -67,7 +67,7 @@ def assign_groups(
         documents: the number of each token's document, of the shape of `kinds`; None: a row is one document.
 
     Returns: groups, of the shape of `kinds`, long.
-    Raises: ValueError for an unknown kind, for a size that is no number of tokens or not one per row, or for
+    Raises: ValueError for an unknown kind, for a size that is not a whole number of tokens or not one per row, or for
     documents of another shape.
     """
     if kinds.dim() not in (1, 2) or kinds.is_floating_point():
@@ -152,17 +152,17 @@ def same_document(q: Tokens, k: Tokens) -> Tensor:
 
 
 def not_later(q: Tokens, k: Tokens) -> Tensor:
-    """The past and the own group: what a finished token may look at."""
+    """Earlier groups and the query's own: what a committed token may see."""
     return k.group <= q.group
 
 
 def earlier(q: Tokens, k: Tokens) -> Tensor:
-    """The past alone: what a draft may see of the committed tokens."""
+    """Earlier groups only: what a draft may see of the committed tokens."""
     return k.group < q.group
 
 
 def same_group(q: Tokens, k: Tokens) -> Tensor:
-    """The own group: bidirectional inside a block or a span."""
+    """The query's own group only: bidirectional inside a block or a span."""
     return k.group == q.group
 
 
@@ -191,8 +191,8 @@ def visible(
 ) -> Tensor:
     """Which cached keys each new query sees: (B, Q) and (B, K) -> bool (B, Q, K), for decoding with a cache.
 
-    Group -1 marks an absent slot. No query that is there sees it as a key. As a query it sees every key: nobody reads
-    what it finds, and an empty row would make NaN of a softmax. Raises: ValueError if the shapes do not fit, or
+    Group -1 marks an absent slot. As a key it is hidden from every real query. As a query it sees every key: its output
+    is never read, and an empty row would make the softmax NaN. Raises: ValueError if the shapes or types do not fit, or
     documents are given on one side only.
     """
     if len(q_groups) != len(k_groups) or (q_documents is None) != (k_documents is None):
@@ -205,8 +205,8 @@ def visible(
 def group_mask(groups: Tensor, documents: Tensor | None = None) -> Tensor:
     """The square mask of a batch, (B, L) -> bool (B, L, L), [b, q, k] True where q may attend to k.
 
-    Every query also sees itself, so that rows of padding are not empty. `documents` (B, L) numbers the
-    sequences packed into one row; they are blind to each other. Raises: ValueError if the shapes do not fit.
+    Every query also sees itself, so that rows of padding are not empty. `documents` (B, L), integers, number the
+    sequences packed into one row; they are blind to each other. Raises: ValueError if the shapes or types do not fit.
     """
     return _square(one_stream, _tokens(groups, documents))
 
@@ -214,9 +214,8 @@ def group_mask(groups: Tensor, documents: Tensor | None = None) -> Tensor:
 def two_stream_mask(groups: Tensor, noisy: Tensor, documents: Tensor | None = None) -> Tensor:
     """The square mask of rows that hold both streams, bool (B, L, L); the rule is `two_streams`.
 
-    A noisy token (`noisy` (B, L) bool) has the group of its clean twin; the streams may lie in any order in
-    the row. Every query also sees itself. Raises: ValueError if the shapes do not fit or `noisy` is not
-    boolean.
+    A noisy token (`noisy` (B, L) bool) has the group of its clean twin; the tokens of the two streams may come in any
+    order. Every query also sees itself. Raises: ValueError if the shapes or types do not fit.
     """
     return _square(two_streams, _tokens(groups, documents, noisy))
 
@@ -233,6 +232,9 @@ def _tokens(groups: Tensor, documents: Tensor | None, noisy: Tensor | None = Non
         if values is not None and values.shape != groups.shape:
             shapes = f"{tuple(values.shape)}, groups {tuple(groups.shape)}"
             raise ValueError(f"{name} have shape {shapes}; they must agree")
+    if documents is not None and (documents.is_floating_point() or documents.dtype == torch.bool):
+        found = f"{documents.dtype} {tuple(documents.shape)}"
+        raise ValueError(f"documents must be integers (B, L), not {found}")
     if noisy is not None and noisy.dtype != torch.bool:
         raise ValueError(f"noisy must be boolean, not {noisy.dtype}")
     if documents is None:
@@ -314,7 +316,7 @@ def _block_mask(mask_mod: MaskMod, tokens: Tokens, tile: int):
 
 
 def tiles_seen(tokens: Tokens, tile: int) -> tuple[Tensor, Tensor]:
-    """Tiles (query tile, key tile) in which something may be seen, and those in which everything is: two of (B, n, n) bool.
+    """Which (query tile, key tile) pairs hold a visible pair, and which hold only visible pairs: two of (B, n, n) bool.
 
     Without noisy tokens two streams are one, so the rule of two serves for both. The first errs on the side of seeing:
     ranges overlap where groups or documents need not; the predicate then has the last word. The second never errs.
@@ -332,26 +334,28 @@ def tiles_seen(tokens: Tokens, tile: int) -> tuple[Tensor, Tensor]:
     n = clean.lowest.shape[1]
     itself = torch.eye(n, dtype=torch.bool, device=real.device)  # (n, n)
     some = noisy_sees_clean | clean_sees_clean | noisy_sees_noisy | itself
-    # 2. All pairs are visible: no padding, one document, and nobody meets a key that is hidden. Empty ranges pass.
-    whole = _in_tiles(real, tile, False).all(-1)  # (B, n)
+    # 2. Every pair is visible. An empty range passes every comparison.
+    no_padding = _in_tiles(real, tile, False).all(-1)  # (B, n)
     first = torch.minimum(clean.first, noisy.first)  # (B, n)
-    last = torch.maximum(clean.last, noisy.last)
-    full = whole[:, :, None] & whole[:, None]
-    full &= (first == last)[:, :, None] & (first[:, :, None] == first[:, None]) & (first == last)[:, None]
-    full &= clean_k.highest <= clean_q.lowest
-    full &= clean_k.highest < noisy_q.lowest
-    full &= (noisy_k.highest <= noisy_q.lowest) & (noisy_q.highest <= noisy_k.lowest)
-    has_clean = clean_q.lowest <= clean_q.highest  # (B, n, 1)
-    has_noisy = noisy_k.lowest <= noisy_k.highest  # (B, 1, n)
-    full &= ~(has_clean & has_noisy)
+    last = torch.maximum(clean.last, noisy.last)  # (B, n)
+    whole = no_padding & (first == last)  # (B, n): no padding, one document
+    same_documents = first[:, :, None] == first[:, None]  # (B, n, n)
+    clean_sees_all_clean = clean_k.highest <= clean_q.lowest  # (B, n, n)
+    noisy_sees_all_clean = clean_k.highest < noisy_q.lowest  # (B, n, n)
+    noisy_sees_all_noisy = (noisy_k.highest <= noisy_q.lowest) & (noisy_q.highest <= noisy_k.lowest)
+    has_clean_query = clean_q.lowest <= clean_q.highest  # (B, n, 1)
+    has_noisy_key = noisy_k.lowest <= noisy_k.highest  # (B, 1, n)
+    clean_meets_noise = has_clean_query & has_noisy_key  # (B, n, n): never visible
+    full = whole[:, :, None] & whole[:, None] & same_documents
+    full &= clean_sees_all_clean & noisy_sees_all_clean & noisy_sees_all_noisy & ~clean_meets_noise
     return some, full
 
 
 def _ranges(tokens: Tokens, members: Tensor, tile: int) -> _Ranges:
     """Ranges of the tokens that are `members` (B, L) bool."""
-    limits = torch.iinfo(tokens.group.dtype)
     ranges = []
     for values in (tokens.group, tokens.document):
+        limits = torch.iinfo(values.dtype)  # groups and documents may be of different integer types
         lowest = values.masked_fill(~members, limits.max)  # (B, L)
         highest = values.masked_fill(~members, limits.min)
         ranges.append(_in_tiles(lowest, tile, limits.max).amin(-1))  # (B, n)

@@ -60,7 +60,7 @@ _AT_ONCE = 1 << 20  # values of all channels decoded at once
 
 
 class CodecError(ValueError):
-    """A recording, a codec file or a row of codes that cannot be used, and what would be right."""
+    """A recording, codec file or row of codes that cannot be used; the message says what would be right."""
 
 
 _COUNTS = ("n_layers", "lstm_layers", "n_codebooks")  # entries of a header that count layers
@@ -75,9 +75,9 @@ def _require(condition: bool, message: str) -> None:
 def import_encodec() -> types.ModuleType:
     """The `encodec` package, also where torchaudio cannot load. Raises CodecError if it is not installed.
 
-    encodec imports torchaudio for resampling and file access alone, which soxr and soundfile do here. One
-    built for another torch fails with OSError and leaves half of itself in `sys.modules`: an empty stand-in
-    takes its place while encodec is imported, and is removed after, lest others take it for the real one.
+    encodec imports torchaudio only for resampling and file access, which soxr and soundfile do here. A torchaudio
+    built for another torch fails with OSError and leaves half of itself in `sys.modules`: an empty stand-in replaces
+    it while encodec is imported and is removed afterwards, so that nothing mistakes it for the real package.
     `sys.modules["torchaudio"] = None`, by which a program keeps torchaudio from being imported at all, stays.
     """
     is_barred = "torchaudio" in sys.modules and sys.modules["torchaudio"] is None
@@ -100,36 +100,56 @@ def import_encodec() -> types.ModuleType:
     return encodec
 
 
+_SMALLEST = {  # the least value of each size in a `CodecConfig`
+    "sample_rate": 1,
+    "n_filters": 2,  # residual blocks halve it
+    "dimension": 1,
+    "lstm_layers": 0,
+    "n_codebooks": 1,
+    "codebook_size": 1,
+}
+
+
 @dataclass(frozen=True)
 class CodecConfig:
-    """Shape of a codec. The hop, in samples per frame, is the product of `ratios`."""
+    """Shape of a codec. The hop, in samples per frame, is the product of `ratios`.
+
+    Raises CodecError naming a field whose value no codec can have.
+    """
 
     sample_rate: int = 8000  # Hz
     ratios: tuple[int, ...] = (8, 8, 5)  # of the decoder's upsampling stages; the encoder has them in reverse
     n_filters: int = 20  # channels of the first convolution, doubled at each stage
     dimension: int = 64  # of a latent
     lstm_layers: int = 1
-    n_codebooks: int = 1
-    codebook_size: int = 512
-    causal: bool = False
-    true_skip: bool = True
-    pad_mode: str = "constant"
+    n_codebooks: int = 1  # residual stages, n_q
+    codebook_size: int = 512  # entries of each
+    causal: bool = False  # convolutions look back only: for streaming
+    true_skip: bool = True  # residual blocks add their input unchanged, else through a 1x1 convolution
+    pad_mode: str = "constant"  # how convolutions extend the wave at its ends
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", tuple(self.ratios))
-        sizes = (self.sample_rate, *self.ratios, self.dimension, self.n_codebooks, self.codebook_size)
-        numbers = (*sizes, self.n_filters, self.lstm_layers)
+        for name, least in _SMALLEST.items():
+            value = getattr(self, name)
+            is_valid = type(value) is int and value >= least
+            _require(is_valid, f"a codec's {name} must be a whole number of at least {least}, not {value!r}")
         _require(
-            all(type(n) is int for n in numbers), f"sizes of a codec are whole numbers, not as in {self}"
+            self.sample_rate <= HIGHEST_RATE,
+            f"a codec's sample_rate must be at most {HIGHEST_RATE} Hz, not {self.sample_rate}",
         )
-        sound = bool(self.ratios) and min(*sizes, self.n_filters - 1, self.lstm_layers + 1) >= 1
-        _require(sound, f"sizes of a codec are 1 or more (n_filters 2, lstm_layers 0), not as in {self}")
-        highest = f"a codec's sample_rate is {HIGHEST_RATE} Hz at most, not {self.sample_rate}"
-        _require(self.sample_rate <= HIGHEST_RATE, highest)
-        switches = type(self.causal) is bool and type(self.true_skip) is bool
-        known = switches and self.pad_mode in ("constant", "reflect")
+        _require(len(self.ratios) > 0, "a codec must have at least one ratio")
+        for ratio in self.ratios:
+            is_valid = type(ratio) is int and ratio >= 1
+            _require(
+                is_valid, f"each of a codec's ratios must be a whole number of at least 1, not {ratio!r}"
+            )
+        for name in ("causal", "true_skip"):
+            value = getattr(self, name)
+            _require(type(value) is bool, f"a codec's {name} must be true or false, not {value!r}")
         _require(
-            known, f"causal and true_skip are true or false, pad_mode constant or reflect, not as in {self}"
+            self.pad_mode in ("constant", "reflect"),
+            f"a codec's pad_mode must be 'constant' or 'reflect', not {self.pad_mode!r}",
         )
 
 
@@ -156,7 +176,7 @@ class Codec(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie. Inputs are moved there, and what is returned lies where the input lay."""
+        """The device of the weights. Inputs are moved to it; results are returned on the input's device."""
         return next(self.parameters()).device
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,20 +187,26 @@ class Codec(nn.Module):
         return decoded, codes.transpose(0, 1), penalty.mean()
 
     def latents(self, wave: Tensor) -> Tensor:
-        """wave (B, samples) -> latents (B, dimension, T), T = ceil(samples / hop): zeros fill the end."""
+        """wave (B, samples) -> latents (B, dimension, T), T = ceil(samples / hop): zeros fill the end.
+
+        Raises CodecError for another shape.
+        """
         return self.encoder(self._whole_frames(wave))
 
     def _whole_frames(self, wave: Tensor) -> Tensor:
         """wave (B, samples) -> (B, 1, T * hop) on the codec's device, zeros at the end. CodecError for another shape."""
-        sound = wave.dim() == 2 and wave.numel() > 0
-        _require(sound, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
+        is_valid = wave.dim() == 2 and wave.numel() > 0
+        _require(is_valid, f"a wave has the shape (batch, samples), both 1 or more, not {tuple(wave.shape)}")
         wave = wave.to(self.device)
         return F.pad(wave[:, None], (0, -wave.shape[-1] % self.hop))
 
     @torch.no_grad()
     def encode(self, wave: Tensor) -> Tensor:
-        """wave (B, samples) float, at config.sample_rate -> codes (B, n_q, T) long, T = ceil(samples / hop)."""
-        codes = self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)
+        """wave (B, samples) float, at config.sample_rate -> codes (B, n_q, T) long, T = ceil(samples / hop).
+
+        Raises CodecError for another shape.
+        """
+        codes = self.quantizer.vq.encode(self.latents(wave)).transpose(0, 1)  # (B, n_q, T)
         return codes.to(wave.device)
 
     @torch.no_grad()
@@ -192,8 +218,8 @@ class Codec(nn.Module):
     def _quantised(self, codes: Tensor) -> Tensor:
         """codes (B, n_q, T) -> the entries they name, added up over codebooks, (B, dimension, T)."""
         n_codebooks, size = self.config.n_codebooks, self.config.codebook_size
-        sound = codes.dim() == 3 and codes.shape[1] == n_codebooks and codes.numel() > 0
-        _require(sound, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
+        is_valid = codes.dim() == 3 and codes.shape[1] == n_codebooks and codes.numel() > 0
+        _require(is_valid, f"codes have the shape (batch, {n_codebooks}, frames), not {tuple(codes.shape)}")
         low, high = int(codes.min()), int(codes.max())
         _require(low >= 0 and high < size, f"codes lie in 0..{size - 1}, but these go from {low} to {high}")
         codes = codes.to(self.device)
@@ -223,18 +249,17 @@ class Codec(nn.Module):
     def encode_long(self, wave: Tensor, seconds: float = 30.0) -> Tensor:
         """As `encode`, the convolutions in pieces of `seconds`: memory beyond the wave's own stays bounded.
 
-        Convolutions look a few frames far, so pieces that overlap by so much give what the whole wave gives. The
-        LSTM remembers everything: it runs over all frames at once, which take no more memory than the wave does.
-        Codes are those of `encode`, up to ties within rounding.
+        Convolutions see only a few frames on each side, so pieces that overlap by that many give what the whole wave
+        gives. The LSTM remembers everything: it runs over all frames at once, which take no more memory than the wave
+        does. Codes are those of `encode`, up to ties within rounding.
         """
         layers = self.encoder.model
         after = -3 if self.config.lstm_layers else -2  # LSTM if there is one, ELU, convolution
         padded = self._whole_frames(wave)  # (B, 1, T * hop)
         frames = []
         for start, stop, skipped, kept in self._pieces(padded.shape[-1] // self.hop, seconds):
-            piece = layers[:after](
-                padded[..., start * self.hop : stop * self.hop]
-            )  # (B, channels, stop - start)
+            samples = padded[..., start * self.hop : stop * self.hop]  # (B, 1, (stop - start) * hop)
+            piece = layers[:after](samples)  # (B, channels, stop - start)
             frames.append(piece[..., skipped : skipped + kept].clone())
         latents = layers[after:](torch.cat(frames, dim=-1))  # (B, dimension, T)
         return self.quantizer.vq.encode(latents).transpose(0, 1).to(wave.device)
@@ -265,21 +290,9 @@ class Codec(nn.Module):
 
     def _reach(self) -> int:
         """Frames on each side that a frame's convolutions look at, at most."""
-        samples = 0
-        for layers in (self.encoder, self.decoder):
-            spacing = (
-                1 if layers is self.encoder else self.hop
-            )  # samples between two values of this layer's input
-            reach = 0
-            for layer in layers.modules():
-                if isinstance(layer, nn.ConvTranspose1d):
-                    reach += layer.kernel_size[0] // layer.stride[0] * spacing
-                    spacing //= layer.stride[0]
-                elif isinstance(layer, nn.Conv1d):
-                    reach += (layer.kernel_size[0] - 1) * layer.dilation[0] * spacing
-                    spacing *= layer.stride[0]
-            samples = max(samples, reach)
-        return math.ceil(samples / self.hop) + 1
+        encoder = _reach_of(self.encoder, spacing=1)
+        decoder = _reach_of(self.decoder, spacing=self.hop)
+        return math.ceil(max(encoder, decoder) / self.hop) + 1
 
     def codebooks(self) -> Tensor:
         """What the codes stand for: the entries of all codebooks, (n_q * codebook_size, dimension); on the CPU."""
@@ -298,7 +311,7 @@ class Codec(nn.Module):
         return digest.hexdigest()[:8]
 
     def header(self) -> dict[str, str]:
-        """What a codec's file says of it, beside what `write_tensors` adds."""
+        """The header of a codec's file, without the two fields that `write_tensors` adds."""
         return {
             "format": FORMAT,
             "config": json.dumps(asdict(self.config)),
@@ -338,6 +351,22 @@ class Codec(nn.Module):
         return codec.eval()
 
 
+def _reach_of(network: nn.Module, spacing: int) -> int:
+    """Samples on each side that a network's convolutions look at, at most.
+
+    spacing: samples of the wave between two values of the network's input.
+    """
+    reach = 0
+    for layer in network.modules():
+        if isinstance(layer, nn.ConvTranspose1d):
+            reach += layer.kernel_size[0] // layer.stride[0] * spacing
+            spacing //= layer.stride[0]
+        elif isinstance(layer, nn.Conv1d):
+            reach += (layer.kernel_size[0] - 1) * layer.dilation[0] * spacing
+            spacing *= layer.stride[0]
+    return reach
+
+
 def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] | None = None) -> Codec:
     """Meta's EnCodec for 24 kHz: 75 frames per second, bandwidth / 0.75 codebooks of 1024 entries.
 
@@ -373,21 +402,24 @@ def pretrained_encodec_24khz(bandwidth: float = 1.5, weights: dict[str, Tensor] 
 def flatten(codes: Tensor, codebook_size: int) -> Tensor:
     """codes (n_q, T) -> tokens (n_q * T,), frame by frame; code c of codebook k becomes k * codebook_size + c.
 
-    Every codebook has an id range of its own: a token alone tells which codebook it belongs to.
+    Every codebook has an id range of its own: a token alone tells which codebook it belongs to. Raises CodecError for
+    another shape or code.
     """
-    sound = codes.dim() == 2 and bool(((codes >= 0) & (codes < codebook_size)).all())
-    _require(sound, f"codes have the shape (codebooks, frames) and lie in 0..{codebook_size - 1}")
+    is_valid = codes.dim() == 2 and bool(((codes >= 0) & (codes < codebook_size)).all())
+    _require(is_valid, f"codes have the shape (codebooks, frames) and lie in 0..{codebook_size - 1}")
     offsets = torch.arange(len(codes), device=codes.device) * codebook_size  # (n_q,)
     return (codes + offsets[:, None]).T.flatten()  # (n_q * T,)
 
 
 def unflatten(tokens: Tensor, n_codebooks: int, codebook_size: int) -> Tensor:
-    """tokens (n_q * T,) -> codes (n_q, T): undoes `flatten`. Raises CodecError for a token out of place."""
-    sound = tokens.dim() == 1 and len(tokens) % n_codebooks == 0
-    _require(sound, f"tokens are one row of frames of {n_codebooks}, not {tuple(tokens.shape)}")
+    """tokens (n_q * T,) -> codes (n_q, T): undoes `flatten`. Raises CodecError for another shape or a token out of place."""
+    is_valid = tokens.dim() == 1 and len(tokens) % n_codebooks == 0
+    _require(is_valid, f"tokens are one row of frames of {n_codebooks}, not {tuple(tokens.shape)}")
     k = torch.arange(len(tokens), device=tokens.device) % n_codebooks  # (n_q * T,) whose turn it is
-    codes = tokens - k * codebook_size
-    for i in torch.nonzero((codes < 0) | (codes >= codebook_size))[:1, 0].tolist():
+    codes = tokens - k * codebook_size  # (n_q * T,)
+    out_of_place = torch.nonzero((codes < 0) | (codes >= codebook_size))[:, 0]  # (n,)
+    if len(out_of_place) > 0:
+        i = int(out_of_place[0])
         low = int(k[i]) * codebook_size
         place = f"codebook {int(k[i])} ({low}..{low + codebook_size - 1})"
         raise CodecError(f"token {int(tokens[i])} at position {i} does not belong to {place}")
@@ -452,7 +484,7 @@ def _check_recording(path: str | Path, recording: soundfile.SoundFile, longest: 
 def _averaged(path: str | Path, recording: soundfile.SoundFile, longest: float) -> np.ndarray:
     """The mean of the channels, (samples,) float32, block by block: memory does not grow with the channels.
 
-    Raises CodecError where more comes than was stated, and more than `longest` seconds.
+    Raises CodecError after `longest` seconds, whatever the header states.
     """
     blocks = [np.zeros(0, np.float32)]
     size = max(1, _AT_ONCE // recording.channels)  # samples
@@ -473,8 +505,8 @@ def write_audio(path: str | Path, wave: Tensor | np.ndarray, sample_rate: int) -
     What exceeds [-1, 1] is clipped. Raises CodecError for an empty or non-finite wave or an unknown format.
     """
     wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave, dtype=np.float32)
-    sound = wave.ndim == 1 and wave.size > 0 and np.isfinite(wave).all()
-    _require(sound, f"{path}: only one row of finite samples can be written, not {wave.shape} or NaN")
+    is_valid = wave.ndim == 1 and wave.size > 0 and np.isfinite(wave).all()
+    _require(is_valid, f"{path}: only one row of finite samples can be written, not {wave.shape} or NaN")
     known = Path(path).suffix.lower() in _SUBTYPES
     _require(known, f"{path}: the name of a recording to write ends in .wav, .flac or .ogg")
     kind = Path(path).suffix.lower()
@@ -492,9 +524,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises CodecError where it cannot be written.
     """
     path = Path(path)
-    end = os.fsdecode(
-        os.fsencode(path.name)[-200:]
-    )  # the longer name must not be too long for the file system
+    # the longer name must not be too long for the file system
+    end = os.fsdecode(os.fsencode(path.name)[-200:])
     unfinished = path.with_name(f".{os.getpid()}-{end}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -533,8 +564,8 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str
 def read_tensors(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Header and tensors of a safetensors file whose header gives `wanted` as its format.
 
-    Raises CodecError for a file that is damaged, is none of safetensors, or has another or a newer format. A file
-    without a checksum, as version 0.1.0 wrote them at first, is taken as it is.
+    Raises CodecError for a file that is damaged, is not safetensors, or has another or a newer format. A file without
+    a checksum, as version 0.1.0 wrote them at first, is taken as it is.
     """
     what = _name_and_version(wanted)[0]
     try:
@@ -560,9 +591,10 @@ def read_tensors(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[st
 
 def _check_numbers(path: str | Path, name: str, tensor: Tensor) -> None:
     """Raise CodecError naming a tensor of a kind that no file of ours has, or that holds NaN or infinity."""
-    sound = not tensor.is_complex() and (tensor.itemsize > 1 or not tensor.is_floating_point())
+    is_valid = not tensor.is_complex() and (tensor.itemsize > 1 or not tensor.is_floating_point())
     _require(
-        sound, f"{path}: its tensor {name!r} is of the kind {tensor.dtype}; floats have 16 bits or more here"
+        is_valid,
+        f"{path}: its tensor {name!r} is of the kind {tensor.dtype}; floats have 16 bits or more here",
     )
     if tensor.is_floating_point():
         finite = bool(tensor.isfinite().all())
@@ -570,9 +602,9 @@ def _check_numbers(path: str | Path, name: str, tensor: Tensor) -> None:
 
 
 def check_sizes(config: dict, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError if sizes in a header are beyond what these weights can have: before a network is built by them.
+    """Raise ValueError if the header states sizes that these weights cannot have; called before any network is built.
 
-    A width is nowhere larger than the largest dimension of a tensor, and a layer has one tensor at least.
+    No width is larger than the largest dimension of a tensor, and every layer has at least one tensor.
     """
     widest = max((max(tensor.shape, default=1) for tensor in tensors.values()), default=0)
     for name, value in config.items():
@@ -586,12 +618,14 @@ def check_sizes(config: dict, tensors: dict[str, Tensor]) -> None:
 def fitting_weights(wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in single precision. Raises ValueError naming one that is missing, unknown, or of another shape or kind.
 
-    wanted: the state of the network, which may lie on torch's `meta` device.
+    wanted: the state of the network, which may be on torch's `meta` device.
     """
-    for name in sorted(wanted.keys() ^ tensors.keys()):
-        raise ValueError(
-            f"the tensor {name!r} is missing" if name in wanted else f"no weight is named {name!r}"
-        )
+    unmatched = sorted(wanted.keys() ^ tensors.keys())
+    if unmatched:
+        name = unmatched[0]
+        if name in wanted:
+            raise ValueError(f"the tensor {name!r} is missing")
+        raise ValueError(f"no weight is named {name!r}")
     weights = {}
     for name, tensor in tensors.items():
         shape = tuple(wanted[name].shape)
@@ -604,7 +638,7 @@ def fitting_weights(wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> di
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """The header of any safetensors file, without its tensors. Raises CodecError if it is none."""
+    """The header of any safetensors file, without its tensors. Raises CodecError for any other file."""
     try:
         with Path(path).open("rb") as file:
             return _read_head(file).get("__metadata__", {})
@@ -613,7 +647,7 @@ def read_header(path: str | Path) -> dict[str, str]:
 
 
 def header_value(path: str | Path, header: dict[str, str], field: str) -> dict:
-    """The JSON object in one field of a header. Raises CodecError naming a field that is missing or is none."""
+    """The JSON object in one field of a header. Raises CodecError naming a field that is missing or is not one."""
     _require(field in header, f"{path}: its header has no field {field!r}")
     try:
         value = json.loads(header[field])

@@ -35,9 +35,8 @@ LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many r
 class Bucket(NamedTuple):
     """b rows with n new tokens each, which attend together to the first `keys` slots of their rows."""
 
-    rows: (
-        slice | Tensor
-    )  # which rows of the cache: a slice where they are neighbours, else their numbers (b,)
+    # of the cache: a slice where they are neighbours, else their numbers (b,)
+    rows: slice | Tensor
     tokens: slice  # which of the step's new tokens, b * n of them
     n: int
     keys: int
@@ -65,8 +64,8 @@ class LayerCache:
         self.new: NewTokens | None = None  # of the forward under way, set by the context
 
     def grow(self, slots: int) -> None:
-        """Have so many slots a row; what the first ones hold stays."""
-        more = (0, 0, 0, slots - self.keys.shape[2])  # none of head_dim, so many of slots
+        """Enlarge every row to this many slots; what the first ones hold stays."""
+        more = (0, 0, 0, slots - self.keys.shape[2])  # before and after: of head_dim, of slots
         self.keys = F.pad(self.keys.detach(), more)
         self.values = F.pad(self.values.detach(), more)
 
@@ -129,9 +128,8 @@ class CachedContext:
         self.closed = [-1] * batch_size  # the last group committed
         weight = model.embed_tokens.weight
         self.device = weight.device
-        self.last = weight.new_zeros(
-            batch_size, model.config.d_model
-        )  # (B, d): after the last committed token
+        # (B, d): hidden states after each row's last committed token
+        self.last = weight.new_zeros(batch_size, model.config.d_model)
         self.text_ids: Tensor | None = None
         if classes is not None:
             # On the host, which reads from them what part of the head it needs.
@@ -271,9 +269,9 @@ class CachedContext:
             start = stop
 
     def _indexed(self, buckets: list[Bucket], members: list[list[int]], sent: Tensor) -> list[Bucket]:
-        """The buckets, with their rows' numbers where these are no neighbours; sent: the members on the device, end to end.
+        """The buckets, with their rows' numbers where these are not neighbours; sent: the members on the device, end to end.
 
-        Where they are, the slice stays: it is a view of the cache and no copy.
+        Where they are, the slice stays: it gives a view of the cache, not a copy.
         """
         indexed = []
         numbers = sent.split([len(rows) for rows in members])

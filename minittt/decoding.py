@@ -102,9 +102,9 @@ class Draft(NamedTuple):
 
 
 def random_order(draft: Draft) -> Tensor:
-    """An even share of the masked slots, all equally likely -> (D,) bool. One slot a step is any-order AR.
+    """An even share of the masked slots, all equally likely -> (D,) bool. One slot per step is any-order AR.
 
-    `unmasking.py` has it once more among its like, so that this file stands alone.
+    `unmasking.py` has the same policy; this copy lets the file stand alone.
     """
     n_masked = int(draft.masked.sum())
     share = -(-n_masked // draft.steps_left)  # rounded up
@@ -118,17 +118,15 @@ class Settings:
 
     block_size: int | None = 8  # slots denoised together; None: the whole span, on a canvas of max_span
     first_block: int | None = None  # a smaller first block of a span (sound starts sooner)
-    full_span: bool = (
-        False  # the paper's mode: with blocks too, a span is one group, drafted anew until closed
-    )
+    # the paper's mode: with blocks too, a span is one group, drafted anew until closed
+    full_span: bool = False
     steps: int = 8  # per block, one slot or more each; policies with a threshold take as many as they need
     policy: Callable[[Draft], Tensor] = random_order  # -> (D,) bool: the slots to reveal
     text_sampling: Callable[[Tensor], Tensor] = lambda logits: logits  # (N, A) -> what to draw from, (N, A)
     audio_sampling: Callable[[Tensor], Tensor] = lambda logits: logits
     max_text: int = 256  # text tokens in all, the last of which is forced to be the end
-    max_span: int = (
-        512  # audio slots of a span; where no further block fits, the last block's last slot is end_audio
-    )
+    # audio slots of a span; where no further block fits, the last block's last slot is end_audio
+    max_span: int = 512
     max_spans: int = 16  # after these, text can open no more
 
     def __post_init__(self) -> None:
@@ -187,7 +185,7 @@ class SpanClosed(NamedTuple):
     """A block held end_audio: its span is complete."""
 
     row: int
-    ids: tuple[int, ...]  # audio codes alone
+    ids: tuple[int, ...]  # audio codes only
 
 
 class End(NamedTuple):
@@ -208,7 +206,10 @@ Event = TextToken | DenoisingStep | BlockClosed | SpanClosed | End
 
 
 def sample_tokens(logits: Tensor, u: Tensor) -> Tensor:
-    """Invert the distribution function of each row of logits (N, A) at u (N,) in [0, 1) -> index (N,)."""
+    """Invert the distribution function of each row of logits (N, A) at u (N,) in [0, 1) -> index (N,).
+
+    Raises ValueError for NaN, +inf, or a row with nothing above -inf.
+    """
     if not logits.amax(-1).isfinite().all():
         raise ValueError("the logits of the allowed tokens hold nan, +inf, or nothing above -inf")
     cdf = logits.softmax(-1).cumsum(-1)  # (N, A)
@@ -313,12 +314,12 @@ class Row:
             yield self._end("end" if drawn == self.classes.end else "limit")
 
     def _draw_text(self, logits: Tensor) -> int:
-        """The place of a token that is drawn from logits (1, A), as `text_sampling` leaves them."""
+        """Draw a token from logits (1, A), as `text_sampling` leaves them -> its index in A."""
         sampling = self.settings.text_sampling
         candidates = getattr(sampling, "candidates", None)  # `unmasking.Sampling` has them
         if candidates is None:
             return int(sample_tokens(sampling(logits.double()), self._uniform(1)))
-        # Of an LLM's 150,000 tokens a few are left: the rest is not looked at again.
+        # Of an LLM's 150,000 tokens only a few are left: the rest need not be looked at again.
         kept, to_draw = candidates(logits.double())  # (1, k) or None for all, (1, k)
         index = int(sample_tokens(to_draw, self._uniform(1)))
         return index if kept is None else int(kept[0, index])
@@ -401,9 +402,8 @@ class Row:
         codes = self.span[: self.span.index(self.classes.end_audio)]
         codes = codes[: len(codes) // self.n_codebooks * self.n_codebooks]  # whole frames
         if self._span_is_one_group():
-            self._append_group(
-                [*codes, self.classes.end_audio]
-            )  # no filler: there are no whole blocks to fill
+            # no filler: there are no whole blocks to fill
+            self._append_group([*codes, self.classes.end_audio])
         self.spans.append(tuple(codes))
         self.span = []
         self.block = None
@@ -465,10 +465,14 @@ def generate(
     """Continue every prompt (ids with their groups) to its end, as a stream of events; it always ends.
 
     A prompt that ends with open_audio goes on with audio. A row draws from its own (CPU) generator alone, so
-    its reply does not depend on its company. Raises ValueError for prompts that cannot be continued.
+    its reply does not depend on its company. Raises ValueError for prompts that cannot be continued, for lists of
+    different lengths, and for a generator that two rows share.
     """
-    if not len(prompts) == len(prompt_groups) == len(generators) == len({id(g) for g in generators}):
-        raise ValueError("give each row a prompt, its groups, and a generator of its own")
+    if not len(prompts) == len(prompt_groups) == len(generators):
+        given = f"{len(prompts)} prompts, {len(prompt_groups)} lists of groups, {len(generators)} generators"
+        raise ValueError(f"{given}: each row needs one of each")
+    if len({id(generator) for generator in generators}) < len(generators):
+        raise ValueError("two rows share a generator; give each row a generator of its own")
     rows = []
     for number, (ids, groups, generator) in enumerate(zip(prompts, prompt_groups, generators, strict=True)):
         if not ids or len(ids) != len(groups) or groups[0] < 0 or list(groups) != sorted(groups):

@@ -114,9 +114,12 @@ def forward_kernel(alpha_s: float, alpha_t: float, vocab_size: int, mask_id: int
     """q(x_t | x_s) as a matrix (V, V) float64, row x_s, column x_t, for times s <= t.
 
     A token stays with probability alpha_t / alpha_s and becomes MASK otherwise; MASK stays MASK. alpha_s = 1
-    gives the marginal q(x_t | x_0). Where alpha_s = 0 all is MASK already: nothing else stays.
+    gives the marginal q(x_t | x_0). Where alpha_s = 0 all is MASK already: nothing else stays. Raises ValueError
+    unless 1 >= alpha_s >= alpha_t >= 0, and for a mask_id outside 0..V-1.
     """
     _check_alphas(alpha_s, alpha_t)
+    if not 0 <= mask_id < vocab_size:
+        raise ValueError(f"mask_id is {mask_id}; it must be one of the {vocab_size} ids, 0..{vocab_size - 1}")
     stays = alpha_t / alpha_s if alpha_s > 0 else 0.0
     kernel = stays * torch.eye(vocab_size, dtype=torch.float64)
     kernel[:, mask_id] = 1 - stays
@@ -127,9 +130,9 @@ def forward_kernel(alpha_s: float, alpha_t: float, vocab_size: int, mask_id: int
 def subs(logits: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
     """log p(x_0 | x_t) from a network's logits: MDLM's substitution (SUBS), or carry-over, parameterisation.
 
-    A revealed token is itself for certain; MASK is never predicted; time is no argument, for the best
+    A revealed token is itself for certain; MASK is never predicted; time is not an argument, since the best
     prediction given the revealed tokens does not depend on it. logits (..., V), x_t (...) long ->
-    log-probabilities (..., V).
+    log-probabilities (..., V). Raises ValueError for shapes that do not fit, and for a mask_id outside 0..V-1.
     """
     if logits.shape[:-1] != x_t.shape or not 0 <= mask_id < logits.shape[-1]:
         found = f"logits {tuple(logits.shape)}, x_t {tuple(x_t.shape)}, mask_id {mask_id}"
@@ -143,11 +146,12 @@ def subs(logits: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
 
 
 def posterior(x_t: Tensor, p_x0: Tensor, alpha_s: float, alpha_t: float, mask_id: int) -> Tensor:
-    """q(x_s | x_t, x_0), s <= t, averaged over p_x0: one-hot for the posterior, a network's for the sampler.
+    """q(x_s | x_t, x_0) for s <= t, averaged over p_x0.
 
-    A revealed token stays. MASK stays MASK with probability (1 - alpha_s) / (1 - alpha_t), else becomes x_0.
-    x_t (...) long, p_x0 (..., V) -> (..., V). Raises ValueError where p_x0 holds MASK, or x_t a MASK at
-    alpha_t = 1.
+    Pass a one-hot p_x0 for the exact posterior, or the network's prediction for the sampler. A revealed token stays.
+    MASK stays MASK with probability (1 - alpha_s) / (1 - alpha_t), else becomes x_0. x_t (...) long, p_x0 (..., V) ->
+    (..., V). Raises ValueError unless 1 >= alpha_s >= alpha_t >= 0, where p_x0 gives MASK a probability, and where x_t
+    holds MASK at alpha_t = 1.
     """
     _check_alphas(alpha_s, alpha_t)
     if p_x0[..., mask_id].any():
@@ -193,7 +197,7 @@ def random_k_subset(
     neighbours). Returns masked (B, L) bool and weight (B, L): n/k where masked, 0 elsewhere. sum(weight *
     cross-entropy) has the groups' continuous-time bounds, summed, as its expectation: bound = E_k (n/k)
     E_{k-subset} CE. `stratified` spreads the fractions (k - 1/2)/n evenly over all groups of the batch; each
-    k stays exactly uniform.
+    k stays exactly uniform. Raises ValueError unless segments is torch.long (B, L).
     """
     index, group, size = _groups_of(segments)  # (N,), (N,), (G,)
     N = len(index)
@@ -221,13 +225,14 @@ def independent_masks(
     weighting: str = "inverse_p",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """In each group draw t uniform, p = (1 - eps) t + eps, and mask every token by itself with probability p.
+    """In each group draw t uniform, p = (1 - eps) t + eps, and mask each token independently with probability p.
 
     segments (B, L) as in `random_k_subset` (one number per row = one t per row, as the released TtT code
     draws it). Returns masked (B, L) bool and weight (B, L), 0 where not masked. `weighting`:
     - "inverse_p": 1/p. Unbiased at eps = 0 only, and there of infinite variance (`bounds.inverse_p_moments`);
     - "by_count": the exact weights `count_weight(k, n, eps)`, unbiased for every eps < 1.
-    `stratified` spreads the t evenly over all groups of the batch, each t still uniform.
+    `stratified` spreads the t evenly over all groups of the batch, each t still uniform. Raises ValueError unless
+    segments is torch.long (B, L), for another weighting, and unless 0 <= eps < 1.
     """
     if weighting not in ("inverse_p", "by_count"):
         raise ValueError(f"weighting is {weighting!r}; it must be 'inverse_p' or 'by_count'")
@@ -248,7 +253,10 @@ def independent_masks(
 
 
 def mask_probability(t: Tensor, eps: float) -> Tensor:
-    """p = (1 - eps) t + eps, the released TtT code's masking probability. t (...) in [0, 1] -> p (...)."""
+    """p = (1 - eps) t + eps, the released TtT code's masking probability. t (...) in [0, 1] -> p (...).
+
+    Raises ValueError unless 0 <= eps < 1.
+    """
     _check_eps(eps)
     return (1 - eps) * t + eps
 
@@ -259,6 +267,7 @@ def count_weight(k: Tensor, n: Tensor, eps: float = 0.0) -> Tensor:
     weight = (1 - eps) (n + 1)/k / P(Binomial(n + 1, eps) <= k): the coefficient (k-1)!(n-k)!/n! of a masked
     set in the bound, over the set's probability under the draw. It depends on the set alone, no longer on p,
     so at eps = 0 it is the mean of 1/p given the set: (n + 1)/k. k, n (G,) long -> (G,) float64, 0 for k = 0.
+    Raises ValueError unless 0 <= eps < 1.
     """
     _check_eps(eps)
     weight = (1 - eps) * (n.double() + 1) / k.clamp(min=1)  # (G,)

@@ -2,8 +2,9 @@
 
     guided = un + (1 + s) (cond - un)      s = 0: the conditional logits alone
 
-In probabilities, p ~ cond^(1 + s) / un^s: pushed away from the half without the condition. That is often sharper than
-cond, but not always: where `un` is surer of cond's favourite than cond is, the guided distribution turns against it.
+In probabilities, p is proportional to cond^(1 + s) / un^s: pushed away from the half without the condition. That is often
+sharper than cond, but not always: where `un` is surer of cond's favourite than cond is, the guided distribution turns
+against it.
 
 The two halves are rows of one context, so a guided forward is one forward. The half without the condition has
 a prompt of its own, with groups of its own: text stays causal there, and nothing of it has to be masked.

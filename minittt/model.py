@@ -217,9 +217,8 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.gradient_checkpointing = (
-            False  # keep each layer's input alone, and compute it again on the way back
-        )
+        # if True, keep only each layer's input, and compute the layer again on the way back
+        self.gradient_checkpointing = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
@@ -244,7 +243,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, L) bool, True = may see, or a BlockMask.
 
-        positions (B, L): default 0, 1, 2, ... With `caches`, one a layer, these say who sees whom, not the mask.
+        positions (B, L): default 0, 1, 2, ... With `caches`, one per layer, these say who sees whom, not the mask.
         """
         B, L = ids.shape
         if positions is None:

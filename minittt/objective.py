@@ -2,21 +2,22 @@
 
 Two presets (`paper` is arXiv 2509.20072 as its code was released; `exact` is this project's):
 
-`paper`  one stream, one group a span; one noise level a record; text after a noised span is trained on noise, which
+`paper`  one stream, one group per span; one noise level per record; text after a noised span is trained on noise, which
          BANOM, PPM and SST soften (`strategies.py`). A mean per record, then over records; softmax over all ids.
 `exact`  two streams over group numbers: text is read from a clean stream, audio from a noisy copy of each block that sees
          only clean earlier groups. One forward is an unbiased estimate of an upper bound on -log p, and every pattern of
          masks that decoding can reach is one that training draws, for the block sizes trained (with true tokens around it:
          a decoder's own mistakes are never shown). No strategy is needed.
 
-Three more show what each part is worth: `mended` is `paper` with its three mistakes corrected, `ar` is `exact` with
-one audio token per block, `nar` is `exact` with the text of a reply denoised too. And three leave one strategy out, read
-as "paper minus": `paper-banom` is `paper` without BANOM, `paper-ppm` without PPM, `paper-sst` without SST.
+Four more show what each part is worth: `mended` is `paper` with its three mistakes corrected, `exact-8` is `exact` with
+blocks of 8 only, `ar` is `exact` with one audio token per block, `nar` is `exact` with the text of a reply denoised too.
+And three leave one strategy out, read as "paper minus": `paper-banom` is `paper` without BANOM, `paper-ppm` without PPM,
+`paper-sst` without SST.
 
 The loss has three steps, each usable alone: `draw_noise`, `predict` (one forward) and `combine_losses`.
 
-Batch and noise stay on the CPU, wherever the network is: what is masked, where it is read and how it is weighted are
-irregular, and a device that is asked how many slots there are keeps the host waiting. Only what the forward reads is moved.
+Batch and noise stay on the CPU wherever the network is: choosing, locating and weighting masked slots is irregular work,
+and asking a GPU how many slots there are makes the host wait for it. Only what the forward reads is moved.
 
 To add a preset, add a line to `PRESETS` below and its name to `settings.PRESETS` (a test holds the two equal): then
 `minittt train --preset NAME` and the tests that run over all presets find it.
@@ -59,9 +60,8 @@ class Preset:
     """How a record becomes a training example, and how its loss is weighted. Raises MinitttError for contradictions."""
 
     two_streams: bool
-    block_sizes: tuple[
-        int | None, ...
-    ]  # one is drawn for each record; None = the whole span is one group (full span)
+    # one is drawn for each record; None = the whole span is one group (full span)
+    block_sizes: tuple[int | None, ...]
     short_first_block: float = 0.0  # probability that a record's spans begin with a smaller block of the list
     eps: float = 1e-3  # lower end of p = (1 - eps) t + eps; single stream only
     banom: float = 0.0  # probability that a batch carries no noise and no audio loss
@@ -216,7 +216,7 @@ class Predictions(NamedTuple):
 
     logits: Tensor  # (n, choices), float32 or better
     target: Tensor  # (n,): the true token, as an index into the choices
-    row: Tensor  # (n,): where in the batch it stands; lies where the batch does, as `at` and `counted` do
+    row: Tensor  # (n,): its row in the batch; on the batch's device, like `at` and `counted`
     at: Tensor  # (n,)
     weight: Tensor  # (n,): of the cross-entropy; 1 for text
     counted: Tensor  # (B, L) bool: all targets, or all slots that could have been masked
@@ -269,7 +269,7 @@ class Network(Protocol):
 
     @property
     def embed_tokens(self) -> nn.Embedding:
-        """See `Transformer.embed_tokens`: where its weights lie is where the forward runs."""
+        """See `Transformer.embed_tokens`: the forward runs on the device of its weights."""
 
 
 def predict(
@@ -359,7 +359,7 @@ def _at_the_slot(
 
 
 def _states(hidden: Tensor, row: Tensor, at: Tensor) -> Tensor:
-    """hidden (B, L, d) at n places, which are known where the batch lies -> (n, d)."""
+    """hidden (B, L, d) at n places -> (n, d). row, at (n,): on the batch's device."""
     place = row * hidden.shape[1] + at  # (n,)
     return hidden.flatten(0, 1).index_select(0, move(place, hidden.device))
 
@@ -413,7 +413,7 @@ def sample_shares(counted: Tensor, documents: Tensor) -> Tensor:
     """
     real = documents >= 0
     row = torch.arange(len(documents), device=documents.device)[:, None]
-    keys = (row * (int(documents.max()) + 1) + documents)[real]  # (N,): one number a document
+    keys = (row * (int(documents.max()) + 1) + documents)[real]  # (N,): one number per document
     found, number = keys.unique(return_inverse=True)  # (S,), (N,)
     size = torch.zeros_like(found).index_add(0, number, counted[real].long())  # (S,)
     shares = torch.zeros(documents.shape, dtype=torch.float64, device=documents.device)

@@ -11,7 +11,8 @@ reveal, (D,) bool. What can be promised of the sampler depends on what the polic
     entropy_bound          the network's p      the same; an oracle loses at most gamma nats per step
     confidence_released    drawn candidates     none: inexact even for an oracle, no tractable bound
 
-With an oracle and one slot a step all but the last sample exactly.
+With an oracle (a network that gives the true conditionals) and one slot per step, every policy but the last samples
+exactly.
 
 All of this is said of the network's own distribution (temperature 1, no truncation, no guidance) and of the tokens as
 drawn. Closing a block overwrites what follows its first EOA, so several draws become one block, and the forced path is
@@ -42,7 +43,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-FEW = 256  # of how many tokens top_p is looked for at first
+FEW = 256  # top_p is first looked for among this many of the most likely tokens
 
 
 def lowest(draft, key: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def random_order(draft) -> Tensor:
 
 
 def left_to_right(draft) -> Tensor:
-    """The order of speech; one slot a step is autoregressive decoding inside the block."""
+    """The order of speech; one slot per step is autoregressive decoding inside the block."""
     return lowest(draft, torch.arange(len(draft.masked), dtype=torch.float64))
 
 
@@ -114,7 +115,10 @@ POLICIES: dict[str, Callable] = {
 
 
 def policy_named(text: str) -> Callable:
-    """A policy by name, its number after a colon if it takes one: "entropy_order", "entropy_bound:0.3"."""
+    """A policy by name, its number after a colon if it takes one: "entropy_order", "entropy_bound:0.3".
+
+    Raises ValueError for an unknown name, and for a number that the policy does not take or that is not 0 or more.
+    """
     name, _, number = text.partition(":")
     parameters = {"confidence_threshold": "threshold", "entropy_bound": "gamma"}
     parameter = parameters.get(name)
@@ -175,9 +179,10 @@ class Sampling:
         return torch.full_like(logits, -math.inf).scatter_(-1, kept, to_draw)
 
     def candidates(self, logits: Tensor) -> tuple[Tensor | None, Tensor]:
-        """The same without what is out of question: (N, A) -> which tokens are left (N, k), rising, and their logits (N, k).
+        """As `__call__`, but only for tokens that can still be drawn: (N, A) -> indices (N, k), rising, and logits (N, k).
 
-        None for "all of them", with logits (N, A). A decoder need not look at 150,000 text tokens of which ten are left.
+        Instead of the indices of all tokens it returns None, with logits (N, A). A decoder need not look at 150,000 text
+        tokens of which ten are left.
         """
         # 1. Temperature; at 0 the most likely token alone is left.
         if self.temperature == 0:
@@ -186,7 +191,7 @@ class Sampling:
         highest = logits.amax(-1, keepdim=True)  # (N, 1)
         if self.top_k is None and self.top_p is None:
             return None, (logits - highest) / self.temperature
-        # 2. The k most likely, most likely first; without top_k so many that they hold top_p.
+        # 2. The k most likely, most likely first; without top_k, as many as hold top_p.
         if self.top_k is not None:
             order = most_likely(logits, self.top_k)  # (N, k)
             ranked = (logits.gather(-1, order) - highest) / self.temperature  # (N, k)
@@ -205,7 +210,7 @@ class Sampling:
         return kept, ranked.gather(-1, rank)
 
     def _enough(self, p: Tensor) -> int:
-        """A number of tokens whose most likely hold top_p in every row of p (N, A)."""
+        """How many of the most likely tokens suffice to hold top_p in every row of p (N, A)."""
         n = FEW
         while n < p.shape[-1] and (p.topk(n).values.sum(-1) < self.top_p).any():
             n = 4 * n

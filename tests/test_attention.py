@@ -346,6 +346,30 @@ def test_law_08_no_tile_that_is_seen_is_left_out_and_full_ones_are_full(rows, ti
     assert not (partial & full).any() and (partial | full).equal(listed)
 
 
+@given(arbitrary_rows(), st.integers(1, 5), st.sampled_from([torch.int8, torch.int32]))
+def test_law_08_documents_may_have_another_integer_type_than_groups(rows, tile, dtype):
+    """Documents are often int32, as `unique` or a file gives them, where groups are int64: the masks are the same."""
+    groups, documents, noisy = rows
+    if documents is None:
+        documents = torch.zeros_like(groups)
+    narrow = documents.to(dtype)
+    assert group_mask(groups, narrow).equal(group_mask(groups, documents))
+    assert two_stream_mask(groups, noisy, narrow).equal(two_stream_mask(groups, noisy, documents))
+    for block_mask, wanted in (
+        (group_block_mask(groups, narrow, tile), group_block_mask(groups, documents, tile)),
+        (
+            two_stream_block_mask(groups, noisy, narrow, tile),
+            two_stream_block_mask(groups, noisy, documents, tile),
+        ),
+    ):
+        assert listed_tiles(block_mask.kv_num_blocks, block_mask.kv_indices).equal(
+            listed_tiles(wanted.kv_num_blocks, wanted.kv_indices)
+        )
+        assert listed_tiles(block_mask.full_kv_num_blocks, block_mask.full_kv_indices).equal(
+            listed_tiles(wanted.full_kv_num_blocks, wanted.full_kv_indices)
+        )
+
+
 def listed_tiles(count: Tensor, order: Tensor) -> Tensor:
     """What a BlockMask lists, (B, n, n) bool: of each row of tiles the first `count` (B, 1, n) of `order` (B, 1, n, n)."""
     is_listed = torch.arange(order.shape[-1]) < count[..., None]
@@ -430,6 +454,10 @@ def test_bad_input_is_named():
         r"first_block must be integers": lambda: assign_groups(groups, 1, torch.tensor([-1])),
         r"groups must be integers \(B, L\), not torch.int64 \(3,\)": lambda: group_mask(groups[0]),
         r"documents have shape \(1, 2\), groups \(1, 3\)": lambda: group_mask(groups, two),
+        r"documents must be integers \(B, L\), not torch.float64 \(1, 3\)": lambda: group_block_mask(
+            groups, groups.double()
+        ),
+        r"documents must be integers \(B, L\), not torch.bool": lambda: group_mask(groups, groups.bool()),
         r"noisy have shape": lambda: two_stream_mask_mod(groups, two.bool()),
         r"noisy must be boolean, not torch.int64": lambda: two_stream_mask(groups, groups),
         r"equally many rows": lambda: visible(groups, groups.repeat(2, 1)),

@@ -496,10 +496,37 @@ def test_law_20_metas_codec_without_a_network_or_of_another_bandwidth_is_refused
         pretrained_encodec_24khz()
 
 
-@pytest.mark.parametrize("wrong", [{"ratios": ()}, {"ratios": (2, 0)}, {"n_filters": 1}, {"lstm_layers": -1}])
-def test_law_21_a_codec_of_no_size_is_refused(wrong):
-    with pytest.raises(CodecError, match="are 1 or more"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sample_rate": 0}, "a codec's sample_rate must be a whole number of at least 1, not 0"),
+        ({"sample_rate": 192_001}, "a codec's sample_rate must be at most 192000 Hz, not 192001"),
+        ({"n_filters": 1}, "a codec's n_filters must be a whole number of at least 2, not 1"),
+        ({"n_filters": 4.0}, "a codec's n_filters must be a whole number of at least 2, not 4.0"),
+        ({"dimension": 0}, "a codec's dimension must be a whole number of at least 1, not 0"),
+        ({"lstm_layers": -1}, "a codec's lstm_layers must be a whole number of at least 0, not -1"),
+        ({"lstm_layers": True}, "a codec's lstm_layers must be a whole number of at least 0, not True"),
+        ({"n_codebooks": 0}, "a codec's n_codebooks must be a whole number of at least 1, not 0"),
+        ({"codebook_size": "512"}, "a codec's codebook_size must be a whole number of at least 1, not '512'"),
+        ({"ratios": ()}, "a codec must have at least one ratio"),
+        ({"ratios": (2, 0)}, "each of a codec's ratios must be a whole number of at least 1, not 0"),
+        ({"ratios": (2, 1.5)}, "each of a codec's ratios must be a whole number of at least 1, not 1.5"),
+        ({"causal": 1}, "a codec's causal must be true or false, not 1"),
+        ({"true_skip": None}, "a codec's true_skip must be true or false, not None"),
+        ({"pad_mode": "replicate"}, "a codec's pad_mode must be 'constant' or 'reflect', not 'replicate'"),
+    ],
+)
+def test_law_21_a_size_that_no_codec_has_is_refused_by_name(wrong, message):
+    with pytest.raises(CodecError, match=message):
         CodecConfig(**wrong)
+
+
+def test_law_21_the_smallest_codec_there_is():
+    smallest = CodecConfig(
+        sample_rate=1, ratios=(1,), n_filters=2, dimension=1, lstm_layers=0, n_codebooks=1, codebook_size=1
+    )
+    codec = Codec(smallest).eval()
+    assert codec.decode(codec.encode(torch.zeros(1, 3))).shape == (1, 3)
 
 
 def test_law_22_the_module_stands_alone_and_its_example_runs(tmp_path):

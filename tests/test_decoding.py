@@ -566,7 +566,8 @@ def test_bad_settings_are_named(bad, message):
 @pytest.mark.parametrize(
     ("prompts", "groups", "seeds", "message"),
     [
-        ([[0]], [[0]], [1, 2], "generator"),
+        ([[0]], [[0]], [1, 2], "1 prompts, 1 lists of groups, 2 generators: each row needs one of each"),
+        ([[0]], [[0], [0]], [1], "1 prompts, 2 lists of groups, 1 generators: each row needs one of each"),
         ([[]], [[]], [1], "prompt 0 needs"),
         ([[0, 1]], [[0]], [1], "prompt 0 needs"),
         ([[0], [0, 1]], [[0], [1, 0]], [1, 2], "prompt 1 needs"),
@@ -580,7 +581,8 @@ def test_bad_prompts_are_named(prompts, groups, seeds, message):
 
 
 def test_a_shared_generator_is_refused():
-    with pytest.raises(ValueError, match="generator of its own"):
+    shared = "two rows share a generator; give each row a generator of its own"
+    with pytest.raises(ValueError, match=shared):
         generate(Constant(), [[0]] * 2, [[0]] * 2, classes(), Settings(), [torch.Generator()] * 2)
 
 

@@ -32,9 +32,8 @@ class Vocabulary:
     text_size: int
     codebook_size: int
     n_codebooks: int = 1
-    never_written: tuple[int, ...] = (
-        0,
-    )  # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
+    # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
+    never_written: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if min(self.text_size, self.codebook_size, self.n_codebooks) < 1:
@@ -241,9 +240,8 @@ def train_tokeniser(
             byte_fallback=bytes_for_unknown,
             normalization_rule_name="nmt_nfkc_cf",  # lower case
             required_chars=ALWAYS,
-            character_coverage=0.9995
-            if bytes_for_unknown
-            else 1.0,  # a rare letter has bytes, or is a piece, too
+            # a rare letter has bytes, or is a piece, too
+            character_coverage=0.9995 if bytes_for_unknown else 1.0,
             bos_id=-1,
             eos_id=-1,
             pad_id=-1,

@@ -55,9 +55,8 @@ class Heartbeat:
         """Returns when this process leaves; ends it when the watched one gives no sign of life."""
         beats = 0
         last = b""
-        silent = (
-            0  # own beats without one of the other: a clock would run on while this process is stopped itself
-        )
+        # own beats without one of the other: a clock would run on while this process is stopped itself
+        silent = 0
         while not self.left.wait(self.beat):
             beats += 1
             self.store.set(self.mine, str(beats))

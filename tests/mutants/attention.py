@@ -34,6 +34,18 @@ MUTANTS = [
         old="_tokens(k_groups, k_documents).as_keys()",
         new="_tokens(k_groups.clamp(min=0), k_documents).as_keys()",
     ),
+    # tiles: limits of another type; full where noise is hidden, where padding or two documents are
+    Mutant(law=8, old="torch.iinfo(values.dtype)", new="torch.iinfo(tokens.group.dtype)"),
+    Mutant(law=8, old="noisy_sees_all_noisy & ~clean_meets_noise", new="noisy_sees_all_noisy"),
+    Mutant(law=8, old="noisy_sees_all_clean & noisy_sees_all_noisy &", new="noisy_sees_all_noisy &"),
+    Mutant(law=8, old="no_padding & (first == last)", new="(first == last)"),
+    Mutant(law=8, old="no_padding & (first == last)", new="no_padding"),
+    Mutant(law=8, old="whole[:, None] & same_documents", new="whole[:, None]"),
+    Mutant(
+        law="bad_input_is_named",
+        old="documents.is_floating_point() or documents.dtype == torch.bool",
+        new="documents.dtype == torch.bool",
+    ),
     # words
     Mutant(
         law=8,

@@ -55,4 +55,11 @@ MUTANTS = [
     Mutant(19, "return self.span if self._span_is_one_group() else []", "return []"),
     Mutant(19, "return self.span if self._span_is_one_group() else []", "return self.span"),
     Mutant(19, "        if self.done:\n            return [], []\n", ""),
+    # what `generate` is given
+    Mutant(
+        "bad_prompts_are_named",
+        "len(prompts) == len(prompt_groups) == len(generators)",
+        "len(prompts) == len(prompt_groups)",
+    ),
+    Mutant("a_shared_generator_is_refused", "< len(generators):", "< 1:"),
 ]

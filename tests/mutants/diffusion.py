@@ -5,6 +5,7 @@ from tests.mutants.run import Mutant
 MUTANTS = [
     Mutant(1, "kernel[mask_id, mask_id] = 1.0", "pass"),  # MASK no longer absorbs
     Mutant(1, "stays = alpha_t / alpha_s if", "stays = alpha_t if"),
+    Mutant("bad_input_is_named", "0 <= mask_id < vocab_size", "mask_id <= vocab_size"),
     Mutant(1, "x0.masked_fill(masked, mask_id)", "x0.masked_fill(~masked, mask_id)"),
     Mutant(2, "revealed_by_s = (alpha_s - alpha_t) / (1 - alpha_t)", "revealed_by_s = alpha_s - alpha_t"),
     Mutant(2, "stays_masked = (1 - alpha_s) / (1 - alpha_t)", "stays_masked = 1 - alpha_s"),
