@@ -208,7 +208,12 @@ def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluat
         mad = (words[0] - 50) / sum(words)
         expected += [
             (f"{name}: words recognised by nobody", mad, len(texts), "1 with more errors than words"),
-            (f"{name}, true tokens: words recognised by nobody", 1, len(texts), "0 with more errors than words"),
+            (
+                f"{name}, true tokens: words recognised by nobody",
+                1,
+                len(texts),
+                "0 with more errors than words",
+            ),
             (f"{name} minus true tokens, by nobody", mad - 1, len(texts), "in pairs"),
         ]
     assert [(score.name, score.value, score.items, score.note) for score in evaluation.scores] == expected
