@@ -146,6 +146,9 @@ def released_mask(kinds):  # a NumPy array
 places_that_move = torch.arange(9) >= 2  # a mask
 
 # %% tags=["right-2"]
+places_that_move = (torch.arange(9) >= 2).float()  # a mask in ones and zeros
+
+# %% tags=["right-2"]
 places_that_move = [2, 3, 4, 5, 6, 7, 8]
 
 # %% tags=["right-2"]
