@@ -38,6 +38,8 @@ def decoding(args, talker: Talker, steps: int | None = None, first_block: int | 
     block = _block(args, talker, options.block)
     if first_block is not None and first_block >= block:
         raise MinitttError(f"--first-block must be smaller than a block, {block} slots, not {first_block}")
+    if first_block is not None:
+        _check_first_block(talker, block, first_block)
     if getattr(args, "steps", None) is not None and steps > block:
         warn(f"--steps {steps} is more than a block of {block} slots can use: {block} steps are taken")
     return decoding_settings(
@@ -48,6 +50,17 @@ def decoding(args, talker: Talker, steps: int | None = None, first_block: int | 
         policy=policy_named(options.policy),
         first_block=first_block,
     )
+
+
+def _check_first_block(talker: Talker, block: int, first_block: int) -> None:
+    """Warn of a first block that training never drew: it draws from those of its sizes that are smaller than a block."""
+    trained = [size for size in talker.info.get("block_sizes") or [] if size is not None]
+    smaller = [size for size in trained if size < block]
+    if trained and first_block not in smaller:
+        known = ", ".join(map(str, smaller)) or "none"
+        warn(
+            f"this talker was not trained for a first block of {first_block} (but for {known}): its speech may begin worse"
+        )
 
 
 def _block(args, talker: Talker, block: int) -> int:

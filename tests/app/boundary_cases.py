@@ -325,6 +325,7 @@ REQUESTS = (
 
 WARNINGS = {
     "talk 2+3 --block 3": "this talker was trained for blocks of 1, 4, 8, 16, not 3: its speech may be worse than with one of these",
+    "talk 2+3 --stream -o answer.wav --first-block 3": "this talker was not trained for a first block of 3 (but for 1, 4): its speech may begin worse",
     "talk 2+3 --steps 99": "--steps 99 is more than a block of 8 slots can use: 8 steps are taken",
 }
 
