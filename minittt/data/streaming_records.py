@@ -54,7 +54,7 @@ class Permutation:
     def __getitem__(self, i: int) -> int:
         if not 0 <= i < self.n:
             raise IndexError(f"position {i} of {self.n}")
-        # The network permutes 0 .. 4^half - 1, at most 4 n numbers. Repeating it until a number is below n permutes those.
+        # The network permutes 0 .. 4^half - 1, at most 4 n numbers. Repeating it until below n permutes 0 .. n - 1.
         while (i := self._feistel(i)) >= self.n:
             pass
         return i

@@ -1,6 +1,6 @@
 """One figure with its interval: ratios of sums over items, bootstrapped, and the error counts they are made of.
 
-Two texts are compared only after both went through `normal`: an imported transcript has capitals and full stops that no
+Two texts are compared only after both have gone through `normal`: an imported transcript has capitals and full stops that no
 talker writes, and a perfect transcriber must score a word error rate of 0.
 """
 
