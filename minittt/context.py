@@ -152,7 +152,7 @@ class CachedContext:
         for row, (c, d) in enumerate(zip(n_commit, n_draft, strict=True)):
             ids.append(commit[row, :c].tolist() + draft[row, :d].tolist())
             seen.append(self._seen(row, commit_groups[row, :c].tolist(), d))
-        # 2. Lay them end to end, and compute their hidden states in one forward.
+        # 2. Lay them end to end, and compute their hidden states in one forward pass.
         self._make_room(max(length + len(row) for length, row in zip(self.lengths, ids, strict=True)))
         new, first = self._lay_out(ids, seen)
         hidden = self.last[:0]  # (N, d)

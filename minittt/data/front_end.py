@@ -55,7 +55,7 @@ def front_end_named(name: str | None) -> FrontEnd:
 
 
 def without_offset(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(samples,) without what lies below LOWEST Hz; the gain rises smoothly over half an octave."""
+    """(samples,) without what is below LOWEST Hz; the gain rises smoothly over half an octave."""
     if len(wave) == 0:
         return wave.astype(np.float32)
     spectrum = np.fft.rfft(wave)

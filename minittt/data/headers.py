@@ -159,7 +159,7 @@ def read_config(
     """The dataclass `config` made from one field of a header. Raises MinitttError naming what does not fit it.
 
     It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused. So is a size that
-    is larger than the `tensors` of the file allow, if they are given: no memory is allocated for it.
+    is larger than the file's `tensors` allow, if they are given: no memory is allocated for it.
     """
     values = read_object(path, header, field)
     fits: dict[Any, Callable] = {

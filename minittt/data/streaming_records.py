@@ -373,7 +373,7 @@ def stream_corpus(stream: RecordStream, tokeniser: Tokeniser, codec: str) -> Str
 
 
 def tokeniser_of(stream: RecordStream, path: Path) -> TextTokeniser:
-    """The tokeniser in `path`; where there is none, one trained on the first records of the first epoch, and written there.
+    """The tokeniser in `path`; if there is none, one trained on the first records of the first epoch, and written there.
 
     Processes that do so at the same time write the same file. A letter that it never saw is spelled in bytes.
     """

@@ -157,7 +157,7 @@ class TextTokeniser:
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
             self._names = [self.pieces.id_to_piece(i) for i in range(len(self.pieces))]
-        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # a piece may not be text
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # a piece may be invalid UTF-8
             raise MinitttError(f"{name}: not a SentencePiece model ({error})") from error
         if not len(self.pieces):
             raise MinitttError(f"{name}: not a SentencePiece model (it has no pieces)")

@@ -81,7 +81,7 @@ def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> tuple[C
 
 
 def below_which_few_are_right(certainties: list[float], share: float = RIGHT_LOST) -> float:
-    """The largest certainty with at most this share of these, the certainties of right answers, below it; 0 without any."""
+    """The largest threshold that at most this share of `certainties`, those of right answers, falls below; 0 without any."""
     lost = int(share * len(certainties))
     return sorted(certainties)[lost] if certainties else 0.0
 

@@ -232,7 +232,7 @@ class Evaluation:
         return [self.talker.sound(self.codec, span) for span in spans]
 
     def _speech(self, name: str, pairs: list[tuple[dict, Reply]]) -> None:
-        """Words, length, voice and cost of spoken replies; the true tokens' words through the same codec beside them."""
+        """Words, length, voice and cost of spoken replies, next to the words in the true tokens through the same codec."""
         pairs = [(record, reply) for record, reply in pairs if true_spans(record)]
         said = []  # what should be said
         truth = []  # the true spans of each reply

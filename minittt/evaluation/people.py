@@ -95,8 +95,7 @@ def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
 def word_error_rate(name: str, talker: Talker, codec: Codec, said: list[Said]) -> Score:
     """Edits over words, with its interval over utterances; its note says how many were refused.
 
-    A reply that nothing was understood counts as no transcript, not as one of four words: all words of the utterance are
-    missing.
+    A reply that nothing was understood counts as an empty transcript, not as one of four words: all words are missing.
     """
     heard = transcripts(talker, codec, said)
     refusals = [refused(text) for text in heard]

@@ -319,7 +319,7 @@ class Referee:
         return nn.ModuleDict({"recogniser": self.recogniser, "judge": self.judge})
 
     def header(self) -> dict[str, str]:
-        """What a referee's file says of it, beside what `write_tensors` adds."""
+        """What a referee's file says about it, besides what `write_tensors` adds."""
         info = {"licence": headers.UNKNOWN, **self.info}
         return {"format": FORMAT, "config": json.dumps(asdict(self.config)), "info": json.dumps(info)}
 

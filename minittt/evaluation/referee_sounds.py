@@ -93,7 +93,7 @@ def requantise(features: Tensor, frames: int = 4) -> Tensor:
     size = 2 ** int(torch.randint(4, 9, ()))
     chosen = torch.randperm(len(shapes))[:size]
     codebook = shapes[chosen]  # (codes, frames * bands)
-    # 3. The nearest entry for each piece; a piece may not replace itself.
+    # 3. The nearest entry for each piece; no piece is replaced by itself.
     distance = torch.cdist(shapes, codebook)  # (B * count, codes)
     distance[chosen, torch.arange(len(chosen))] = torch.inf
     nearest = codebook[distance.argmin(-1)]  # (B * count, frames * bands)

@@ -42,7 +42,7 @@ def ratio(
 ) -> Score | None:
     """sum(numerators) / sum(denominators): a mean over items by default, or errors over words.
 
-    The interval draws items with replacement, numerator and denominator together. Returns None where there is no figure:
+    The interval draws items with replacement, numerator and denominator together. Returns None if there is no figure:
     no items, or denominators that sum to 0.
     """
     a = np.asarray(numerators, float)  # (n,)
