@@ -1,6 +1,6 @@
 """Two contexts for the block decoder (the protocol in `decoding.py`): one that keeps keys and values, one that recomputes.
 
-What may be kept is a theorem of the group numbers. A closed group never changes and never looks ahead, so the keys and
+What may be kept follows from the group numbers. A closed group never changes and never looks ahead, so the keys and
 values of its tokens are final: they are computed once, when the group is committed, and kept. A draft (the block being
 denoised) changes with every step: its keys and values are written after the committed ones, and the next step overwrites
 them. Nothing of a draft is reused: a finished block is computed once more, clean, when it is committed.
@@ -10,7 +10,7 @@ number per token, how many slots it sees, says everything that a mask would.
 
 Rows are busy with different things: one commits a prompt of 60 tokens, one drafts a block of 8, one commits a single
 text token. The cached context lays the new tokens of all rows end to end, unpadded, and lets rows with equally many new
-tokens attend together (a `Bucket`). Padding every row to the longest is shorter to write, and takes 1.1 times as long row by
+tokens attend together (a `Bucket`). Padding every row to the longest is shorter to write, but takes 1.1 times as long row by
 row, 1.8 times with 32 rows and blocks of 8, 2.5 times with full spans (`benchmarks/padded_cache.py`; CPU, one thread).
 
 Both contexts give the same logits; the recomputing one is the plain reference.
@@ -35,7 +35,7 @@ LARGEST_MASK = 2**24  # entries; rows that would need more (long prompts, many r
 class Bucket(NamedTuple):
     """b rows with n new tokens each, which attend together to the first `keys` slots of their rows."""
 
-    # of the cache: a slice where they are neighbours, else their numbers (b,)
+    # in the cache: a slice if they are adjacent, else their indices (b,)
     rows: slice | Tensor
     tokens: slice  # which of the step's new tokens, b * n of them
     n: int
@@ -48,7 +48,7 @@ class NewTokens(NamedTuple):
 
     ids: Tensor  # (N,)
     rows: Tensor  # (N,)
-    slots: Tensor  # (N,): where in its row, which is its position too
+    slots: Tensor  # (N,): its place in the row, which is also its position
     seen: Tensor  # (N,): how many slots it sees, from the first
     buckets: list[Bucket]
 
@@ -61,16 +61,16 @@ class LayerCache:
         none = model.embed_tokens.weight.new_empty(batch_size, config.n_kv_heads, 0, config.head_dim)
         self.keys = none
         self.values = none
-        self.new: NewTokens | None = None  # of the forward under way, set by the context
+        self.new: NewTokens | None = None  # of the current forward pass, set by the context
 
     def grow(self, slots: int) -> None:
-        """Enlarge every row to this many slots; what the first ones hold stays."""
-        more = (0, 0, 0, slots - self.keys.shape[2])  # before and after: of head_dim, of slots
+        """Enlarge every row to this many slots; what it already holds stays."""
+        more = (0, 0, 0, slots - self.keys.shape[2])  # padding before and after: of head_dim, of slots
         self.keys = F.pad(self.keys.detach(), more)
         self.values = F.pad(self.values.detach(), more)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k, v (1, kv_heads, N, head_dim) of the new tokens, then q (1, heads, N, head_dim) -> the same shape."""
+        """Store k, v (1, kv_heads, N, head_dim) of the new tokens; attend: q (1, heads, N, head_dim) -> the same shape."""
         rows = self.new.rows  # (N,)
         slots = self.new.slots  # (N,)
         self.keys[rows, :, slots] = k[0].transpose(0, 1)  # (N, kv_heads, head_dim)
@@ -79,14 +79,14 @@ class LayerCache:
         return torch.cat(attended, dim=1)[None]
 
     def _attend_in_bucket(self, q: Tensor, bucket: Bucket) -> Tensor:
-        """q (heads, N, head_dim) of all new tokens -> what those of the bucket take in, (heads, b * n, head_dim)."""
+        """q (heads, N, head_dim) of all new tokens -> attention output for those of the bucket, (heads, b * n, head_dim)."""
         heads, _, head_dim = q.shape
         kv_heads = self.keys.shape[1]
         n = bucket.n
         keys = self.keys[bucket.rows, :, : bucket.keys]  # (b, kv_heads, K, head_dim)
         values = self.values[bucket.rows, :, : bucket.keys]
         queries = q[:, bucket.tokens].unflatten(1, (-1, n)).transpose(0, 1)  # (b, heads, n, head_dim)
-        # Heads that share keys may ask as if they were more queries: then keys need no copies.
+        # Heads that share keys can be treated as extra queries: then keys need no copies.
         # For a long prompt the mask would outweigh those copies.
         shared = 1
         if n <= 2 * head_dim:
@@ -105,10 +105,10 @@ class LayerCache:
 class CachedContext:
     """Commits tokens for good, looks at drafts without keeping them; every closed group is computed once.
 
-    One forward serves all rows, whatever each of them is doing. With `classes` only the logits a decoder reads are
+    One forward pass serves all rows, whatever each is doing. With `classes` only the logits a decoder reads are
     computed (text after the last token of a row without a draft, audio in a draft); all others are -inf.
     Memory: 2 * n_layers * batch_size * n_kv_heads * slots * head_dim numbers. Slots at least double when the longest row
-    needs more, up to max_length, so that a model of 32768 positions does not take their memory for a short reply.
+    needs more, up to max_length: a model with 32768 positions does not reserve memory for all of them for a short reply.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class CachedContext:
         self.last = weight.new_zeros(batch_size, model.config.d_model)
         self.text_ids: Tensor | None = None
         if classes is not None:
-            # On the host, which reads from them what part of the head it needs.
+            # Kept on the host, which reads off them which part of the head it needs.
             self.text_choices = classes.text_ids
             self.audio_choices = classes.audio_ids
             self.text_ids = self.text_choices.to(self.device)
@@ -142,7 +142,7 @@ class CachedContext:
     def step(self, commit: Tensor, commit_groups: Tensor, draft: Tensor) -> Tensor:
         """See `decoding.Context`. commit, commit_groups (B, C), draft (B, D) -> logits (B, 1 + D, V).
 
-        Raises MinitttError if the context is full, or a committed group is not after all that were committed.
+        Raises MinitttError if the context is full, or if a committed group does not come after all those committed before.
         """
         n_commit = (commit_groups >= 0).sum(1).tolist()
         n_draft = (draft != self.pad).sum(1).tolist()
@@ -152,7 +152,7 @@ class CachedContext:
         for row, (c, d) in enumerate(zip(n_commit, n_draft, strict=True)):
             ids.append(commit[row, :c].tolist() + draft[row, :d].tolist())
             seen.append(self._seen(row, commit_groups[row, :c].tolist(), d))
-        # 2. Lay them end to end, and compute their hidden states in one forward.
+        # 2. Lay them end to end, and compute their hidden states in one forward pass.
         self._make_room(max(length + len(row) for length, row in zip(self.lengths, ids, strict=True)))
         new, first = self._lay_out(ids, seen)
         hidden = self.last[:0]  # (N, d)
@@ -205,7 +205,7 @@ class CachedContext:
         return [end_of_group[group] for group in groups] + [total] * n_draft
 
     def _make_room(self, needed: int) -> None:
-        """Have `needed` slots for every row, at least; each time more are needed, twice as many as before."""
+        """Make room for at least `needed` slots in every row; each time more are needed, twice as many as before."""
         if needed > self.slots:
             self.slots = max(needed, min(max(FEWEST_SLOTS, 2 * self.slots), self.capacity))
             for cache in self.caches:
@@ -237,7 +237,7 @@ class CachedContext:
             for row in rows:
                 first[row] = at
                 at += n
-        # 3. One number per token and column.
+        # 3. One number per token in each column.
         flat_ids, flat_rows, flat_slots, flat_seen = [], [], [], []
         for row in order:
             n = len(ids[row])
@@ -269,9 +269,9 @@ class CachedContext:
             start = stop
 
     def _indexed(self, buckets: list[Bucket], members: list[list[int]], sent: Tensor) -> list[Bucket]:
-        """The buckets, with their rows' numbers where these are not neighbours; sent: the members on the device, end to end.
+        """The buckets, with row indices where rows are not adjacent; sent: the members on the device, end to end.
 
-        Where they are, the slice stays: it gives a view of the cache, not a copy.
+        Adjacent rows keep their slice: it gives a view of the cache, not a copy.
         """
         indexed = []
         numbers = sent.split([len(rows) for rows in members])

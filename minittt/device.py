@@ -1,4 +1,4 @@
-"""Where tensors are computed, and how what the host made gets there without a wait.
+"""Where tensors are computed, and how what the host made gets there without the host waiting.
 
 A small network on a GPU is bound by waits, not by arithmetic: the host must run ahead of the device. So everything
 irregular (batches, noise, which slots are read) is made on the CPU, `move` sends it over without waiting, and each step
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minittt.errors import MinitttError
 
-SHARES_MEMORY = ("cpu", "mps")  # what the host writes is there already: no copy has to be waited for
+SHARES_MEMORY = ("cpu", "mps")  # what the host writes is already there: there is no copy to wait for
 
 
 def best_device() -> torch.device:
@@ -35,7 +35,7 @@ def device_named(name: str) -> torch.device:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16: CUDA devices since Ampere do, and of CPUs those that say so."""
+    """Whether the device multiplies in bfloat16: CUDA devices since Ampere do, and so do CPUs that say so."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
@@ -45,7 +45,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def with_float64(device: torch.device) -> torch.device:
-    """The device itself where it computes in float64, else the CPU: Apple's MPS does not."""
+    """The device itself if it can compute in float64, else the CPU: Apple's MPS cannot."""
     try:
         torch.zeros(1, dtype=torch.float64, device=device)
     except TypeError:

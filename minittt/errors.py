@@ -1,7 +1,7 @@
 """The one exception of minittt's outer modules: what was wrong, and what would be right.
 
 The command line prints it as one line and exits with code 2; core modules raise plain `ValueError`s instead, so that
-each of them can be copied into another project alone.
+each of them can be copied into another project on its own.
 """
 
 

@@ -1,8 +1,8 @@
 """Where results go: checked before the work, written whole or not at all, and by one process at a time.
 
 A file is written by `codec.whole_file` (it lives there because codec.py runs when copied alone), a folder by
-`whole_folder` here: built beside its place, then put there in one move. So a full disk, an error or a kill leaves what was
-there before. `check_file` and `check_folder` say at the start what would fail at the end.
+`whole_folder` here: built beside its place, then moved there in one step. So a full disk, an error or a kill leaves what was
+there before intact. `check_file` and `check_folder` report at the start what would fail at the end.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ except ImportError:  # Windows: a run folder is not locked there
 
 STANDARD_OUTPUT = Path("-")
 SOUNDS = (".wav", ".flac", ".ogg")  # what recordings are written as
-_AT_FDCWD = -100  # Linux: paths count from the current folder
+_AT_FDCWD = -100  # Linux: paths are relative to the current folder
 _RENAME_EXCHANGE = 2  # Linux: two names change places in one step
 
 
@@ -37,7 +37,7 @@ _RENAME_EXCHANGE = 2  # Linux: two names change places in one step
 def check_file(path: Path, suffixes: Iterable[str] = (), inputs: Iterable[Path] = ()) -> None:
     """Raise MinitttError unless `path` can become a new file, or replace an ordinary one.
 
-    suffixes: how its name may end, in lower case; none: as it likes. inputs: files that are read and must not be replaced.
+    suffixes: how its name may end, in lower case; none: in any way. inputs: files that are read and must not be replaced.
     """
     suffixes = tuple(suffixes)
     kind = _kind_of(path)
@@ -53,7 +53,7 @@ def check_file(path: Path, suffixes: Iterable[str] = (), inputs: Iterable[Path] 
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise MinitttError unless the name of `path` ends in one of these, in lower case; none: as it likes."""
+    """Raise MinitttError unless the name of `path` ends in one of these, in lower case; none: in any way."""
     if suffixes and path.suffix.lower() not in suffixes:
         raise _refusal(path, f"its name must end in {_or(suffixes)}")
 
@@ -64,7 +64,7 @@ def check_folder(
     """Raise MinitttError unless files can be written into the folder `path`, which need not exist.
 
     is_ours: whether a file of this name may be there, where the folder is to be replaced as a whole. inputs: folders that
-    are read, and are to stay as they are.
+    are read, and must stay as they are.
     """
     for other in inputs:
         if _is_same(path, other):
@@ -88,7 +88,7 @@ def check_folder(
 
 
 def _kind_of(path: Path) -> str:
-    """What is at a path, the last link not followed."""
+    """What is at a path; if it is a link, the link is not followed."""
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -135,8 +135,8 @@ def _refusal(path: Path, why: str) -> MinitttError:
 def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[Path]:
     """`with whole_folder(path, is_ours) as unfinished:` fill `unfinished`; it becomes `path` if all goes well.
 
-    What lies at `path` is replaced as a whole, and only if every name in it `is_ours`. Raises MinitttError where it is not,
-    or where nothing can be written.
+    What is at `path` is replaced as a whole, and only if `is_ours` accepts every name in it. Raises MinitttError if it does
+    not, or if nothing can be written there.
     """
     path = Path(path).resolve()
     check_folder(path, is_ours)
@@ -147,7 +147,7 @@ def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[P
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         yield unfinished
-        check_folder(path, is_ours)  # the work took its time
+        check_folder(path, is_ours)  # things may have changed during the work
         for file in unfinished.iterdir():
             with file.open("r+b") as written:  # Windows flushes only what is open for writing
                 os.fsync(written.fileno())  # else a power cut could leave the new name on empty files
@@ -159,7 +159,7 @@ def whole_folder(path: str | Path, is_ours: Callable[[str], bool]) -> Iterator[P
 
 
 def unfinished_name(path: Path, process: int) -> Path:
-    """Where the process of this number builds the folder `path`, an absolute one: for others that help it."""
+    """Where the process with this id builds the folder `path`, which is absolute: for other processes that help it."""
     return path.with_name(f".{process}-{path.name}")
 
 
@@ -172,7 +172,7 @@ def _check_may_move(path: Path) -> None:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    """`new` takes the name `path`; what had it is left under the name `new`, or is gone."""
+    """`new` takes the name `path`; what had that name is left under the name `new`, or is gone."""
     if not path.exists():
         os.rename(new, path)
         return
@@ -190,7 +190,7 @@ def _put_in_place(new: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Two names change places in one step. False where the system cannot do that."""
+    """Swap two names in one step. False if the system cannot do that."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
@@ -208,7 +208,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     """`with locked(folder):` no other process may write a run there. Raises MinitttError naming the process that does.
 
     The folder itself is locked, and `.lock` in it says by whom while it is. The system releases the lock when the process
-    ends, however it ends. Within one process it may be taken again. A new folder that stays empty goes again.
+    ends, however it ends. Within one process it may be taken again. A new folder that stays empty is removed again.
     """
     folder = Path(folder).resolve()
     if fcntl is None or folder in _HELD:
@@ -232,7 +232,7 @@ def locked(folder: str | Path) -> Iterator[None]:
                 holder.unlink(missing_ok=True)
         os.close(place)
         if is_new:
-            with suppress(OSError):  # it is not empty, as it should be
+            with suppress(OSError):  # not empty, as it should be: it stays
                 folder.rmdir()
 
 
@@ -240,7 +240,7 @@ def locked(folder: str | Path) -> Iterator[None]:
 def locked_file(path: str | Path) -> Iterator[None]:
     """`with locked_file(path):` no other process may train what goes there. Raises MinitttError naming the one that does.
 
-    As `locked`, for one file that is written again and again: `.NAME.lock` beside it is locked, and says by whom.
+    Like `locked`, for a single file that is written again and again: `.NAME.lock` beside it is locked, and says by whom.
     """
     path = Path(path).resolve()
     if fcntl is None or path in _HELD:
@@ -280,7 +280,7 @@ def _open_and_take(holder: Path, path: Path) -> int:
 
 
 def _take(place: int, holder: Path, does: str) -> None:
-    """Lock an open folder or file, and write down in `holder` who has it. does: what another process does that has it."""
+    """Lock an open folder or file, and record in `holder` who has it. does: what another process that has it is doing."""
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -301,7 +301,7 @@ def _take(place: int, holder: Path, does: str) -> None:
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """`json.dumps`, with null for what is not a finite number: NaN is no JSON."""
+    """`json.dumps`, with null for numbers that are not finite: NaN is not JSON."""
     return json.dumps(_finite(value), allow_nan=False, **options)
 
 
@@ -316,7 +316,7 @@ def _finite(value: Any) -> Any:
 
 
 def writable_text(text: str) -> str:
-    """A text as UTF-8 can hold it: bytes of a file's name that are no UTF-8 are shown as \\xNN."""
+    """The text in a form UTF-8 can hold: bytes of a file's name that are not UTF-8 are shown as \\xNN."""
     return os.fsencode(text).decode("utf-8", "backslashreplace") if _has_raw_bytes(text) else text
 
 

@@ -1,7 +1,7 @@
 """The Transformer: RMSNorm, rotary positions, grouped-query attention with QKV bias, SwiGLU (the shape of Qwen2.5).
 
 It knows nothing of audio or diffusion: who sees whom comes in as a mask, and nothing tells it how noisy its input is
-(absorbing diffusion needs no time embedding: the number of MASKs says it). Parameter names are those of Hugging Face's
+(absorbing diffusion needs no time embedding: the number of MASKs says so). Parameter names are those of Hugging Face's
 Qwen2 without the leading `model.`, so that a Qwen2 checkpoint loads by name.
 """
 
@@ -19,7 +19,7 @@ from minittt.errors import MinitttError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a Transformer. `max_length` bounds positions; `n_kv_heads` keys and values are shared by `n_heads`."""
+    """Sizes of a Transformer. `max_length` bounds positions; `n_heads` query heads share `n_kv_heads` keys and values."""
 
     vocab_size: int
     d_model: int = 160
@@ -34,7 +34,7 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
-        """Channels of one head."""
+        """Channels per head."""
         return self.d_model // self.n_heads
 
     def __post_init__(self) -> None:
@@ -99,14 +99,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask) -> Tensor:
 
 @lru_cache
 def _flex_attention(compiled: bool):
-    """torch's FlexAttention. As it is it makes a dense mask, for checks; compiled it skips what nobody sees."""
+    """torch's FlexAttention. Uncompiled, it makes a dense mask, for checks; compiled, it skips what nobody sees."""
     from torch.nn.attention.flex_attention import flex_attention  # slow to import, and rarely wanted
 
     return torch.compile(flex_attention) if compiled else flex_attention
 
 
 def _attend_by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """As `attend`. On a CPU in bfloat16 torch's own kernel takes twice as long."""
+    """As `attend`. On a CPU in bfloat16, torch's own kernel takes twice as long."""
     B, heads, L, head_dim = q.shape
     kv_heads, K = k.shape[1:3]
     shared = heads // kv_heads
@@ -136,13 +136,13 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor | None, angles: tuple[Tensor, Tensor], cache=None) -> Tensor:
-        """x (B, L, d), mask (B, L, K) bool, angles from `rotary` -> (B, L, d). K counts what the cache keeps, too."""
+        """x (B, L, d), mask (B, L, K) bool, angles from `rotary` -> (B, L, d). K includes what the cache keeps."""
         B, L, _ = x.shape
         q = self.q_proj(x).view(B, L, self.heads, self.head_dim).transpose(1, 2)  # (B, heads, L, head_dim)
         k = self.k_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         v = self.v_proj(x).view(B, L, self.kv_heads, self.head_dim).transpose(1, 2)
         cos, sin = angles
-        q = rotate(q, cos, sin).to(v.dtype)  # autocast computes v alone in bfloat16
+        q = rotate(q, cos, sin).to(v.dtype)  # autocast computes only v in bfloat16
         k = rotate(k, cos, sin).to(v.dtype)
         if cache is None:
             y = attend(q, k, v, mask)  # (B, heads, L, head_dim)
@@ -185,10 +185,10 @@ class Layer(nn.Module):
 
 @torch.no_grad()
 def place_codes(model: "Transformer", first_code: int, codebooks: Tensor, spread: float = 0.04) -> None:
-    """Start the embeddings of audio codes where the codec has them: codes that sound similar begin close together.
+    """Initialise the embeddings of audio codes from the codec's latents: codes that sound similar begin close together.
 
-    codebooks (n, dimension): the latent of each code; their ids begin at `first_code`. A random projection roughly keeps
-    distances; some noise keeps equal entries apart. spread: standard deviation of the embeddings, per channel.
+    codebooks (n, dimension): the latent of each code; their ids begin at `first_code`. A random projection roughly
+    preserves distances; some noise keeps equal entries apart. spread: standard deviation of the embeddings, per channel.
     """
     weight = model.embed_tokens.weight[first_code : first_code + len(codebooks)]  # (n, d)
     latents = (codebooks - codebooks.mean(0)).to(weight)  # (n, dimension)
@@ -200,7 +200,7 @@ def place_codes(model: "Transformer", first_code: int, codebooks: Tensor, spread
 
 
 def runs_and_gaps(ids: Tensor) -> list[int]:
-    """Lengths of the runs in rising ids (n,) and of the gaps between runs, in turn: 3 4 5 9 -> [3, 3, 1]."""
+    """Lengths of the runs in rising ids (n,) and of the gaps between them, alternating: 3 4 5 9 -> [3, 3, 1]."""
     lengths = []
     start = 0
     ends = (ids.diff() > 1).nonzero()[:, 0] + 1  # of all runs but the last
@@ -217,7 +217,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        # if True, keep only each layer's input, and compute the layer again on the way back
+        # if True, keep only each layer's input, and recompute the layer in the backward pass
         self.gradient_checkpointing = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
@@ -243,7 +243,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Last hidden states (B, L, d) of ids (B, L) under mask (B, L, L) bool, True = may see, or a BlockMask.
 
-        positions (B, L): default 0, 1, 2, ... With `caches`, one per layer, these say who sees whom, not the mask.
+        positions (B, L): default 0, 1, 2, ... With `caches`, one per layer, it is the caches that say who sees whom.
         """
         B, L = ids.shape
         if positions is None:
@@ -254,17 +254,17 @@ class Transformer(nn.Module):
             caches = [None] * len(self.layers)
         for layer, cache in zip(self.layers, caches, strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                # nothing in a layer is random, so there is no state of generators to keep
+                # nothing in a layer is random, so there is no generator state to keep
                 x = checkpoint(layer, x, mask, angles, cache, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, mask, angles, cache)
         return self.norm(x)
 
     def logits(self, hidden: Tensor, choices: Tensor | None = None) -> Tensor:
-        """hidden (..., d) -> logits (..., V); with `choices` (n,) long, which must rise, only those of these ids, (..., n).
+        """hidden (..., d) -> logits (..., V); with `choices` (n,) long, in rising order, only those of these ids, (..., n).
 
         Choices are nearly a range (all codes, all text pieces but a few), so the logits of that range are computed from a
-        view of the head, and its few others dropped: a head of 150,000 rows is too large to be copied at each forward.
+        view of the head, and the few others dropped: a head of 150,000 rows is too large to copy in every forward pass.
         """
         weight = self.lm_head.weight  # (V, d)
         if choices is None:

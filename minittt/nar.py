@@ -23,7 +23,7 @@ from minittt.unmasking import Sampling
 
 
 def reply_classes(v: Vocabulary) -> TokenClasses:
-    """The decoder's classes: "audio" is all that replies are made of; "text" is the opener and, to end with, BOS."""
+    """The decoder's classes: "audio" is all that replies are made of; "text" is the opener, and BOS as the end."""
     text = torch.zeros(v.size, dtype=torch.bool)
     text[v.assistant] = True
     text[v.bos] = True
@@ -84,7 +84,7 @@ class DenoisingTalker(Talker):
         seed: int | list[int] = 0,
         max_length: int | None = None,
     ) -> list[Reply]:
-        """As `Talker.converse`. `overwritten` counts tokens that were out of place, too."""
+        """As `Talker.converse`. `overwritten` also counts tokens that were out of place."""
         v = self.vocabulary
         if v.n_codebooks > 1:
             raise MinitttError(

@@ -1,6 +1,6 @@
 """Every setting of every command, in one place: its default, its range, and what it does.
 
-From these fields come the options of the command line, their help, and the checks of both; the library takes the same
+The command line's options, their help, and the checks of both come from these fields; the library takes the same
 classes. This module imports nothing heavy, so that `minittt --help` and `minittt doctor` work where torch does not.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from minittt.errors import MinitttError
 
-# Names alone: what a preset is stands in objective.py, what a policy does in unmasking.py. Those import torch, and
-# `minittt --help` must not; a test holds these lists and those definitions equal.
+# Names only: presets are defined in objective.py, policies in unmasking.py. Those modules import torch, and
+# `minittt --help` must not; a test checks that these lists match the definitions.
 PRESETS = ("exact", "paper", "paper-banom", "paper-ppm", "paper-sst", "mended", "ar", "nar", "exact-8")
 POLICIES = (
     "random_order",
@@ -47,17 +47,17 @@ SHIPPED = {
     "people": "people",
     "reference": ".",
 }  # talkers by name, and their folders inside the shipped files
-TO_TALK = "people"  # whom one talks to
-TO_STUDY = "reference"  # whom `evaluate` is about: studies, chapters and notebooks are
+TO_TALK = "people"  # the one that users talk to
+TO_STUDY = "reference"  # the one that `evaluate`, studies, chapters and notebooks are about
 
 
 def shipped_folder(name: str) -> Path:
-    """Where the talker of that name, its codec and its corpus lie."""
+    """The folder that holds the talker of that name, its codec and its corpus."""
     return samples_folder() / SHIPPED[name]
 
 
 def talker_file(named: str) -> Path:
-    """The file of a talker, which is named by its path or, if it is shipped, by its name."""
+    """The file of a talker, given its path or, if it is shipped, its name."""
     if named in SHIPPED:
         return shipped_folder(named) / "talker.safetensors"
     return Path(named)
@@ -74,13 +74,13 @@ def setting(
     at_most: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field that knows its help text and its range. `above` excludes its bound, the others include it."""
+    """A dataclass field that knows its help text and its range. `above` excludes its bound; the others include theirs."""
     metadata = {"help": help, "at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
     return field(default=default, metadata=metadata)
 
 
 def kind_of(entry: dataclasses.Field) -> type:
-    """int, float, str or bool: the kind of a field, whether or not None is allowed besides."""
+    """int, float, str or bool: the kind of a field, whether or not None is allowed as well."""
     kinds = [kind for kind in (get_args(entry.type) or (entry.type,)) if kind is not type(None)]
     return kinds[0]
 
@@ -146,7 +146,7 @@ def options_of(settings: type) -> list[dataclasses.Field]:
 
 
 def settings_from(args: Any, settings: type, **more: Any) -> Any:
-    """An instance of a settings class: its defaults, with those options that were given (attributes of `args`, not None)."""
+    """An instance of a settings class: its defaults, overridden by the options given (attributes of `args`, not None)."""
     given = {}
     for entry in options_of(settings):
         value = getattr(args, entry.name, None)
@@ -160,7 +160,7 @@ def settings_from(args: Any, settings: type, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class ComputingSettings(Checked):
-    """What every training may be told about the machine."""
+    """What every training run may be told about the machine."""
 
     threads: int | None = setting(
         None, "CPU threads of each process (default: all)", at_least=1, at_most=1024
@@ -169,14 +169,14 @@ class ComputingSettings(Checked):
 
 @dataclass(frozen=True)
 class DeviceOption(Checked):
-    """Where everything is computed: talker and codec lie on one device."""
+    """Where everything is computed: talker and codec share one device."""
 
     device: str = setting("auto", "where to compute; auto is cuda, else mps, else cpu", choices=DEVICES)
 
 
 @dataclass(frozen=True)
 class TimeOption(Checked):
-    """How long a training may take, in place of its number of steps."""
+    """How long a training run may take, in place of its number of steps."""
 
     minutes: float | None = setting(
         None, "as many steps as fit into this time here, in place of --steps", above=0, at_most=100_000
@@ -277,7 +277,7 @@ class CodecTrainingSettings(Checked):
     seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the training that is over: 1 or more when the clock or the steps have run out."""
+        """Share of the training that is done: 1 or more when the clock or the steps have run out."""
         by_clock = seconds / (60 * self.minutes)
         by_steps = step / self.max_steps if self.max_steps else 0.0
         return max(by_clock, by_steps)
@@ -285,7 +285,7 @@ class CodecTrainingSettings(Checked):
 
 @dataclass(frozen=True)
 class RefereeSettings(Checked):
-    """How long and on how much the referee is trained. The defaults take about a quarter of an hour on one CPU core."""
+    """How long the referee is trained, and on how much. The defaults take about a quarter of an hour on one CPU core."""
 
     utterances: int = setting(
         12000, "utterances of the referee's own voices, disturbed anew each time", at_least=1
@@ -304,7 +304,7 @@ class RefereeSettings(Checked):
 
 @dataclass(frozen=True)
 class DecodingOptions(Checked):
-    """How a reply is decoded, as the commands have it. Text is always greedy."""
+    """How the commands decode a reply. Text is always greedy."""
 
     seed: int = setting(
         0, "decides the voice and everything else that is drawn", at_least=0, at_most=LARGEST_SEED
@@ -348,7 +348,7 @@ def _is_policy_number(name: str, number: str) -> bool:
 
 @dataclass(frozen=True)
 class StreamingOptions(Checked):
-    """What `talk --stream` takes besides."""
+    """What `talk --stream` takes in addition."""
 
     first_block: int | None = setting(
         None,
@@ -388,7 +388,7 @@ class BuildOptions(Checked):
 
 @dataclass(frozen=True)
 class RecordOptions(Checked):
-    """How records of the released format are read, where --data names files."""
+    """How records of the released format are read, when --data names files."""
 
     codebook_size: int = setting(
         16384, "with files of records: codes that their tokenizer has", at_least=1, at_most=65536
@@ -426,6 +426,6 @@ class ImportOptions(Checked):
 
 @dataclass(frozen=True)
 class SeedOption(Checked):
-    """Commands of which chance decides no more than one number can."""
+    """For commands whose randomness a single number decides."""
 
     seed: int = setting(0, "decides everything random", at_least=0, at_most=LARGEST_SEED)

@@ -1,11 +1,11 @@
-"""Three strategies that soften the gap between training and decoding when noise and text share one stream.
+"""Three strategies that narrow the gap between training and decoding when noise and text share one stream.
 
 In a single stream, text that follows a masked span is trained on MASKs, while a decoder has finished the span before it
 goes on writing. Each strategy shows the network some of what a decoder meets (TtT, arXiv 2509.20072):
 
-BANOM  batchwise AR and NAR objective mixing: some batches carry no noise, so that text also learns after clean spans
-PPM    prefix preservation masking: some records keep their earlier spans clean, as they are while a later one is filled
-SST    stochastic span truncation: some records stop inside their last span, so that its layout does not give its end away
+BANOM  batchwise AR and NAR objective mixing: some batches carry no noise, so that text is also learned after clean spans
+PPM    prefix preservation masking: some records keep their earlier spans clean, as they are when a later one is decoded
+SST    stochastic span truncation: some records stop inside their last span, so that its layout does not give away its end
 
 Two streams need none of them: there, no text sees a MASK, and no block sees a noised one before it.
 
@@ -24,7 +24,7 @@ from minittt.data.conversation import TokenSequence, filler
 
 
 def mix_objectives(segments: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """BANOM: with `probability`, nothing of the whole batch may be masked. One coin a batch.
+    """BANOM: with `probability`, nothing in the whole batch may be masked. One coin flip per batch.
 
     segments (B, L) long: which slots share one draw of noise, -1 = not maskable. Returns the same, or -1 everywhere.
     """
@@ -44,7 +44,7 @@ def span_numbers(target: Tensor) -> Tensor:
 def preserve_prefix(
     segments: Tensor, spans: Tensor, probability: float, generator: torch.Generator
 ) -> Tensor:
-    """PPM: with `probability`, spans before a random one of their record stay clean. A coin for each record.
+    """PPM: with `probability`, spans before a random one of their record stay clean. One coin flip per record.
 
     segments (B, L) long: record of each maskable slot, -1 elsewhere; spans (B, L) long: its span. Returns segments with
     the slots that stay clean at -1.
@@ -63,10 +63,10 @@ def preserve_prefix(
 
 
 def truncate_span(sequence: TokenSequence, rng: random.Random, longer_than: int = 10) -> TokenSequence:
-    """SST: cut the last target span, and drop its end marker and all after it.
+    """SST: cut the last target span short, and drop its end marker and everything after it.
 
-    Keeps a share uniform on 30 to 90 %; a span of `longer_than` slots or fewer stays whole, as does a sequence without
-    target audio.
+    The share that is kept is uniform between 30 and 90 %; a span of `longer_than` slots or fewer stays whole, as does a
+    sequence without target audio.
     """
     if TARGET not in sequence.kinds:
         return sequence
@@ -81,9 +81,9 @@ def truncate_span(sequence: TokenSequence, rng: random.Random, longer_than: int 
 
 
 def denoise_replies(sequence: TokenSequence, block: int, first: int | None = None) -> TokenSequence:
-    """Make each reply, its text, markers and audio, one run of slots to be denoised, filled to whole blocks with END.
+    """Turn each reply (text, markers and audio) into one run of slots to denoise, filled up to whole blocks with END.
 
-    So a reply ends as a span does elsewhere: by the first END among its slots, which need not be the last one. The
+    So a reply ends as a span does elsewhere: at the first END among its slots, which need not be the last one. The
     filler of its audio spans is dropped: inside a reply, nothing has to end where a block does.
     """
     out = TokenSequence()
@@ -108,7 +108,7 @@ def denoise_replies(sequence: TokenSequence, block: int, first: int | None = Non
 
 
 def _without_filler(ids: list[int]) -> list[int]:
-    """A span with one EOA at its end. No code equals the EOA after it, so equal neighbours at the end are filler."""
+    """The span with a single EOA at its end. No code equals the EOA after it, so equal neighbours at the end are filler."""
     n = len(ids)
     while n > 1 and ids[n - 2] == ids[n - 1]:
         n -= 1

@@ -1,7 +1,7 @@
 """A talker in one file: weights, sizes, tokeniser, and the name of the codec it speaks through.
 
-`Talker.converse` takes messages as `conversation.render` does and returns replies: text, codes, and every event of their
-making. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
+`Talker.converse` takes messages as `conversation.render` does and returns replies: text, codes, and every event along
+the way. Waveforms are the caller's business (`Talker.listen`, `Talker.sound`).
 """
 
 import copy
@@ -44,7 +44,7 @@ from minittt.settings import MAX_SPAN, MAX_SPANS, MAX_TEXT
 from minittt.unmasking import Sampling
 
 FORMAT = "minittt talker 1"
-ROWS = 64  # conversations in one batch: memory does not grow with how many there are
+ROWS = 64  # conversations per batch, so that memory does not grow with their number
 
 
 def decoding_settings(
@@ -78,40 +78,40 @@ class Reply:
     """One reply and how it came about."""
 
     text: str = ""
-    # flattened codes, counted from 0, of each audio span
+    # the flattened codes of each audio span, counted from 0
     spans: list[list[int]] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)  # all that was generated
     groups: list[int] = field(default_factory=list)  # of prompt and reply
     kinds: list[int] = field(default_factory=list)  # of prompt and reply
     events: list[Event] = field(default_factory=list)
-    nfe: int = 0  # forwards this reply took part in
+    nfe: int = 0  # forward passes this reply took part in
     reason: str = ""  # 'end', or 'limit' where max_text was reached
     log_p: list[float] = field(
         default_factory=list
-    )  # of its text tokens, one each, control tokens among them
+    )  # one for each of its text tokens, including control tokens
     pieces: list[int] = field(default_factory=list)  # the ids that `text` is made of
-    overwritten: int = 0  # slots after a first EOA that held something else
-    # text tokens up to the first opening of a span, it included; None: no sound
+    overwritten: int = 0  # slots after the first EOA that held anything but EOA
+    # text tokens up to and including the first OPEN; None: no sound
     before_sound: int | None = None
-    # where the talker was too unsure to say it: what it would have written. `log_p` is of the guess, then
+    # what the talker would have written, where it was too unsure to say it; `log_p` then belongs to this guess
     guess: str | None = None
 
     @property
     def certainty(self) -> float:
-        """Geometric mean of the network's probabilities of the text tokens, in (0, 1]; nan without any.
+        """Geometric mean of the network's probabilities of the text tokens, in (0, 1]; nan if there are none.
 
-        Near 1 for what resembles its training; it is no probability of being right until it is calibrated.
+        Near 1 for what resembles its training data; not a probability of being right until it is calibrated.
         """
         return _geometric_mean(self.log_p)
 
     @property
     def opening_certainty(self) -> float:
-        """The same of the tokens before the first sound: what is known when it has to be decided whether to speak."""
+        """The same for the tokens before the first sound: all there is to go by when deciding whether to speak."""
         return _geometric_mean(self.log_p[: self.before_sound])
 
     def decline(self, guessed: "Reply") -> None:
-        """Begin again with another reply: what had been written when it was judged is a guess, its forwards are kept."""
+        """Start over: what `guessed` had written when it was judged is kept as a guess; its forward passes still count."""
         n = len(guessed.log_p)
         fresh = Reply(guess=guessed.text, log_p=guessed.log_p, before_sound=guessed.before_sound, nfe=n)
         self.__dict__.update(fresh.__dict__)
@@ -121,26 +121,26 @@ class Reply:
 
 
 def _geometric_mean(log_p: list[float]) -> float:
-    """Of probabilities, from their logarithms; nan without any."""
+    """Geometric mean of probabilities, from their logarithms; nan if there are none."""
     return math.exp(sum(log_p) / len(log_p)) if log_p else math.nan
 
 
 @dataclass(frozen=True)
 class Declining:
-    """When a talker that heard a question says that it did not understand, in place of a guess (`info["declines"]`)."""
+    """When a talker that heard a question says that it did not understand instead of guessing (`info["declines"]`)."""
 
     below: float  # an opening certainty (`Reply.opening_certainty`); a guess that is less sure is not said
-    text: str  # what is said then
-    instruction: str  # to what alone it applies: a transcript with a wrong word is still of use
+    text: str  # what it says instead
+    instruction: str  # the only one it applies to: a transcript with a wrong word is still useful
 
     def declines(self, reply: Reply) -> bool:
-        """Whether a guess is too unsure to be said. One that says so itself needs no help."""
-        is_sure = reply.opening_certainty >= self.below  # of nothing written, nan: it is not
+        """Whether a guess is too unsure to be said. One that already says that nothing was understood needs no help."""
+        is_sure = reply.opening_certainty >= self.below  # nan, if nothing was written: not sure
         return reply.text != self.text and not is_sure
 
 
 def row_seeds(seed: int | list[int], rows: int) -> list[int]:
-    """A seed for each row, from one for all of them or from one for each."""
+    """A seed for each row, derived from a single seed or given as a list."""
     if isinstance(seed, int):
         seeds = [1_000_003 * seed + row for row in range(rows)]
     else:
@@ -151,7 +151,7 @@ def row_seeds(seed: int | list[int], rows: int) -> list[int]:
 
 
 def row_generators(seed: int | list[int], rows: int) -> list[torch.Generator]:
-    """A generator for each row, as `row_seeds`."""
+    """A generator for each row, seeded by `row_seeds`."""
     return [torch.Generator().manual_seed(number) for number in row_seeds(seed, rows)]
 
 
@@ -176,10 +176,10 @@ class Talker:
         seed: int | list[int] = 0,
         max_length: int | None = None,
     ) -> list[Reply]:
-        """Reply to each conversation (a list of messages that ends where a reply is due). A forward serves ROWS of them.
+        """Reply to each conversation (a list of messages that ends where a reply is due), ROWS of them per forward pass.
 
-        seed: one number, from which each row's own seed is made, or a list of one seed for each row: then a reply
-        depends on its own seed alone, not on its place.
+        seed: one number, from which each row's seed is derived, or a list with one seed per row: then a reply depends
+        only on its own seed, not on its place.
         """
         replies = [Reply() for _ in conversations]
         seeds = row_seeds(seed, len(replies))
@@ -199,10 +199,10 @@ class Talker:
         replies: list[Reply],
         max_length: int | None = None,
     ) -> Iterator[Event]:
-        """Yield events as they happen, filling in `replies` (one empty Reply a conversation).
+        """Yield events as they happen, filling in `replies` (one empty Reply per conversation).
 
-        Where the talker's file says when to decline, the words of a reply to a spoken question are held back until its
-        first span is about to open: if they are too unsure, they are not told, and it says that nothing was understood.
+        If the talker's file says when to decline, the words of a reply to a spoken question are held back until its
+        first span is about to open: if they are too unsure, they are dropped, and it says that it did not understand.
         """
         seeds = row_seeds(seed, len(replies))
         if self.declining is None:
@@ -214,7 +214,7 @@ class Talker:
             for row, messages in enumerate(conversations)
             if _hears(messages, self.declining.instruction)
         }
-        # Rows that are too unsure, as they were when they were judged: they are written on until all rows have ended.
+        # Rows that are too unsure, as they were when judged: decoding continues them until all rows have ended.
         unsure: dict[int, Reply] = {}
         for event in self._replies(conversations, settings, seeds, replies, max_length):
             row = event.row
@@ -232,7 +232,7 @@ class Talker:
                 continue
             unsure[row] = copy.deepcopy(replies[row])
             if len(unsure) == len(replies):
-                break  # what is left to say would be said to nobody
+                break  # nobody would hear the rest
         # 2. Those that are too unsure say so.
         if not unsure:
             return
@@ -252,7 +252,7 @@ class Talker:
         return None if fields is None else Declining(**fields)
 
     def always_guess(self) -> "Talker":
-        """Reply however unsure it is, from now on. Returns this talker."""
+        """From now on, reply however unsure it is. Returns this talker."""
         self.info["declines"] = None
         return self
 
@@ -265,7 +265,7 @@ class Talker:
         max_length: int | None = None,
         words: str = "",
     ) -> Iterator[Event]:
-        """Yield events, filling in `replies`. words: what all of them begin with, in place of words of their own."""
+        """Yield events, filling in `replies`. words: what every reply begins with, in place of the talker's own words."""
         begun = self.tokeniser.encode(words) if words else []
         for reply, messages in zip(replies, conversations, strict=True):
             self._prompt(reply, messages, settings, begun)
@@ -292,7 +292,7 @@ class Talker:
                 event = next(events)
             except StopIteration:
                 return
-            except ValueError as error:  # weights that are numbers may still compute none
+            except ValueError as error:  # finite weights may still compute NaN or infinity
                 raise MinitttError(
                     f"the talker's network fails ({error}): its weights are damaged, or it was hardly trained"
                 ) from error
@@ -304,7 +304,7 @@ class Talker:
             yield event
 
     def _prompt(self, reply: Reply, messages: list, settings: Settings, begun: list[int]) -> None:
-        """Lay out the messages and the opener of a reply: ids, kinds and groups. The groups are of `begun`, too."""
+        """Lay out the messages and the opener of a reply: ids, kinds and groups. The groups include those of `begun`."""
         record = {"messages": [*messages, ["assistant"]]}
         block_size = settings.block_size
         first_block = settings.first_block
@@ -319,7 +319,7 @@ class Talker:
         reply.groups = assign_groups(kinds, block_size, first_block).tolist()
 
     def _note(self, reply: Reply, event: Event) -> None:
-        """Fill in the reply with what an event tells."""
+        """Update the reply with what an event tells."""
         v = self.vocabulary
         if isinstance(event, TextToken) and reply.guess is None:
             reply.log_p.append(math.log(max(event.p, 1e-12)))
@@ -342,7 +342,7 @@ class Talker:
     def listen(self, codec: Codec, wave: np.ndarray) -> list[int]:
         """A waveform (samples,) at the codec's rate -> flattened codes, as a message part.
 
-        It passes the front end that this talker was trained behind (`front_end.py`; `info` names it).
+        It passes through the front end that this talker was trained with (`front_end.py`; `info` names it).
         """
         self.check_codec(codec)
         front_end = front_end_named(self.info.get("front_end"))
@@ -404,7 +404,7 @@ class Talker:
         return digest.hexdigest()[:8]
 
     def header(self) -> dict[str, str]:
-        """What a talker's file says of it, beside what `write_tensors` adds."""
+        """What a talker's file says about it, besides what `write_tensors` adds."""
         fields = {
             "model": asdict(self.model.config),
             "vocabulary": asdict(self.vocabulary),
@@ -450,7 +450,7 @@ class Talker:
 
 
 def _hears(messages: list, instruction: str) -> bool:
-    """Whether the instruction is this one, and what is to be replied to is a sound: only a listener can mishear."""
+    """Whether the instruction is this one and the message to reply to is a sound: only a listener can mishear."""
     role, *parts = messages[-1]
     is_sound = role == "user" and any(not isinstance(part, str) for part in parts)
     return is_sound and messages[0] == ["system", instruction]
@@ -474,7 +474,7 @@ def _with_what_follows(info: dict, tokeniser: Tokeniser) -> dict:
 
 
 def _belongs_to(part: Talker | Corpus) -> dict:
-    """What a talker and a corpus must agree in, by name; None where a file does not say."""
+    """What a talker and a corpus must agree on, by name; None where a file does not say."""
     facts: dict[str, Any] = {}
     facts["tokeniser"] = part.tokeniser.fingerprint()
     facts["codec"] = part.info["codec"]
@@ -486,7 +486,7 @@ def _belongs_to(part: Talker | Corpus) -> dict:
 
 
 def whole_frames(codes: list[int], n_codebooks: int, size: int) -> list[int]:
-    """Flattened codes without the frames that are unfinished or whose codes are not one of each codebook, in order."""
+    """Flattened codes, without frames that are unfinished or do not hold one code of each codebook, in order."""
     kept = []
     for start in range(0, len(codes), n_codebooks):
         frame = codes[start : start + n_codebooks]

@@ -63,7 +63,7 @@ def lay_out(
 def pack(documents: list[Tensor], row_length: int, pad: int) -> Batch:
     """First-fit decreasing: each (6, n) document goes into the first row with room. Rows of at most `row_length` slots.
 
-    Raises MinitttError if a document is longer than a row: nothing is cut in silence.
+    Raises MinitttError if a document is longer than a row: nothing is silently cut.
     """
     rows: list[list[Tensor]] = []
     room: list[int] = []

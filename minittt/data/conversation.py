@@ -1,11 +1,12 @@
-"""Records to token sequences: turns, spans, and what of them is a target.
+"""Records to token sequences: turns, spans, and which parts of them are targets.
 
     BOS instruction  USER question  ASSISTANT reply END          question, reply: text, and audio spans  OPEN codes EOA
     BOS text OPEN codes EOA text ... END                         a document has no roles and is all target
 
-What the model is to say (assistant turns and documents) is target: its text is learned as next tokens, its audio by
-denoising. What it is told is not. A target span is filled up to whole blocks with EOA, so that the layout does not give its
-length away: a block that ends early says so by its tokens (the filler is this project's choice, not the paper's).
+What the model is to say (assistant turns and documents) is target: its text is learned by predicting the next token, its
+audio by denoising. What it is told is not. A target span is filled up to whole blocks with EOA, so that the layout does
+not give its length away: a block that ends early says so by its tokens (the filler is this project's choice, not the
+paper's).
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class TokenSequence:
 
 
 def filler(length: int, block_size: int | None, first_block: int | None = None) -> int:
-    """How many EOA fill a span of `length` slots up to whole blocks, the first of `first_block` slots if given."""
+    """How many EOAs fill a span of `length` slots up to whole blocks; the first block has `first_block` slots, if given."""
     if block_size is None:
         return 0
     first = first_block or block_size
@@ -47,7 +48,7 @@ def filler(length: int, block_size: int | None, first_block: int | None = None) 
 
 
 class WithTokens(Protocol):
-    """Whose tokens a record is written in, other than a corpus: a talker. It has no utterances to name by number."""
+    """What a record can be rendered with other than a corpus: a talker. It has no utterances to refer to by number."""
 
     vocabulary: Vocabulary
     tokeniser: Tokeniser
@@ -81,7 +82,7 @@ def render(
             if isinstance(part, list):
                 codes = part  # the codes themselves, counted from 0
             else:
-                # the number of an utterance: only records of a corpus have such
+                # the number of an utterance: only records of a corpus have those
                 codes = corpus.audio(part)  # type: ignore[union-attr]
             add_span(sequence, vocabulary, codes, target, block_size, first_block)
         if target:

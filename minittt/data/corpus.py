@@ -3,9 +3,9 @@
 A corpus is a folder:
     corpus.json         what the corpus is: sizes, splits, codec, tokeniser, words, and the other files' checksums
     tokeniser.model     SentencePiece, or a Hugging Face tokenizer.json under this name
-    audio.npz           codes (n,) uint16, flattened frame by frame, and offsets (utterances + 1,) of where each begins
-    utterances.jsonl.gz one line an utterance: {"text": ..., "voice": ...}
-    SPLIT.jsonl.gz      one line a record
+    audio.npz           codes (n,) uint16, flattened frame by frame, and offsets (utterances + 1,): where each begins
+    utterances.jsonl.gz one line per utterance: {"text": ..., "voice": ...}
+    SPLIT.jsonl.gz      one line per record
 
 A record is {"family": ..., "messages": [[role, part, ...], ...]}: a part is text, or the number of an utterance. Roles are
 system, user, assistant; a document has one message whose role is document.
@@ -34,7 +34,7 @@ from minittt.errors import MinitttError
 
 FORMAT = "minittt corpus 1"
 ROLES = ("system", "user", "assistant", "document")
-_MOST_UNPACKED = 100  # bytes to a byte of a compressed file; records of text give about 12
+_MOST_UNPACKED = 100  # bytes per byte of a compressed file; records of text give about 12
 _ALWAYS_UNPACKED = 1 << 24  # bytes that any file may unpack to
 # What gzip, zipfile and numpy raise for bytes that they cannot read.
 _DAMAGE = (
@@ -65,7 +65,7 @@ class Corpus:
     offsets: np.ndarray  # (utterances + 1,) int64
     utterances: list[dict]
     splits: dict[str, list[dict]]
-    codebooks: np.ndarray | None = None  # (codes there are, dimension): the codec's latent for each code
+    codebooks: np.ndarray | None = None  # (number of codes, dimension): the codec's latent for each code
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -80,7 +80,7 @@ class Corpus:
     def read_by(self, tokeniser: Tokeniser) -> "Corpus":
         """The same records for a model with another tokeniser: records hold texts, not text tokens.
 
-        Raises MinitttError if a text of the training has a character that this tokeniser does not know.
+        Raises MinitttError if a training text has a character that this tokeniser does not know.
         """
         for text in sorted(texts_of(self.splits.get("train", []))):
             tokeniser.encode(text)
@@ -105,7 +105,7 @@ class Corpus:
             )
 
     def seed_of(self, record: dict, seed: int = 0) -> int:
-        """A seed for everything random about one record: made of what it says and of `seed`, not of its place."""
+        """A seed for everything random about one record: derived from its content and from `seed`, not from its place."""
         content = [record["family"]]
         for role, *parts in record["messages"]:
             content.append(role)
@@ -125,10 +125,10 @@ class Corpus:
 def mixed(own: Corpus, other: Corpus, share: float) -> Corpus:
     """`own` for training together with `other`.
 
-    One epoch holds all of the other's records, and its own so often that they are about this share of it. What is held out,
-    and the tokeniser, are those of `own`. Records hold texts, so the tokenisers may differ; waves that passed no front end
-    were clean, and go with any. Raises MinitttError if the tokeniser of `own` does not know every letter of the other, or if
-    the codecs or the front ends are two.
+    One epoch holds all records of `other`, and those of `own` repeated until they make up about this share of it. Held-out
+    records and tokeniser are those of `own`. Records hold texts, so the tokenisers may differ; waves that passed no front
+    end were clean, and go with any. Raises MinitttError if the tokeniser of `own` does not know every letter of `other`, or
+    if the codecs or the front ends differ.
     """
     if own.info["codec"] != other.info["codec"]:
         raise MinitttError(
@@ -164,7 +164,7 @@ def _moved(record: dict, first: int) -> dict:
 
 
 def texts_of(records: list[dict]) -> set[str]:
-    """All text in these records, instructions among them."""
+    """All text in these records, instructions included."""
     return {
         part
         for record in records
@@ -175,7 +175,7 @@ def texts_of(records: list[dict]) -> set[str]:
 
 
 def words_taught(records: list[dict]) -> list[str]:
-    """All words in what users and replies of these records write, sorted. Instructions do not count, nor does speech."""
+    """All words written in these records by users and in replies, sorted. Instructions do not count, nor does speech."""
     words = set()
     for record in records:
         for role, *parts in record["messages"]:
@@ -199,12 +199,12 @@ def _write_lines(path: Path, lines: list[dict]) -> None:
 
 
 def _room(path: Path) -> int:
-    """Bytes that a compressed file may unpack to: memory is bounded by what lies on the disk."""
+    """Bytes that a compressed file may unpack to: memory is bounded by its size on disk."""
     return max(_ALWAYS_UNPACKED, _MOST_UNPACKED * path.stat().st_size)
 
 
 def _read_lines(path: Path) -> list[dict]:
-    """The JSON objects in a file, one a line. Raises ValueError naming the line that is none."""
+    """The JSON objects in a file, one per line. Raises ValueError naming a line that is not one."""
     room = _room(path)
     lines = []
     with gzip.open(path, "rb") as file:
@@ -223,7 +223,7 @@ def _read_lines(path: Path) -> list[dict]:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of audio.npz. Raises ValueError for what states more than it holds, before there is room for it."""
+    """The arrays of audio.npz. Raises ValueError if one claims more than the file holds, before allocating memory for it."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(member.file_size for member in members) > _room(path):
@@ -261,7 +261,7 @@ def _check_content(info: dict, codes: np.ndarray, offsets: np.ndarray, codebooks
         raise ValueError(f"an utterance does not end on a whole frame of {n_codebooks} codes")
     turn = (
         np.arange(len(codes)) % n_codebooks
-    )  # whose code stands here: frames begin at multiples of n_codebooks
+    )  # whose code belongs here: frames begin at multiples of n_codebooks
     wrong = codes.astype(np.int64) // size != turn
     if wrong.any():
         place = int(np.flatnonzero(wrong)[0])
@@ -288,7 +288,7 @@ def _check_counts(info: dict, utterances: list[dict], splits: dict[str, list[dic
 
 
 def check_record(record: dict, n_utterances: int, place: str) -> None:
-    """Raise ValueError naming the place unless the record is a family and messages as the module's head describes them."""
+    """Raise ValueError naming the place unless the record has a family and messages as described at the top of the file."""
     messages = record.get("messages")
     if not isinstance(record.get("family"), str) or not isinstance(messages, list) or not messages:
         raise ValueError(f"{place}: a record has a family and messages, not {record!r:.60}")
@@ -306,7 +306,7 @@ def check_record(record: dict, n_utterances: int, place: str) -> None:
 
 
 def codec_info(codec: Codec) -> dict:
-    """What a corpus must say of the codec that made its codes; who has no `Codec` fills in the five fields by hand."""
+    """What a corpus must say about the codec that made its codes; without a `Codec`, fill in the five fields by hand."""
     config = codec.config
     return {
         "codec": codec.fingerprint(),
@@ -327,9 +327,9 @@ def save_corpus(
     licence: str = headers.UNKNOWN,
     front_end: str = headers.NO_FRONT_END,
 ) -> None:
-    """Write everything but the tokeniser, which must be there. corpus.json is written last.
+    """Write everything but the tokeniser, which must already be there. corpus.json is written last.
 
-    info: the fields of `codec_info`. codes: one (n,) array an utterance. licence: an SPDX identifier.
+    info: the fields of `codec_info`. codes: one (n,) array per utterance. licence: an SPDX identifier.
     front_end: the name of what was done to each waveform before the codec encoded it. tutorials/own_codes.md has an
     example that needs no codec.
     """
@@ -356,7 +356,7 @@ def save_corpus(
 
 
 def write_info(folder: Path, info: dict) -> None:
-    """Write corpus.json, a line a field: `info`, the tokeniser's fingerprint and the other files' checksums."""
+    """Write corpus.json, one line per field: `info`, the tokeniser's fingerprint and the other files' checksums."""
     info = {
         **info,
         "format": FORMAT,
@@ -371,12 +371,12 @@ def write_info(folder: Path, info: dict) -> None:
 
 
 def is_of_a_corpus(name: str) -> bool:
-    """Whether a file of this name may be in a corpus folder: one that holds others is not replaced by a new corpus."""
+    """Whether a file of this name may be in a corpus folder: a folder that holds others is not replaced by a new corpus."""
     return name in ("corpus.json", "audio.npz", "tokeniser.model") or name.endswith(".jsonl.gz")
 
 
 def _files(info: dict) -> list[str]:
-    """The files of a corpus beside corpus.json."""
+    """The files of a corpus besides corpus.json."""
     splits = [f"{name}.jsonl.gz" for name in info["splits"]]
     return ["audio.npz", "tokeniser.model", "utterances.jsonl.gz", *splits]
 
@@ -386,7 +386,7 @@ def _checksum(path: Path) -> str:
 
 
 def _read_info(folder: Path) -> dict:
-    """What corpus.json says, all of `headers.CORPUS` in it. Raises MinitttError for one of another or a newer format."""
+    """What corpus.json says, with all fields of `headers.CORPUS`. Raises MinitttError if its format is another or newer."""
     path = folder / "corpus.json"
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -412,7 +412,7 @@ def _read_info(folder: Path) -> dict:
 
 
 def _check_files(folder: Path, info: dict) -> None:
-    """Raise MinitttError if a file is not the one that corpus.json was written beside. Older ones have no checksums."""
+    """Raise MinitttError if a file is not the one that corpus.json was written for. Older corpora have no checksums."""
     for name, checksum in (info["checksums"] or {}).items():
         if name not in _files(info):
             raise MinitttError(
@@ -427,7 +427,7 @@ def _check_files(folder: Path, info: dict) -> None:
 def load_corpus(folder: str | Path) -> Corpus:
     """Read a corpus folder. Raises MinitttError if it is not one, or if a file is missing, damaged, or at odds with another.
 
-    Every code, record and text is looked at here, once, so that training meets no surprise.
+    Every code, record and text is checked here, once, so that training meets no surprises.
     """
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():

@@ -1,8 +1,9 @@
 """A folder of recordings to shards of codes: for collections too large for one process, one sitting, or memory.
 
-The recordings are sorted by name and cut into shards of equal number; shard s is the work of process s modulo the number of
-processes. A shard depends on its recordings and the codec alone, is written whole or not at all, and is left as it is where
-it is there: whoever computes it, and however often the work was interrupted, the files are the same, byte for byte.
+The recordings are sorted by name and cut into shards with the same number of recordings each; process s modulo the number
+of processes makes shard s. A shard depends only on its recordings and the codec, is written whole or not at all, and is
+left alone if it already exists: whoever computes it, and however often the work is interrupted, the files are the same,
+byte for byte.
 
     OUT/shard-00000-of-00012.safetensors    codes (n,) int32, flattened frame by frame; offsets (recordings + 1,) int64
                                             header: format, codec, front_end, files, left_out
@@ -36,7 +37,7 @@ LONG = 60.0  # seconds: a longer recording is encoded alone and in pieces
 
 @dataclass
 class Encoded:
-    """What one process did: how many shards it wrote and found there, and which recordings it left out, and why."""
+    """What one process did: how many shards it wrote, how many it found there, and which recordings it left out, and why."""
 
     written: int = 0
     found: int = 0
@@ -44,7 +45,7 @@ class Encoded:
 
 
 def recordings_in(folder: str | Path) -> list[str]:
-    """Names of all recordings in a folder and those below it, sorted. Raises MinitttError if there are none."""
+    """Names of all recordings in a folder and its subfolders, sorted. Raises MinitttError if there are none."""
     folder = Path(folder)
     names = [
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
@@ -63,9 +64,9 @@ def encode_folder(
     per_shard: int = 256,
     front_end_name: str = front_end.NAME,
 ) -> Encoded:
-    """Write this process's shards, those with a number that is `rank` modulo `size`, unless they are there.
+    """Write this process's shards, those whose number is `rank` modulo `size`, unless they already exist.
 
-    A damaged recording is left out, and named in its shard's header. Raises MinitttError where the folder `out` holds shards
+    A damaged recording is left out, and named in its shard's header. Raises MinitttError if the folder `out` holds shards
     of other recordings or of another codec.
     """
     names = recordings_in(folder)
@@ -109,7 +110,7 @@ def _check_shard(path: Path, about: dict[str, str]) -> None:
 
 
 def _encode(folder: Path, names: list[str], codec: Codec, front_end_name: str) -> tuple[list, dict[str, str]]:
-    """Flattened codes (n_i,) of each recording, none for one left out, and why it was."""
+    """Flattened codes (n_i,) of each recording, none for those left out, and why they were."""
     listen = front_end.front_end_named(front_end_name)
     rate = codec.config.sample_rate
     codes = [torch.zeros(0, dtype=torch.long) for _ in names]
@@ -151,7 +152,7 @@ def _shard_content(path: Path, header: dict, tensors: dict) -> tuple[list[str], 
 
 
 def read_shards(folder: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and codes (n,) of every recording in a folder of shards, in order, those left out aside."""
+    """Name and codes (n,) of every recording in a folder of shards, in order, except those left out."""
     paths = sorted(Path(folder).glob("shard-*.safetensors"))
     if not paths:
         raise MinitttError(f"{folder} holds no shards; `minittt data encode` writes them")

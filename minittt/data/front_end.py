@@ -1,6 +1,6 @@
-"""What is done to every waveform that is listened to, before the codec encodes it: offset off, edges cut, level set.
+"""What is done to every waveform that is listened to, before the codec encodes it: offset removed, edges cut, level set.
 
-A codec gives other tokens to a quiet recording than to a loud one, and a talker trained on recordings that begin with speech
+A codec gives a quiet recording other tokens than a loud one, and a talker trained on recordings that begin with speech
 is lost after half a second of silence. So whatever listens (talk, transcribe, caption, evaluate, data import) and whatever
 makes a corpus passes its waves through here. The front end that a corpus was made with is named in its header, and in that
 of every talker trained on it: `front_end_named` finds it.
@@ -19,8 +19,8 @@ LOWEST = 60.0  # Hz: below it there is offset, drift and rumble, but no voice
 LEVEL = 0.2  # of the loudest tenth of a second, as root mean square; voices peak at about three times that
 WINDOW = 0.030  # seconds over which power is averaged
 HOP = 0.005  # seconds between two averages
-LOUD = 0.100  # seconds: what is loud for less is a click
-SHORTEST = 0.040  # seconds: what stands out for less is a click, too
+LOUD = 0.100  # seconds: a sound that is loud for less than this is a click
+SHORTEST = 0.040  # seconds: a sound that stands out for less is a click, too
 DEEPEST = 35.0  # dB below the loudest part: the faintest that counts as speech in a quiet room
 SHARE = 0.6  # of the distance between the loudest part and the background, where that is smaller
 BEFORE = 0.100  # seconds kept before the first sound: soft consonants
@@ -30,7 +30,7 @@ AFTER = 0.150  # seconds kept after the last one
 def listen(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """The front end called "listen-1": wave (samples,) in [-1, 1] at sample_rate Hz -> (samples',) float32.
 
-    A wave without any sound comes back as it is.
+    A wave without any sound comes back unchanged.
     """
     wave = without_offset(wave, sample_rate)
     start, stop = edges(wave, sample_rate)
@@ -55,7 +55,7 @@ def front_end_named(name: str | None) -> FrontEnd:
 
 
 def without_offset(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(samples,) without what lies below LOWEST Hz; the gain rises smoothly over half an octave."""
+    """(samples,) without what is below LOWEST Hz; the gain rises smoothly over half an octave."""
     if len(wave) == 0:
         return wave.astype(np.float32)
     spectrum = np.fft.rfft(wave)
@@ -83,7 +83,7 @@ def loudest(power: np.ndarray) -> float:
 
 
 def edges(wave: np.ndarray, sample_rate: int) -> tuple[int, int]:
-    """Where what is to be heard begins and ends, in samples: the first and the last sound that stands out, and a margin.
+    """Where there is something to hear, in samples: from the first to the last sound that stands out, plus a margin.
 
     What stands out depends on the background, which is taken to be the level that a tenth of the frames stay below.
     """

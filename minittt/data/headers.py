@@ -1,4 +1,4 @@
-"""What talkers, referees and corpora say of themselves: the names of the fields, and what each must hold.
+"""What talkers, referees and corpora say about themselves: the names of the fields, and what each must hold.
 
 Talkers and referees hold these fields as one JSON object, `info`, in the header of their safetensors file, beside
 `format`, `written_by` and `checksum`; a corpus holds all of them in corpus.json. A field that an older file does not
@@ -17,8 +17,8 @@ from torch import Tensor
 from minittt.codec import CodecError, check_sizes, header_value, read_header, read_tensors
 from minittt.errors import MinitttError
 
-UNKNOWN = "unknown"  # the licence of what nobody gave one
-NO_FRONT_END = "none"  # codes are made of the waveform as it is
+UNKNOWN = "unknown"  # the licence of anything that was given none
+NO_FRONT_END = "none"  # codes are made from the unchanged waveform
 
 
 def _is_text(value: Any) -> bool:
@@ -117,7 +117,7 @@ CORPUS = (
 
 
 def complete(path: str | Path, info: dict, names: tuple[str, ...], required: tuple[str, ...] = ()) -> dict:
-    """`info` with all fields in `names`, None where it has none, and what else it holds after them.
+    """`info` with all fields in `names`, None where it lacks one, followed by whatever else it holds.
 
     Raises MinitttError naming the file and a field that holds another kind of value, or is required and missing.
     """
@@ -142,7 +142,7 @@ def read_file(path: str | Path, wanted: str) -> tuple[dict[str, str], dict[str, 
 
 
 def read_object(path: str | Path, header: dict[str, str], field: str) -> dict:
-    """The JSON object in one field of a header. Raises MinitttError naming a field that is missing or is none."""
+    """The JSON object in one field of a header. Raises MinitttError naming a field that is missing or is not one."""
     try:
         return header_value(path, header, field)
     except CodecError as error:
@@ -156,10 +156,10 @@ def read_config(
     config: type,
     tensors: dict[str, Tensor] | None = None,
 ) -> Any:
-    """The dataclass `config` made of one field of a header. Raises MinitttError naming what does not fit it.
+    """The dataclass `config` made from one field of a header. Raises MinitttError naming what does not fit it.
 
     It decides how the weights are used, so nothing in it may be ignored: an unknown entry is refused. So is a size that
-    is larger than the `tensors` of the file can be, if they are given: nothing is allocated by it.
+    is larger than the file's `tensors` allow, if they are given: no memory is allocated for it.
     """
     values = read_object(path, header, field)
     fits: dict[Any, Callable] = {
@@ -184,7 +184,7 @@ def read_config(
 
 
 def describe(path: str | Path) -> dict:
-    """All that the header of a safetensors file says, or corpus.json, JSON decoded; for printing."""
+    """Everything that the header of a safetensors file, or corpus.json, says, JSON decoded; for printing."""
     try:
         if Path(path).suffix == ".json":
             return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -3,14 +3,14 @@
     {"messages": [{"role": "user", "content": "...", "text_content": null}, ...]}     a conversation
     {"text": "..."}                                                                   a document
 
-Audio stands in the text as marks: an opener, codes `<|audio_N|>`, a closer. Where a span stands decides its marks:
+Audio is written into the text as marks: an opener, codes `<|audio_N|>`, a closer. A span's place decides its marks:
 
     what a user says                        <|begin_of_audio|>  codes  <|end_of_audio|>
     a reply or a document, not the last     <|begin_of_audio|>  codes  <|end_of_audio_new|>
     its last span                           <|begin_of_quad|>   codes  <|end_of_audio_span_last|>
 
 So nothing is lost when marks become lists of codes: `from_released` reads a record as ours ({"family", "messages"}, a part
-being text or a list of codes), and `to_released` writes the same characters again.
+being text or a list of codes), and `to_released` writes the same characters back.
 """
 
 import re
@@ -37,7 +37,7 @@ Part = str | list[int]
 
 
 class RecordError(MinitttError):
-    """A record that is not of the format: what is wrong with it, and what would be right."""
+    """A record that is not in the format: what is wrong with it, and what would be right."""
 
 
 class Tokeniser(Protocol):
@@ -63,8 +63,8 @@ def _require(condition: bool, message: str) -> None:
 def from_released(released: Any, codebook_size: int = CODEBOOK_SIZE) -> dict:
     """A released record as ours: {"family", "messages": [[role, part, ...], ...], "fields"}.
 
-    "fields" keeps what else each message held, in its order, so that nothing is lost on the way back. Raises RecordError
-    for what is not of the format.
+    "fields" keeps whatever else each message held, in order, so that nothing is lost on the way back. Raises RecordError
+    for anything that is not in the format.
     """
     _require(isinstance(released, dict), f"a record is a JSON object, not {_kind(released)}")
     has_messages, has_text = "messages" in released, "text" in released
@@ -98,7 +98,7 @@ def from_released(released: Any, codebook_size: int = CODEBOOK_SIZE) -> dict:
 
 
 def _check_turns(messages: list) -> None:
-    """Raise RecordError unless a system message at most is followed by user and assistant in turn, ending in a reply."""
+    """Raise RecordError unless user and assistant alternate, after at most one system message, and end with a reply."""
     expected = ("system", "user")
     for number, message in enumerate(messages, start=1):
         _require(isinstance(message, dict), f"message {number} is a JSON object, not {_kind(message)}")
@@ -185,7 +185,7 @@ def family_of(messages: list[list]) -> str:
 
 
 def _without(message: dict, name: str) -> dict:
-    """A message whose field `name` is empty, in its place among the others."""
+    """The message with its field `name` emptied, in its place among the others."""
     return {**message, name: None}
 
 
@@ -243,11 +243,11 @@ def interleave(
     n_audio: int = AUDIO_CHUNK,
     fit: bool = False,
 ) -> list[Part]:
-    """A reply's text and codes in turns of n_text text tokens and n_audio codes; after the last text come all codes left.
+    """A reply's text and codes in turn, n_text text tokens and n_audio codes; after the last text come all remaining codes.
 
     fit: a span and its end mark fill blocks of n_audio slots, so it has n_audio - 1 codes. In the released data it has
-    n_audio, and the mark begins a second block. Texts join to `text` and spans to `codes`; a chunk is a little shorter than
-    n_text tokens where a character is made of several. Raises RecordError if the tokeniser does not give the text back.
+    n_audio, and the mark begins a second block. The texts join to `text`, the spans to `codes`; a chunk is a little shorter
+    than n_text tokens where a character is made of several. Raises RecordError if the tokeniser does not give the text back.
     """
     _require(len(text) > 0 and len(codes) > 0, "a reply to interleave has a text and codes")
     in_span = n_audio - 1 if fit else n_audio

@@ -1,9 +1,9 @@
 """Records of the released format, read from files as they are needed: memory does not grow with the data.
 
 A file of records is a JSON array, JSONL or Parquet. One pass finds where each record begins and ends (an index, kept beside
-the file); after it any record is read alone. A shuffle is a permutation that is computed, not stored: a Feistel network on
-the number of a position, keyed by (seed, epoch). So the record at a position of an epoch is a function of (seed, epoch,
-position) alone: all processes agree on it without a word, and a run goes on in the middle of an epoch with the next record.
+the file); after that, any record can be read alone. A shuffle is a permutation that is computed, not stored: a Feistel
+network on the position, keyed by (seed, epoch). So the record at a position of an epoch is a function of (seed, epoch,
+position) alone: all processes agree on it without a word, and a run resumed in mid-epoch continues with the next record.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _STRUCTURE = re.compile(rb'["\\{}\[\],]')
 
 
 class Permutation:
-    """The numbers 0 .. n - 1 in an order of their own, in constant memory: `order[i]` is the number at position i."""
+    """The numbers 0 .. n - 1 in pseudo-random order, in constant memory: `order[i]` is the number at position i."""
 
     def __init__(self, n: int, seed: int, epoch: int = 0, name: str = "") -> None:
         if n < 1:
@@ -54,7 +54,7 @@ class Permutation:
     def __getitem__(self, i: int) -> int:
         if not 0 <= i < self.n:
             raise IndexError(f"position {i} of {self.n}")
-        # The network permutes 0 .. 4^half - 1, at most 4 n numbers. Walking on until a number is below n permutes those.
+        # The network permutes 0 .. 4^half - 1, at most 4 n numbers. Repeating it until below n permutes 0 .. n - 1.
         while (i := self._feistel(i)) >= self.n:
             pass
         return i
@@ -107,7 +107,7 @@ class RecordFile:
             raise RecordError(f"not JSON ({error})") from error
 
     def place(self, i: int) -> str:
-        """Where record i stands, for an error message."""
+        """Where record i is, for an error message."""
         if self.places is None:
             return f"{self.path}, record {i}"
         return f"{self.path}, record {i} (at byte {int(self.places[i][0])})"
@@ -144,7 +144,7 @@ class _Parquet:
 
 
 def _index_of(path: Path) -> np.ndarray:
-    """(records, 2) int64 on disk: read beside the file if it is there and of this file, else made."""
+    """(records, 2) int64 on disk: read from beside the file if it is there and belongs to it, else made."""
     about = path.stat()
     stamp = (about.st_size, about.st_mtime_ns)
     beside = path.with_name(path.name + ".index")
@@ -237,12 +237,12 @@ def _array_elements(file: BinaryIO, path: Path) -> Iterator[tuple[int, int]]:
 
 
 class RecordStream:
-    """Records of several files in the order of training: `stream.drawn(epoch, position)`, `len(stream)` to an epoch.
+    """Records of several files in the order of training: `stream.drawn(epoch, position)`, `len(stream)` per epoch.
 
-    weights: how often each file's records come, where 1 is once an epoch, 2 twice, 0.5 every other one. All of a file's
-    records come before one comes again. held_out: that many records at the end of each file are never drawn; `held_out()`
+    weights: how often each file's records come: 1 is once per epoch, 2 twice, 0.5 once in two epochs. All of a file's
+    records come before any comes again. held_out: that many records at the end of each file are never drawn; `held_out()`
     gives them. on_error: a malformed record ends the run ("raise") or is counted in `malformed` and skipped ("skip");
-    `drawn` then gives None. It holds no state besides: (epoch, position) is all there is to resume from.
+    `drawn` then gives None. It holds no other state: (epoch, position) is all it takes to resume.
     """
 
     def __init__(
@@ -280,19 +280,19 @@ class RecordStream:
         return int(self.ends[-1])
 
     def contents(self) -> list[dict]:
-        """Of each file its size in bytes, the records drawn, and how many of them make an epoch: what fixes the order."""
+        """For each file its size in bytes, how many records are drawn, and how many make an epoch: what fixes the order."""
         found = []
         for file, size, share in zip(self.files, self.sizes, self.shares, strict=True):
             found.append({"bytes": file.path.stat().st_size, "records": size, "an epoch": share})
         return found
 
     def place_of(self, epoch: int, position: int) -> tuple[int, int]:
-        """Which file, and which record of it, stands at a position of an epoch."""
-        # 1. Shuffled over all files: the how-manieth of which file.
+        """Which file, and which of its records, is at a position of an epoch."""
+        # 1. Shuffled over all files: which file, and how far into its share.
         slot = self._order(len(self), epoch, "all")[position]
         number = int(np.searchsorted(self.ends, slot, side="right"))
         within = slot - int(self.ends[number] - self.shares[number])
-        # 2. Counted over all epochs, so that a file of weight 0.5 shows its other half in the next one.
+        # 2. Counted over all epochs, so that a file of weight 0.5 gives its other half in the next one.
         rounds, at = divmod(epoch * self.shares[number] + within, self.sizes[number])
         return number, self._order(self.sizes[number], rounds, f"file {number}")[at]
 
@@ -352,10 +352,10 @@ HELD_OUT = 16  # records at the end of each file that are watched in training, n
 
 
 class StreamedCorpus(Corpus):
-    """A corpus whose training records are a RecordStream: their codes stand in the records, not in one array."""
+    """A corpus whose training records are a RecordStream: their codes are in the records, not in one array."""
 
     def read_by(self, tokeniser: Tokeniser) -> "StreamedCorpus":
-        """As of any corpus; a character that the tokeniser does not know is named when its record is drawn."""
+        """As for any corpus; a character that the tokeniser does not know is named when its record is drawn."""
         return replace(self, tokeniser=tokeniser, info={**self.info, "tokeniser": tokeniser.fingerprint()})
 
     @property
@@ -373,9 +373,9 @@ def stream_corpus(stream: RecordStream, tokeniser: Tokeniser, codec: str) -> Str
 
 
 def tokeniser_of(stream: RecordStream, path: Path) -> TextTokeniser:
-    """The tokeniser in `path`; where there is none, one trained on the first records of the first epoch, and written there.
+    """The tokeniser in `path`; if there is none, one trained on the first records of the first epoch, and written there.
 
-    Processes that do so at once write the same file. A letter that it never saw is spelled in bytes.
+    Processes that do so at the same time write the same file. A letter that it never saw is spelled in bytes.
     """
     if not path.is_file():
         texts = list(texts_in(stream, TOKENISER_RECORDS))

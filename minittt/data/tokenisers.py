@@ -1,7 +1,7 @@
 """Text to ids and back, whoever made the tokeniser: SentencePiece (`vocabulary.py`), or an LLM's `tokenizer.json`.
 
-Everything else in the package knows the few methods of `Tokeniser` alone. A talker's file holds the bytes of either kind as
-one tensor of bytes: a few megabytes beside hundreds, and one file stays one file. Their first byte says which kind it is.
+Everything else in the package knows only the few methods of `Tokeniser`. A talker's file holds the bytes of either kind as
+one tensor of bytes: a few megabytes next to hundreds, and a talker stays one file. Their first byte says which kind it is.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ class Tokeniser(Protocol):
 
     @property
     def content(self) -> bytes:
-        """What a file of it holds."""
+        """What its file holds."""
 
     @property
     def never_written(self) -> tuple[int, ...]:
-        """Ids that are no text."""
+        """Ids that are not text."""
 
     def __len__(self) -> int:
         """How many ids there are."""
@@ -45,7 +45,7 @@ class Tokeniser(Protocol):
 
 def read_tokeniser(content: bytes, name: str) -> Tokeniser:
     """The tokeniser that these bytes hold. `name` says in an error where they come from."""
-    if content.lstrip()[:1] == b"{":  # a SentencePiece model never begins so
+    if content.lstrip()[:1] == b"{":  # a SentencePiece model never begins like this
         return JsonTokeniser(content, name)
     return TextTokeniser.from_proto(content, name)
 
@@ -59,11 +59,11 @@ def load_tokeniser(path: str | Path) -> Tokeniser:
 
 
 class JsonTokeniser:
-    """A `tokenizer.json` of Hugging Face, by way of their `tokenizers` package (extra `[llm]`).
+    """A Hugging Face `tokenizer.json`, by way of their `tokenizers` package (extra `[llm]`).
 
     Every text begins with a space, as in SentencePiece: the chunks of a reply are tokenised one by one, and their words must
-    not run together. Control tokens that the file names (`<|im_end|>`) are ids, but never text: typed by somebody, they
-    are read as the letters they are written with.
+    not run together. Control tokens that the file names (`<|im_end|>`) are ids, but never text: if somebody types them, they
+    are read as the letters they are spelled with.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
@@ -88,7 +88,7 @@ class JsonTokeniser:
         self._ids: dict[str, int] = self._tokeniser.get_vocab(with_added_tokens=True)
         self._pieces = {token: piece for piece, token in self._ids.items()}
         self._size = max(self._pieces) + 1
-        if self._size > len(self.content):  # a piece takes more than a byte: ids beyond are gaps without end
+        if self._size > len(self.content):  # a piece takes more than a byte: ids beyond that are endless gaps
             raise ValueError(f"it has the id {self._size - 1}, far beyond its {len(self._pieces)} pieces")
         self._unknown = self.id_of(str(stated["model"].get("unk_token")))
         controls = [entry["id"] for entry in stated.get("added_tokens", []) if entry["special"]]
@@ -111,9 +111,9 @@ class JsonTokeniser:
         return hashlib.sha256(self.content).hexdigest()[:8]
 
     def piece(self, token: int) -> str:
-        """The text of one id, its spaces as spaces; part of a letter that has several bytes shows as �."""
+        """The text of one id, its spaces as spaces; part of a multi-byte letter shows as �."""
         name = self._pieces.get(token, "")
-        if name.startswith("▁"):  # decoders of this kind take the first space away
+        if name.startswith("▁"):  # decoders of this kind strip the first space
             return name.replace("▁", " ")
         return self._tokeniser.decode([token], skip_special_tokens=False)
 

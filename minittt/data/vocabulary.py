@@ -32,7 +32,7 @@ class Vocabulary:
     text_size: int
     codebook_size: int
     n_codebooks: int = 1
-    # pieces that are no text: SentencePiece's <unk>, an LLM's own controls
+    # pieces that are not text: SentencePiece's <unk>, an LLM's own control tokens
     never_written: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Vocabulary:
 
     @property
     def pad(self) -> int:
-        """Fills batches only."""
+        """Pads batches, nothing else."""
         return self.text_size + CONTROL.index("PAD")
 
     @property
@@ -157,7 +157,7 @@ class TextTokeniser:
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
             self._names = [self.pieces.id_to_piece(i) for i in range(len(self.pieces))]
-        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # a piece may be no text
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # a piece may be invalid UTF-8
             raise MinitttError(f"{name}: not a SentencePiece model ({error})") from error
         if not len(self.pieces):
             raise MinitttError(f"{name}: not a SentencePiece model (it has no pieces)")
@@ -177,7 +177,7 @@ class TextTokeniser:
 
     @property
     def never_written(self) -> tuple[int, ...]:
-        """Ids that are no text: <unk> alone."""
+        """Ids that are not text: <unk> alone."""
         return (self.pieces.unk_id(),)
 
     def piece(self, token: int) -> str:
@@ -221,8 +221,8 @@ def train_tokeniser(
 ) -> TextTokeniser:
     """Train a byte-pair SentencePiece model of at most `size` pieces, every letter and digit always among them.
 
-    Where `sentences` have more letters than that, as Chinese has, there is a piece for each of them.
-    Byte-pair rather than unigram: it goes on merging until the few words of a small corpus are a piece each.
+    Where `sentences` have more letters than that, as in Chinese, each of them still gets a piece.
+    Byte-pair rather than unigram: it goes on merging until each of the few words of a small corpus is a piece.
     bytes_for_unknown: spell letters that are not in `sentences` in bytes, instead of refusing them.
     """
     letters = set(ALWAYS)
@@ -240,7 +240,7 @@ def train_tokeniser(
             byte_fallback=bytes_for_unknown,
             normalization_rule_name="nmt_nfkc_cf",  # lower case
             required_chars=ALWAYS,
-            # a rare letter has bytes, or is a piece, too
+            # a rare letter is spelled in bytes, or is a piece, too
             character_coverage=0.9995 if bytes_for_unknown else 1.0,
             bos_id=-1,
             eos_id=-1,

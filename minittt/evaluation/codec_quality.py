@@ -16,12 +16,12 @@ from minittt.world.lexicon import NUMBERS
 from minittt.world.recordings import read_metadata
 
 WINDOWS = ((128, 10), (256, 20), (512, 40), (1024, 80))  # samples of a window, and its mel bands
-FLOOR = 1e-4  # added to powers of sound at level one: what lies 40 dB under the level is not compared
+FLOOR = 1e-4  # added to powers of sound at level one: what is 40 dB below that level is not compared
 
 
 def originals(n: int, folder: str | Path, seed: int = 0) -> list[tuple[np.ndarray, str]]:
-    """n recordings at 8 kHz (samples,) with their words: five numbers, by voices that no codec was trained on and those of
-    the replies. Without the synthesiser, the recordings of `folder` (with its metadata.csv) instead."""
+    """n recordings at 8 kHz (samples,) with their words: five numbers, spoken by voices that no codec was trained on and by
+    those of the replies. Without the synthesiser, the recordings of `folder` (with its metadata.csv) instead."""
     rng = random.Random(seed)
     pairs = []
     try:

@@ -1,9 +1,9 @@
-"""How sure a talker is: from the probabilities of its own text to a chance of being right, calibrated on data of its own.
+"""How sure a talker is: from the probabilities of its own text to a chance of being right, calibrated on separate data.
 
-A network is too sure of what it has never met, and its probabilities are no chances of being right. So replies to records
-that no training saw, some of them foreign, are marked right or wrong, and a logistic curve is fitted to them. Its numbers
-belong into the talker's header. So does the certainty below which it answers a question by saying that it did
-not understand: as high as can be had for one right answer in two hundred.
+A network is too sure of what it has never met, and its probabilities are not chances of being right. So replies to records
+that no training run saw, some of them foreign, are marked right or wrong, and a logistic curve is fitted to them. Its
+parameters go into the talker's header. So does the certainty below which the talker answers a question by saying that it
+did not understand: as high as it can be at the cost of one right answer in two hundred.
 """
 
 import math
@@ -23,12 +23,12 @@ from minittt.world.lexicon import NOT_UNDERSTOOD
 
 ANSWER = "answer"  # the instruction under which questions are asked
 RIGHT_LOST = 0.005  # share of right answers that may be declined for being unsure
-FLOOR = 1e-4  # nats a token: more certain than this is as certain as this
+FLOOR = 1e-4  # nats per token: anything more certain counts as this certain
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """P(right) = 1 / (1 + exp(-(offset - slope * surprise))); what it was fitted on is kept beside."""
+    """P(right) = 1 / (1 + exp(-(offset - slope * surprise))); with a note of what it was fitted on."""
 
     offset: float
     slope: float  # 0 or more: more surprise is never more confidence
@@ -57,8 +57,8 @@ def confidence(info: dict, certainty: float) -> float | None:
 def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> tuple[Calibration, Declining | None]:
     """Have the talker reply to these records, and fit the curve to which answers are right, word for word.
 
-    It guesses from then on, whatever its file said. The second is when it should decline, for a talker that knows how to
-    say so. Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
+    It guesses from then on, whatever its file said. The second result is when it should decline, for a talker that knows how
+    to say so. Raises MinitttError without records, or if all answers are right or all wrong: then there is nothing to learn.
     """
     if not records:
         raise MinitttError("there is no record to calibrate on: use a corpus that has the split")
@@ -81,13 +81,13 @@ def calibrate_on(talker: Talker, corpus: Corpus, records: list[dict]) -> tuple[C
 
 
 def below_which_few_are_right(certainties: list[float], share: float = RIGHT_LOST) -> float:
-    """The largest certainty below which at most this share of these, of right answers, lies; 0 without any."""
+    """The largest threshold that at most this share of `certainties`, those of right answers, falls below; 0 without any."""
     lost = int(share * len(certainties))
     return sorted(certainties)[lost] if certainties else 0.0
 
 
 def expected_calibration_error(confidences: list[float], right: list[bool], bins: int = 10) -> float:
-    """Mean distance between confidence and share right, over bins of equal width, weighed by their items."""
+    """Mean distance between confidence and share right, over bins of equal width, weighted by their number of items."""
     confidences = np.asarray(confidences)  # (n,)
     right = np.asarray(right, float)  # (n,)
     bin_of = np.minimum((confidences * bins).astype(int), bins - 1)
@@ -99,7 +99,7 @@ def expected_calibration_error(confidences: list[float], right: list[bool], bins
 
 
 def surprise(certainty: float) -> float:
-    """log of the nats that a text token costs on average: spreads out what lies near 1."""
+    """Log of the average nats per text token: spreads out certainties near 1."""
     nats = -math.log(max(certainty, 1e-12))
     return math.log(nats + FLOOR)
 
@@ -114,7 +114,7 @@ def calibrate(
 ) -> Calibration:
     """Fit the curve by Newton's method.
 
-    strength: of a pull towards a flat curve, so that data which can be told apart without error give finite numbers.
+    strength: of a pull towards a flat curve, so that perfectly separable data give finite parameters.
     """
     x = np.array([surprise(certainty) for certainty in certainties])  # (n,)
     y = np.array(right, float)  # (n,)
@@ -128,7 +128,7 @@ def calibrate(
         step = np.linalg.solve(curvature, gradient)
         weights = weights - step / max(1.0, np.abs(step).max())
     offset, slope = weights
-    if slope < 0:  # more surprise, more often right: then the figure tells nothing
+    if slope < 0:  # more surprise, more often right: then surprise tells nothing
         share = np.clip(y.mean(), 1e-3, 1 - 1e-3)
         return Calibration(float(np.log(share / (1 - share))), 0.0, len(x), float(y.mean()))
     return Calibration(float(offset + slope * centre), float(slope), len(x), float(y.mean()))

@@ -1,11 +1,11 @@
 """How good a talker's replies are: text, speech, captions, length, voice and cost, each with a bootstrap interval.
 
-Spoken replies are judged by the referee, a recogniser trained apart from the talker; what it makes of the true tokens
-through the same codec stands beside every figure it gives.
+Spoken replies are judged by the referee, a recogniser trained separately from the talker; next to every figure it gives
+is what it makes of the true tokens through the same codec.
 
-Figures repeat. Everything random about a record comes from a seed of its own (`Corpus.seed_of`), so that a limit on the
-number of items, their order and the size of batches change nothing for the items in common. Batches change sums by
-rounding, though, and in float32 that tips one draw in some thousands: so talker and referee compute in float64 here,
+Figures are reproducible. Everything random about a record comes from its own seed (`Corpus.seed_of`), so a limit on the
+number of items, their order and the batch size change nothing for the items in common. Batching does change sums by
+rounding, though, and in float32 that flips one draw in a few thousand: so talker and referee compute in float64 here,
 which takes 1.6 times as long.
 """
 
@@ -34,7 +34,7 @@ from minittt.nar import DenoisingTalker
 from minittt.objective import Preset, preset
 from minittt.talker import Reply, Talker, decoding_settings
 
-SUBJECT = 12  # sentences that tell an outside judge what is spoken about
+SUBJECT = 12  # sentences that tell an outside judge what the subject is
 
 
 @dataclass
@@ -54,7 +54,7 @@ def ask(
 ) -> Answers:
     """Reply to the last turn of every record, `rows` at a time. Replies come in the records' order.
 
-    Records of similar length share a batch. Each draws from a seed of its own, made of the record and of `seed`.
+    Records of similar length share a batch. Each draws from its own seed, derived from the record and from `seed`.
     """
     prompts = [prompt_of(corpus, record) for record in records]
     seeds = [corpus.seed_of(record, seed) for record in records]
@@ -70,7 +70,7 @@ def ask(
 
 
 def prompt_of(corpus: Corpus, record: dict) -> list[list]:
-    """The messages before the reply, with codes in the place of utterance numbers."""
+    """The messages before the reply, with codes in place of utterance numbers."""
     prompt = []
     for message in record["messages"][:-1]:
         prompt.append([corpus.audio(part).tolist() if isinstance(part, int) else part for part in message])
@@ -78,7 +78,7 @@ def prompt_of(corpus: Corpus, record: dict) -> list[list]:
 
 
 def _length(prompt: list[list]) -> int:
-    """Characters and codes of a prompt: near enough to its tokens for putting similar ones together."""
+    """Characters and codes of a prompt: close enough to its number of tokens for grouping similar ones."""
     return sum(len(part) for message in prompt for part in message)
 
 
@@ -98,7 +98,7 @@ def trained_with(talker: Talker) -> Preset:
 
 
 def in_turn(records: list[dict], n: int | None, seed: int = 0) -> list[dict]:
-    """n of these records, of all families in turn: the same ones whenever asked, and fewer are the first of more."""
+    """n of these records, taking families in turn: always the same ones, and a smaller n gives the first of a larger n's."""
     mixed = random.Random(seed).sample(records, len(records))
     seen = Counter()
     numbered = []  # (how many of its family came before, place in the mix)
@@ -154,7 +154,7 @@ class Evaluation:
         denominators: Sequence[float] | None = None,
         note: str = "",
     ) -> None:
-        """Note the score of some items; a score that does not apply, having no items, is left out."""
+        """Record the score of some items; a score without items does not apply and is left out."""
         self._note(ratio(name, numerators, denominators, note))
 
     def _note(self, score: Score | None) -> None:
@@ -188,7 +188,7 @@ class Evaluation:
     def _by_make(
         self, name: str, records: list[dict], numerators: list, denominators: list | None = None
     ) -> None:
-        """The same score for each voice of another make than espeak-ng ("flite rms"), where such voices ask."""
+        """The same score for each voice that is not of espeak-ng's make ("flite rms"), where such voices ask."""
         places: dict[str, list[int]] = {}
         for i, record in enumerate(records):
             voice = self.corpus.utterances[record["messages"][1][1]]["voice"]
@@ -199,7 +199,7 @@ class Evaluation:
             self.add(f"{name}, {voice}", [numerators[i] for i in chosen], totals)
 
     def _right(self, answers: Answers) -> list[bool]:
-        """Whether each text is that of the record, word for word."""
+        """Whether each text matches the record's, word for word."""
         return [same_text(reply_text(record), reply.text) for record, reply in answers.pairs()]
 
     def questions(self, limit: int | None = None) -> None:
@@ -214,7 +214,7 @@ class Evaluation:
         self._speech("spoken answer", answered)
 
     def foreign(self, limit: int | None = None) -> None:
-        """Sounds that were never taught, of the kinds that training met: whether they are refused."""
+        """Whether sounds that were never taught, of kinds that training met, are refused."""
         if self._refuses():
             answers = self._ask("foreign", limit)
             self.add("never taught: refused", [refused(reply.text) for reply in answers.replies])
@@ -232,7 +232,7 @@ class Evaluation:
         return [self.talker.sound(self.codec, span) for span in spans]
 
     def _speech(self, name: str, pairs: list[tuple[dict, Reply]]) -> None:
-        """Words, length, voice and cost of spoken replies; the true tokens' words through the same codec beside them."""
+        """Words, length, voice and cost of spoken replies, next to the words in the true tokens through the same codec."""
         pairs = [(record, reply) for record, reply in pairs if true_spans(record)]
         said = []  # what should be said
         truth = []  # the true spans of each reply
@@ -266,9 +266,9 @@ class Evaluation:
         return [" ".join(next(words) for _ in spans).strip() for spans in replies]
 
     def outside(self, judge: OutsideJudge, limit: int | None = None) -> None:
-        """What a recogniser from outside makes of speech, of the true tokens, and how far apart they are, in pairs.
+        """What an outside recogniser makes of the speech and of the true tokens, and how far apart they are, in pairs.
 
-        As by the referee, an answer is heard where its text is right.
+        As with the referee, an answer is only heard if its text is right.
         """
         answers = self._ask("qa", limit)
         answered = [pair for pair, right in zip(answers.pairs(), self._right(answers), strict=True) if right]
@@ -300,7 +300,7 @@ class Evaluation:
         return np.concatenate([np.zeros(0, np.float32), *self.waves(spans)])
 
     def _sentences_on_the_subject(self, said: list[str]) -> list[str]:
-        """Some sentences of the training split, none of them among those that are judged; none of a corpus without one."""
+        """Some sentences of the training split, none of them among those judged; none if the corpus has no such split."""
         records = family(self.corpus, "train", "tts") if "train" in self.corpus.splits else []
         texts = {self.corpus.utterances[n]["text"] for record in records for n in true_spans(record)}
         others = sorted(texts - set(said))
@@ -319,7 +319,7 @@ class Evaluation:
         return ratio(name, [self.referee.voice_coherence(wave) for wave in waves], None, note)
 
     def voices(self, limit: int | None = None, steps: tuple[int, ...] = (1, 4, 16), block: int = 16) -> None:
-        """Voice coherence: of true tokens, of true tokens with the voice redrawn, of replies at some steps a block."""
+        """Voice coherence: of true tokens, of true tokens with the voice redrawn, of replies at several steps per block."""
         all_records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)]
         all_truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in all_records]
         donors = [span for spans in all_truth for span in spans]  # whatever the limit is
@@ -339,7 +339,7 @@ class Evaluation:
             self._note(self.coherence(f"voice coherence, block {block}, {k} steps", spans))
 
     def likelihood(self, limit: int | None = 300) -> None:
-        """Nats per token of true replies, by modality (`likelihood.py` says of what)."""
+        """Nats per token of true replies, by modality (see `likelihood.py`)."""
         p = estimator(trained_with(self.talker), self.settings.block_size or 8)
         records = in_turn(self.corpus.split(self.split), limit)
         found = reply_nats(self.talker.model, self.corpus, records, p, seed=self.seed)
@@ -351,7 +351,7 @@ class Evaluation:
     def pace(self, replies: int = 8) -> Score | None:
         """Seconds of computing per second of speech, one reply at a time, sound not decoded, in float64.
 
-        It is returned and not noted: it says something of this machine and this moment, and never repeats.
+        It is returned, not added to `scores`: it describes this machine at this moment, and never repeats.
         """
         records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)][:replies]
         spent = []
@@ -392,7 +392,7 @@ def redrawn(
 
 
 def _spliced(length: int, every: int, donors: list[list[int]], rng: random.Random) -> list[int]:
-    """A span of `length` codes, each run of `every` from a donor that reaches so far."""
+    """A span of `length` codes, each run of `every` from a donor that is long enough."""
     span = []
     for start in range(0, length, every):
         stop = min(start + every, length)

@@ -1,9 +1,9 @@
-"""How surprised a talker is by true replies: nats a token of text and of audio, as its decoder would meet them.
+"""How surprised a talker is by true replies: nats per token of text and of audio, as its decoder would meet them.
 
-Text is exact: each token after all that stands before it, finished. Audio is an unbiased estimate of the any-order bound on
--log p of each block after finished text and blocks (`objective.py`, two streams), whatever the talker was trained with:
-whoever was trained on whole spans is asked for whole spans. Their length is then given by the layout and costs nothing,
-while a talker that writes blocks pays for deciding where to end. Per-token figures divide by codes plus one EOA a span.
+Text is exact: each token given everything before it, finished. Audio is an unbiased estimate of the any-order bound on
+-log p of each block given finished text and blocks (`objective.py`, two streams), whatever the talker was trained with:
+a talker trained on whole spans is asked for whole spans. Their length is then given by the layout and costs nothing,
+while a talker that writes blocks pays for deciding where to end. Per-token figures divide by codes plus one EOA per span.
 """
 
 import random
@@ -29,10 +29,10 @@ class Nats:
     text: list[float] = field(default_factory=list)
     audio: list[float] = field(default_factory=list)
     n_text: list[int] = field(default_factory=list)  # pieces, OPEN and END
-    n_audio: list[int] = field(default_factory=list)  # codes, and one EOA a span
+    n_audio: list[int] = field(default_factory=list)  # codes, and one EOA per span
 
     def score(self, what: str, name: str, note: str = "") -> Score | None:
-        """Nats a token of `what`, 'text' or 'audio'."""
+        """Nats per token of `what`, 'text' or 'audio'."""
         return ratio(name, getattr(self, what), getattr(self, f"n_{what}"), note)
 
 
@@ -55,7 +55,7 @@ def reply_nats(
 ) -> Nats:
     """Measure every record by `p` (see `estimator`), audio as a mean over `draws` draws of noise.
 
-    The noise of a record is drawn from a seed of its own (`Corpus.seed_of`): other records in the list change nothing.
+    The noise of a record is drawn from the record's own seed (`Corpus.seed_of`): other records in the list change nothing.
     """
     found = Nats()
     vocabulary = corpus.vocabulary

@@ -30,7 +30,7 @@ class OutsideJudge:
     """Whisper from a folder, English, a beam of five. `name`: the first digits of the SHA-256 of its weights (model.bin).
 
     A sentence of three number words gives Whisper next to nothing to go by: it guesses at another subject, or repeats
-    itself without end. So it is told what the subject is, as one would tell a person: see `transcribe`.
+    itself without end. So it is told what the subject is, as you would tell a person: see `transcribe`.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
@@ -78,10 +78,10 @@ class OutsideJudge:
 
 
 class WordJudge:
-    """PocketSphinx with a grammar that knows single words alone: of these it has to hear one.
+    """PocketSphinx with a grammar that knows only single words: it has to hear one of them.
 
-    Whisper is made for sentences and stumbles over a single word, however clear. This one has no choice but among the
-    words, as somebody has who listens for a digit.
+    Whisper is made for sentences and stumbles over a single word, however clear. This one can only choose among the
+    words, like somebody who listens for a digit.
     """
 
     def __init__(self, words: Sequence[str] = NUMBERS[:10]) -> None:

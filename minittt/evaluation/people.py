@@ -31,7 +31,7 @@ class Said:
 
 
 def single_words(people: Users, speaker: str, most: int | None = None) -> list[Said]:
-    """Every take of every word of a person, words in turn; `most` in all."""
+    """Every take of every word of a person, cycling through the words; at most `most` in all."""
     takes = people.takes[speaker]
     longest = max(len(waves) for waves in takes.values())
     found = []
@@ -45,7 +45,7 @@ def single_words(people: Users, speaker: str, most: int | None = None) -> list[S
 def strings(
     people: Users, speaker: str, n: int, seed: int = 0, words: tuple[int, int] = (2, 4)
 ) -> list[Said]:
-    """n strings of a person; `words`: the fewest and the most."""
+    """n strings of a person; `words`: the fewest and the most words in one."""
     found = []
     for i in range(n):
         rng = np.random.default_rng([seed, i])
@@ -77,7 +77,7 @@ def recorded(said: list[Said], how: Recording, seed: int) -> list[Said]:
 
 
 def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
-    """What the talker takes each for, in their order."""
+    """What the talker hears in each, in order."""
     settings = replace(decoding_settings(), max_spans=0)  # text alone
     prompts: list[list[list]] = [
         [["system", "transcribe"], ["user", talker.listen(codec, one.wave)]] for one in said
@@ -95,7 +95,7 @@ def transcripts(talker: Talker, codec: Codec, said: list[Said]) -> list[str]:
 def word_error_rate(name: str, talker: Talker, codec: Codec, said: list[Said]) -> Score:
     """Edits over words, with its interval over utterances; its note says how many were refused.
 
-    A reply that nothing was understood is no transcript of four words, but none: all words of the utterance are missing.
+    A reply that nothing was understood counts as an empty transcript, not as one of four words: all words are missing.
     """
     heard = transcripts(talker, codec, said)
     refusals = [refused(text) for text in heard]
@@ -116,7 +116,7 @@ def hear_people(
 ) -> list[Score]:
     """Word error rates of each person: single words, strings of two to four, and those strings under each condition.
 
-    speakers: who is asked (default: all of the folder). limit: at most so many utterances of each kind.
+    speakers: whose words are used (default: everyone's in the folder). limit: the most utterances of each kind.
     """
     people = Users(None, Path(folder))
     unknown = sorted(set(speakers or []) - set(people.speakers))

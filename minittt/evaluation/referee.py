@@ -22,9 +22,9 @@ from minittt.errors import MinitttError
 from minittt.world.lexicon import ALL_WORDS, REPLY
 
 FORMAT = "minittt referee 1"
-WINDOW, HOP = 1600, 320  # samples a voice is judged by, and between two windows: five codec tokens, and one
+WINDOW, HOP = 1600, 320  # samples per judged window, and between two windows: five codec tokens, and one
 BLANK = 0  # CTC's class for "no word ends here"; word i is class i + 1
-_STRIDES = (2, 2, 1)  # of the recogniser's convolutions: four times fewer frames in all
+_STRIDES = (2, 2, 1)  # of the recogniser's convolutions: a quarter of the frames in all
 _LOUD = 0.25  # a window is judged when its level is at least this share of the loudest window's
 _FLOOR = 1e-4  # added to powers of sound at level one: what is 40 dB down is not heard
 
@@ -135,13 +135,13 @@ class Recogniser(nn.Module):
         self.head = nn.Linear(2 * width, 1 + len(config.words))
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Mel frames of waves with so many samples: (B,) to (B,)."""
+        """Mel frames of waves with this many samples: (B,) to (B,)."""
         return 1 + samples // self.mel.hop
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, T, bands), frames (B,) -> logits (B, T / 4, 1 + words), class 0 = blank, and their frames (B,)."""
         frames = frames.to(features.device)
-        # 1. Convolutions: four times fewer frames. Padding is zeroed before each, as silence would be.
+        # 1. Convolutions: a quarter of the frames. Padding is zeroed before each, as silence would be.
         for convolution, norm, stride in zip(self.convolutions, self.norms, _STRIDES, strict=True):
             place = torch.arange(features.shape[1], device=features.device)  # (T,)
             is_sound = place < frames[:, None]  # (B, T)
@@ -216,7 +216,7 @@ class Referee:
 
     @property
     def device(self) -> torch.device:
-        """Where both networks lie; waves are moved there."""
+        """Where both networks are; waves are moved there."""
         return self.recogniser.head.weight.device
 
     def to(self, device: torch.device | str) -> "Referee":
@@ -227,7 +227,7 @@ class Referee:
     @torch.no_grad()
     def transcribe(self, waves: list[np.ndarray], batch: int = 32) -> list[str]:
         """The words heard in each wave (n,), by the most likely class of each frame; '' in a silent one."""
-        # 1. Leave out what is silent; equal lengths together, for little padding.
+        # 1. Leave out what is silent; group similar lengths, for little padding.
         audible = []
         for i, wave in enumerate(waves):
             if np.ndim(wave) != 1 or not np.isfinite(wave).all():
@@ -308,7 +308,7 @@ class Referee:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write both networks, halved in precision, with the configuration in the header."""
+        """Write both networks, in half precision, with the configuration in the header."""
         tensors = {}
         for name, tensor in self._networks().state_dict().items():
             tensors[name] = tensor.cpu().half().contiguous()
@@ -319,7 +319,7 @@ class Referee:
         return nn.ModuleDict({"recogniser": self.recogniser, "judge": self.judge})
 
     def header(self) -> dict[str, str]:
-        """What a referee's file says of it, beside what `write_tensors` adds."""
+        """What a referee's file says about it, besides what `write_tensors` adds."""
         info = {"licence": headers.UNKNOWN, **self.info}
         return {"format": FORMAT, "config": json.dumps(asdict(self.config)), "info": json.dumps(info)}
 

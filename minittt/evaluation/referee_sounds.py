@@ -17,7 +17,7 @@ from minittt.world.synthesis import SAMPLE_RATE, SOUNDS, say, sound
 
 
 def draw_text(rng: np.random.Generator) -> str:
-    """A sentence of the spoken world; now and then one that only other makes of voices or refusals say."""
+    """A sentence of the spoken world; now and then one said only by other makes of voices or in refusals."""
     kind = rng.random()
     if kind < 0.05:
         return lexicon.NOT_UNDERSTOOD
@@ -66,7 +66,7 @@ def disturb_wave(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def smear(power: Tensor) -> Tensor:
-    """Blur powers (B, T, bands) over neighbouring frames and bands, by an amount of its own in each row."""
+    """Blur powers (B, T, bands) over neighbouring frames and bands, by a different amount in each row."""
     padded = nn.functional.pad(power[:, None], (1, 1, 1, 1), "replicate")  # (B, 1, T + 2, bands + 2)
     blurred = nn.functional.avg_pool2d(padded, kernel_size=3, stride=1)[:, 0]  # (B, T, bands)
     drawn = torch.rand(len(power), 1, 1).to(power)
@@ -79,7 +79,7 @@ def requantise(features: Tensor, frames: int = 4) -> Tensor:
 
     The codebook, 16 to 256 pieces, is drawn from the batch of log powers (B, T, bands) itself, a new one
     each time: the recogniser learns to hear through codecs in general and knows none. Level is kept. A third
-    of the rows stay as they are; the others mix piece and substitute in a proportion of their own.
+    of the rows stay as they are; the others mix piece and substitute, each in its own proportion.
     """
     rows, length, bands = features.shape
     # 1. Cut into pieces, and take the level of each away.
@@ -93,7 +93,7 @@ def requantise(features: Tensor, frames: int = 4) -> Tensor:
     size = 2 ** int(torch.randint(4, 9, ()))
     chosen = torch.randperm(len(shapes))[:size]
     codebook = shapes[chosen]  # (codes, frames * bands)
-    # 3. The nearest entry for each piece; a piece does not stand for itself.
+    # 3. The nearest entry for each piece; no piece is replaced by itself.
     distance = torch.cdist(shapes, codebook)  # (B * count, codes)
     distance[chosen, torch.arange(len(chosen))] = torch.inf
     nearest = codebook[distance.argmin(-1)]  # (B * count, frames * bands)

@@ -1,4 +1,4 @@
-"""Training the referee, apart from all it will judge: voices nobody else has, original sound.
+"""Training the referee, separately from all it will judge: voices nobody else has, original sound.
 
 The voice judge knows the four reply voices, as they are and, given a codec, as they come out of it: there a
 mistake of the judge would look like a mistake of the talker.
@@ -47,7 +47,7 @@ from minittt.world.lexicon import ALL_WORDS, REFEREE, REPLY, UNSEEN
 from minittt.world.synthesis import SAMPLE_RATE, say
 from minittt.world.users import Users, listened, take_of
 
-OTHERS = 0.5  # share of utterances that are drawn from all users, where there are some
+OTHERS = 0.5  # share of utterances that are drawn from all users, if there are any
 
 # --- the recogniser
 
@@ -55,9 +55,9 @@ OTHERS = 0.5  # share of utterances that are drawn from all users, where there a
 def recogniser_batches(
     settings: RefereeSettings, rng: np.random.Generator, users: Users | None = None
 ) -> Iterator[tuple[list[np.ndarray], list[str]]]:
-    """Endless batches of disturbed waves of like length, with their words.
+    """Endless batches of disturbed waves of similar length, with their words.
 
-    users: with OTHERS of all utterances by their other makes and people, as microphones hear them.
+    users: a share OTHERS of all utterances is by their other makes and people, as microphones hear them.
     """
     pool = []
     for _ in tqdm(range(settings.utterances), desc="synthesis", mininterval=2):
@@ -88,7 +88,7 @@ def ctc_loss(recogniser: Recogniser, waves: list[np.ndarray], texts: list[str]) 
     counts = torch.tensor([len(row) for row in words])
     targets = torch.tensor([word for row in words for word in row])
     log_probs = logits.log_softmax(-1).transpose(0, 1)  # (T / 4, B, 1 + words)
-    # small, and not every device has it: this loss is computed on the CPU
+    # this loss is small and not every device has it: it is computed on the CPU
     log_probs = log_probs.cpu()
     frames = frames.cpu()
     total = nn.functional.ctc_loss(log_probs, targets, frames, counts, reduction="sum", zero_infinity=True)
@@ -186,7 +186,7 @@ def word_scores(
 ) -> Iterator[dict]:
     """Word error rates on the spoken world's sentences, for voices the recogniser never heard.
 
-    held_out: by these, if there are any, besides.
+    held_out: other makes of voices, tested as well if given.
     """
     groups = {}
     for group, voices in (("unseen", UNSEEN), ("reply", REPLY)):
@@ -226,7 +226,7 @@ def voice_scores(referee: Referee, settings: RefereeSettings, codec: Codec | Non
     if codec is not None:
         sounds["codec"] = [codec.encode(torch.from_numpy(rows))[:, 0].numpy() for rows in originals]
     for sound_of, groups in sounds.items():
-        width = HOP if sound_of == "original" else 1  # columns to a token
+        width = HOP if sound_of == "original" else 1  # columns per token
         for block in (None, 16, 8, 1):
             mixed = [
                 np.stack([splice(rows, block * width, rng) for _ in rows]) if block else rows
@@ -271,10 +271,10 @@ def train_referee(
 
     codec: path of a trained codec; without it the voice judge knows original sound only.
     users: other makes of voices, and people, for the recogniser. held_out: voices of other makes that test it.
-    licence: of the referee, where others than espeak-ng are heard.
-    keep: path of a referee whose recogniser is taken as it is: a change of codec makes only the judge old.
+    licence: of the referee, if it hears other voices than espeak-ng's.
+    keep: path of a referee whose recogniser is kept unchanged: a new codec outdates only the judge.
     device: where both are trained (default: the CPU).
-    The same settings and codec give the same file. Raises MinitttError where another process trains a referee into `out`.
+    The same settings and codec give the same file. Raises MinitttError if another process trains a referee into `out`.
     """
     with locked_file(out):
         return _train(

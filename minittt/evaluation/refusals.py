@@ -1,6 +1,6 @@
 """Does a talker know what it does not know? Sounds that nobody taught it, by kind, and the share that it refuses.
 
-A folder holds a folder for each kind (another language, music, noise), with recordings of any length. They are cut into
+A folder holds a subfolder for each kind (another language, music, noise), with recordings of any length. They are cut into
 pieces as long as questions are. What counts is the reply "i did not understand", word for word.
 """
 
@@ -46,12 +46,12 @@ def pieces_of(wave: np.ndarray, sample_rate: int, rng: np.random.Generator, most
 
 
 def draw_pieces(folder: Path, sample_rate: int, n: int, seed: int) -> list[np.ndarray]:
-    """n pieces (or all there are) of the recordings in a folder, as many files as possible, at `sample_rate` Hz."""
+    """n pieces (or all there are) of the recordings in a folder, from as many files as possible, at `sample_rate` Hz."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise MinitttError(f"{folder} holds no recordings ({', '.join(sorted(SUFFIXES))})")
     rng = np.random.default_rng(seed)
-    most = max(1, -(-2 * n // len(files)))  # of one file: twice what is needed, as some are silent or short
+    most = max(1, -(-2 * n // len(files)))  # from one file: twice what is needed, as some are silent or short
     pieces: list[np.ndarray] = []
     for i in rng.permutation(len(files)):
         pieces += pieces_of(read_audio(files[i], sample_rate, LONGEST_IN_PIECES), sample_rate, rng, most)
@@ -74,7 +74,7 @@ def replies_to(talker: Talker, codec: Codec, pieces: list[np.ndarray], instructi
 def hear_foreign(
     talker: Talker, codec: Codec, folder: str | Path, n: int | None = None, seed: int = 0
 ) -> list[Score]:
-    """The share refused of n pieces (default: 200) of each kind, when they are to be answered, and to be transcribed."""
+    """The share refused of n pieces (default: 200) of each kind, when told to answer and when told to transcribe."""
     folder = Path(folder)
     kinds = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not kinds:

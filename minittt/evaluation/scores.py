@@ -1,6 +1,6 @@
 """One figure with its interval: ratios of sums over items, bootstrapped, and the error counts they are made of.
 
-Two texts are compared only after both went through `normal`: an imported transcript has capitals and full stops that no
+Two texts are compared only after both have gone through `normal`: an imported transcript has capitals and full stops that no
 talker writes, and a perfect transcriber must score a word error rate of 0.
 """
 
@@ -42,7 +42,7 @@ def ratio(
 ) -> Score | None:
     """sum(numerators) / sum(denominators): a mean over items by default, or errors over words.
 
-    The interval draws items with replacement, numerator and denominator together. Returns None where there is no figure:
+    The interval draws items with replacement, numerator and denominator together. Returns None if there is no figure:
     no items, or denominators that sum to 0.
     """
     a = np.asarray(numerators, float)  # (n,)
