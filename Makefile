@@ -18,7 +18,7 @@ docs: $(VENV)/.installed
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
 
-# the page of `minittt serve` in a browser that listens to a file in place of a microphone; skipped where there is no Chromium
+# the page of `minittt serve`, in a browser that takes a file for its microphone; skipped where there is no Chromium
 test-page: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/app/test_serve.py
 
@@ -34,7 +34,7 @@ format: $(VENV)/.dev
 train: $(VENV)/.installed
 	$(BIN)/minittt train -o runs/talker
 
-# the grid: eight presets, five seeds, about six minutes of one core each: what is missing; JOBS=2 make ablations
+# the missing runs of the grid: eight presets, five seeds, about six minutes of one core per run; JOBS=2 make ablations
 JOBS ?= 1
 ablations: $(VENV)/.installed
 	$(BIN)/python benchmarks/ablations.py --jobs $(JOBS)
@@ -46,11 +46,11 @@ results: $(VENV)/.installed
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants.run
 
-# JupyterLab on the notebooks; cells run in this environment, also where a kernel of the same name is installed for the user
+# JupyterLab on the notebooks; cells run in this environment, even if the user has installed a kernel of the same name
 lab: $(VENV)/.notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=notebooks $(LAB)
 
-# all cells of all notebooks, written nowhere; MINITTT_FAST=1 make notebooks: with short trainings
+# runs all cells of all notebooks, writes nothing; MINITTT_FAST=1 make notebooks: with short training runs
 notebooks: $(VENV)/.notebooks
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=1800 notebooks/*.ipynb
 
@@ -70,8 +70,8 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by its exact version, the tested one. On Linux pip takes its CUDA build (gigabytes), unless a build without
-# CUDA is in $(VENV) already: make the environment and install it by the command of PyTorch's installation page, then make demo.
+# torch first, in exactly the tested version. On Linux, pip picks its CUDA build (gigabytes), unless a build without CUDA is
+# already in $(VENV): create the environment, install it with the command from PyTorch's installation page, then make demo.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) "$(TORCH)"
 	$(PIP) -e .

@@ -24,53 +24,54 @@ CLIPPED = "clipped at 0 for each reply"  # how runs measured words that do not s
 SCORES = ROOT / "data_samples" / "scores"
 PAGE = ROOT / "tutorials" / "results.md"
 CURVES = ROOT / "tutorials" / "pictures" / "ablations.png"
-HEAD = """# Does the claim hold, at small scale?
+HEAD = """# Does the claim hold at small scale?
 
 *Written by `python benchmarks/results.py` from the JSONs in `data_samples/scores`; a test compares the two.
 What we make of it: [chapter 6](06_does_it_hold.md).*
 
-The paper claims that a model which writes text left to right and fills in audio by diffusion beats one that does everything
+The paper claims that a model that writes text left to right and fills in audio by diffusion beats one that does everything
 left to right, and one that does everything by diffusion; that each of its three training strategies helps; and that blocks
 handle replies of any length. It rests on a premise: text depends on the text before it, audio on what it is made from.
-All of that is tested again here on a toy: a million parameters, minutes of training, synthetic voices, two dozen words.
-A verdict is about this toy. What it cannot tell, it says."""
+Here all of that is tested again on a toy: a million parameters, minutes of training, synthetic voices, two dozen words.
+Verdicts are about this toy. Where it cannot tell, the page says so."""
 LIMITS = """## How to read this, and what it cannot say
 
 - Differences are taken seed by seed: the same records in the same order, the same questions. Intervals are Student's over
-  seeds; with so few they are wide. Three seeds were planned; two more were run after the first three had been read. The
-  comparisons are many, and intervals and verdicts are not corrected for that: where nothing differs, one in twenty will
-  still seem to. One sentence above says which verdicts stand when they are corrected. Measures in bold decide the sentence
-  of a claim.
+  seeds; with so few seeds they are wide. Three seeds were planned; two more were run after we had seen the results of the
+  first three. There are many comparisons, and intervals and verdicts are not corrected for that: where nothing differs, one
+  in twenty will still seem to. One sentence above says which verdicts stand after correction. The measures in bold decide
+  the verdict on a claim.
 - All seeds are asked the same 60 questions and speak the same 60 sentences. So an interval over seeds says what another
-  training would give, not what other questions would: that chance is common to all seeds and shows in none of the spreads.
+  training run would give, not what other questions would: that chance is common to all seeds and shows in no spread.
 - Equal time is processor time of one core, or a GPU's own time. Equal data is the same number of records.
-- The learning rate rises for 100 steps whatever a step costs: in the grid half the time of `nar`, `exact` and `ar`, a third
-  of `paper`'s (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps, 50 of them after it.
-- How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot a step, in random order, at
+- The learning rate rises for 100 steps, whatever a step costs: in the grid that is half of the time for `nar`, `exact` and
+  `ar`, and a third for `paper` (the row *share of the seconds in warm-up*). Equal data, 6,000 records, is 150 steps, 50 of
+  them after the rise.
+- How replies are decoded: text greedily. Audio *drawn*: blocks of 8 (`ar`: of 1), one slot per step, in random order, at
   temperature .5; *greedy*: the same blocks and steps, temperature 0, the surest slots first, as in the released code. Rows
-  with full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals it in the order in
-  which it reveals audio: at random where audio is drawn. Surest slots first, it writes more right answers (the row *text
+  with full spans redraft the whole span. `nar` takes the likeliest text at each slot, too, but reveals text in the same
+  order as audio: at random where audio is drawn. With the surest slots first, it writes more right answers (the row *text
   right, greedy*).
-- A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many those are: a
+- A spoken answer is judged only where its text is right; the row *spoken answers that count* says how many there are: a
   handful for `nar`.
 - All rows of a seed start from one network that has learned, left to right, to hear and to write, and has never spoken (the
   paper's start from a language model). `nar`, which denoises its text, has to unlearn reading left to right.
-- Two streams lay target audio down twice. `ar` has two as well, which left-to-right audio could do without: at equal time it
-  is handicapped, at equal data it is not.
+- Two streams hold target audio twice. `ar` has two as well, which left-to-right audio could do without: that handicaps it
+  at equal time, but not at equal data.
 - `ar` predicts a code at its own slot, behind a MASK; `nar` denoises its text in blocks, as it does audio.
-- Nats of audio are compared where two rows measure the same: `paper` and its parts; `exact` and `ar` left to right. A talker
-  of whole spans is given their length, a talker of blocks pays for it.
+- Nats of audio are compared only where two rows measure the same thing: `paper` and its parts; `exact` and `ar` left to
+  right. A talker trained on whole spans is given their lengths; one trained on blocks has to predict them, and pays for it.
 - "Words recognised" in the grid, the longer runs and the sweep is clipped at 0 for each reply, as it was measured then, and
-  so are the policies of `benchmarks/figures/decoding.json`: a reply of other words scores {something_else} and not 0, and
+  so it is for the policies in `benchmarks/figures/decoding.json`: a reply of other words scores {something_else}, not 0, and
   the first fifth of the right reply {first_fifth} (true tokens; `python benchmarks/floors.py`). A row between the two
   (`paper-sst`) says next to nothing of what it should.
   In the table of the shipped talker it is 1 minus the word error rate, which can be negative.
-- BANOM is for text that follows clean audio. All rows start from a network that writes after clean audio already: the grid
-  can test what BANOM costs, not what it is for.
-- What is measured are weights averaged over about the last tenth of training; the learning rate never knew the end.
-- What rests on a large pretrained language model, as in the paper, cannot show in a million parameters."""
+- BANOM is for text that follows clean audio. All rows start from a network that already writes after clean audio, so the
+  grid can test what BANOM costs, not what it is for.
+- We measure weights averaged over about the last tenth of training; the learning rate never knew when training would end.
+- Whatever relies on a large pretrained language model, as in the paper, cannot show in a million parameters."""
 LONGER = (
-    "The same bases, records and questions; more time, and equal data later: `python benchmarks/ablations.py "
+    "The same starting networks, records and questions; more time, and equal data later: `python benchmarks/ablations.py "
     "--rows exact ar --seeds 3 --seconds 720 --equal-records 18000 --out data_samples/scores/ablations_long`."
 )
 TALKER = "`minittt evaluate` on `data_samples/talker.safetensors`: value, [95 % bootstrap interval over items], (items)."

@@ -26,20 +26,20 @@ HEAD = """# When does Text-to-Talk win? Three bounded studies
 *Written by `python benchmarks/study_tables.py` from the JSONs in `data_samples/scores/studies`; a test compares the two.
 The runs are made by `python benchmarks/studies.py`. What we make of it: [chapter 6](06_does_it_hold.md).*
 
-A toy decides here: a million parameters, minutes of one core, synthetic voices, two dozen words, three seeds. All arms of a
+This is a toy: a million parameters, minutes of one core, synthetic voices, two dozen words, three seeds. All arms of a
 seed start from one network that has learned, left to right, to hear and to write, and has never spoken; they see the same
 records in the same order and are asked the same questions, drawn anew for each seed. Equal time is processor time: the steps
 of all presets were timed in turns on one core, and a run takes as many as fit into its minutes at that cost. The learning
 rate warms up for a twentieth of the steps, whatever a step costs. Text is decoded greedily; audio is drawn at temperature
-.5, slots in random order. `8/4` means blocks of 8 slots, each in 4 steps; `paper` and `nar` redraft whole spans so.
+.5, slots in random order. `8/4` means blocks of 8 slots, each in 4 steps; `paper` and `nar` redraft whole spans in that way.
 
-*Words* are 1 minus the referee's word error rate, over **all** questions, whether their text was right or not, and below 0
-where more is wrong than was to be said. *By chance* is the same sound held against the next question's truth: what a row
-reaches that says something else. *Forwards* are denoising steps a token of audio; *core-seconds* are processor time for a
-second of speech, one sentence at a time, sound not decoded, all ways of all rows timed in turns in one process: for ratios
-between rows, not for other machines. Nats of audio
-are a bound in blocks of 8, left to right for `ar`, and of whole spans for `paper`: they are not compared here. A cell is
-the mean of the seeds, and in brackets the value of each. Intervals are of 95 %."""
+*Words* are 1 minus the referee's word error rate, over **all** questions, whether their text was right or not; it is below 0
+where there are more errors than words to be said. *By chance* compares the same sound with the next question's truth: the
+score of a row that says something else. *Forwards* are denoising steps per token of audio; *core-seconds* are processor
+time per second of speech, one sentence at a time, without decoding the sound, all ways of all rows timed in turns in one
+process: use them for ratios between rows, not for other machines. Nats of audio are a bound in blocks of 8, left to right
+for `ar`, and over whole spans for `paper`: they are not compared here. A cell gives the mean of the seeds, and in brackets
+the value of each. Intervals are 95 %."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ CLAIMS = {
         Claim("`exact` beats NAR alone", Side("exact", "8/8"), Side("nar", "8/8")),
     ),
     "sizes": (
-        Claim("one block size beats all, a step a slot", Side(ONE_SIZE, "8/8"), Side("exact", "8/8")),
+        Claim("one block size beats all, one step per slot", Side(ONE_SIZE, "8/8"), Side("exact", "8/8")),
         Claim("one block size beats all, half the steps", Side(ONE_SIZE, "8/4"), Side("exact", "8/4")),
         Claim(
             "one block size beats all, a quarter of the steps", Side(ONE_SIZE, "8/2"), Side("exact", "8/2")
@@ -296,7 +296,7 @@ def rows_of(runs: Runs, study: str, paces: dict[str, dict]) -> list[str]:
 def trained(runs: Runs, study: str) -> list[str]:
     """What was trained: steps, epochs, word errors of dictation, nats."""
     lines = [
-        "| | seeds | steps | epochs | dictation: words wrong | text: nats a token | audio: nats a token, in its own way |",
+        "| | seeds | steps | epochs | dictation: words wrong | text: nats per token | audio: nats per token, its own way |",
         "|---|---|---|---|---|---|---|",
     ]
     for arm in STUDIES[study]:
@@ -320,7 +320,7 @@ def trained(runs: Runs, study: str) -> list[str]:
 
 
 def over_time(runs: Runs) -> list[str]:
-    """Little data: what the held-out questions say along the training, where over-fitting shows."""
+    """Little data: scores on held-out questions during training, where over-fitting shows."""
     lines = ["| | minutes | epochs | text right | words of answers | words of text to speech | audio: nats |"]
     lines.append("|---|---|---|---|---|---|---|")
     for arm in STUDIES["little"]:
@@ -349,7 +349,7 @@ def page(folder: Path = SCORES) -> str:
     if cost.is_file():
         known = json.loads(cost.read_text(encoding="utf-8"))
         each = ", ".join(f"`{name}` {seconds:.2f}" for name, seconds in known["seconds_a_step"].items())
-        parts.append(f"Seconds a step: {each} ({known['machine']}, torch {known['torch']}).")
+        parts.append(f"Seconds per step: {each} ({known['machine']}, torch {known['torch']}).")
     paces = {}
     if (folder / "pace.json").is_file():
         timed = json.loads((folder / "pace.json").read_text(encoding="utf-8"))

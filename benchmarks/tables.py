@@ -61,14 +61,14 @@ GREEDY = Measure(
 
 
 def grid(runs: Runs, wanted: tuple[str, ...] = ROWS, seeds: int = SEEDS) -> str:
-    """What ran, what is missing, and each row's figures over its seeds."""
+    """What has run, what is missing, and each row's figures over its seeds."""
     said = [f"{len(runs)} of {len(wanted) * seeds} runs are here."]
     absent = {row: [str(seed) for seed in range(seeds) if (row, seed) not in runs] for row in wanted}
     parts = [f"`{row}` {' '.join(those)}" for row, those in absent.items() if those]
     said += [f"Missing, with their seeds: {'; '.join(parts)}."] if parts else []
     about = {
         "Seconds of training": lambda run: f"{run['budget']['seconds']:g}",
-        "Seconds that the network they start from learned to hear": lambda run: (
+        "Seconds in which the network they start from learned to hear": lambda run: (
             f"{run['budget']['base_seconds']:g}"
         ),
         "Equal data after, records": lambda run: run["budget"]["equal_records"],
@@ -132,7 +132,7 @@ def mean_of(measure: Measure, runs: list[dict]) -> str:
 
 
 def claims(runs: Runs) -> str:
-    """A sentence a claim, then every difference behind it."""
+    """One sentence per claim, then every difference behind it."""
     said, tables, heads = [], [], []
     for claim in CLAIMS:
         found = [difference(runs, claim, measure) for measure in claim.measures]
@@ -144,7 +144,7 @@ def claims(runs: Runs) -> str:
 
 
 def corrected(heads: list[tuple[Claim, Difference]]) -> list[str]:
-    """What is left of the claims' headline differences when it is taken into account that there are many."""
+    """Which of the claims' headline differences stand once corrected for how many there are."""
     if not heads:
         return []
     ps = holm([d.p for _, d in heads])
@@ -173,7 +173,7 @@ def _cells(d: Difference) -> list[str]:
 
 
 def longer(runs: Runs) -> str:
-    """Runs of some rows, all seeds that are there, trained for more time: the same tables."""
+    """The same tables, of the rows that were trained for more time, with all seeds that are there."""
     rows = tuple(row for row in ROWS if of_row(runs, row))
     both = [claim for claim in CLAIMS if {claim.ours, claim.theirs} <= set(rows)]
     seeds = 1 + max(seed for _, seed in runs)
@@ -215,7 +215,7 @@ def lengths(runs: Runs) -> tuple[list[str], list[str]]:
 
 
 def premise(runs: list[dict]) -> str:
-    """What text and audio lose without their source or their past: means over trainings, Student's interval."""
+    """What text and audio lose without their source or their past: means over training runs, Student's interval."""
     families = list(runs[0]["scores"])
     found = {
         (family, name): over_seeds([values[name] for values in by_seed])
@@ -224,7 +224,7 @@ def premise(runs: list[dict]) -> str:
         for name in by_seed[0]
     }
     said = [
-        f"Means over {len(runs)} trainings, {runs[0]['seconds']:g} seconds each from the shipped talker on; 95 % intervals."
+        f"Means over {len(runs)} training runs of {runs[0]['seconds']:g} seconds from the shipped talker on; 95 % intervals."
     ]
     for name, text, sign in (
         ("text: past less source", "Text leans on its own past more than on its source", 1),
@@ -247,13 +247,13 @@ def _value(scores: list[dict], name: str) -> float:
     return next(s["value"] for s in scores if s["name"] == name)
 
 
-FRONT = """Ways that no other beats in one quality (at one step a block all policies are the same one). In the picture below,
+FRONT = """Ways that no other beats in one quality (at one step per block, all policies are the same). In the picture below,
 marks are filled at temperature 1, half filled at 0.5, hollow at 0, and larger for larger blocks."""
 QUALITIES = ("voice coherence", "words recognised", "text right")
 
 
 def sweep(made: dict) -> str:
-    """Where steps matter: one step a block against one a slot; and the ways that nothing beats."""
+    """Where steps matter: one step per block against one per slot; and the ways that nothing beats."""
     plain = {
         (r["block"], r["steps"]): r
         for r in made["rows"]
@@ -265,12 +265,14 @@ def sweep(made: dict) -> str:
         apart = one["high"] < each["low"] or each["high"] < one["low"]
         word = "matters" if apart else "makes no difference that can be told"
         said.append(
-            f"{quality}: the number of steps **{word}**: {bounds(one)} at one step a block of {largest}, "
-            f"{bounds(each)} at one a slot (random order, temperature 1)."
+            f"{quality}: the number of steps **{word}**: {bounds(one)} at one step per block of {largest}, "
+            f"{bounds(each)} at one per slot (random order, temperature 1)."
         )
     rows = []
     for r in sorted(made["rows"], key=lambda r: r["forwards per token"]["value"]):
-        alone = r["steps"] > 1 or r["policy"] == "random_order"  # at one step a block all policies are one
+        alone = (
+            r["steps"] > 1 or r["policy"] == "random_order"
+        )  # at one step per block, all policies are the same
         if "on the front of" in r and alone:
             how = [str(r["block"]), str(r["steps"]), r["policy"], str(r["temperature"])]
             found = [number(r[name]["value"]) for name in ("forwards per token", *QUALITIES)]
@@ -310,10 +312,10 @@ def sampler(made: dict) -> str:
     worse = released[-1]["kl"] > released[0]["kl"]
     said = [
         f"Two independent bits, 1 with probability .9: the released confidence rule draws 11 with probability "
-        f"{two['p_of_likeliest']:.3f}; {two['q_of_likeliest']:.3f} is true.",
+        f"{two['p_of_likeliest']:.3f}; the true probability is {two['q_of_likeliest']:.3f}.",
         f"More steps make the released rule **{'worse' if worse else 'no worse'}**: in the world of {released[0]['world']}, "
-        f"KL {released[0]['kl']:.3f} nats at one step, {released[-1]['kl']:.3f} at one slot a step.",
-        f"One slot a step is exact for every policy that does not look at drawn tokens (largest KL {single:.1e} nats).",
+        f"KL {released[0]['kl']:.3f} nats at one step, {released[-1]['kl']:.3f} at one slot per step.",
+        f"One slot per step is exact for every policy that does not look at drawn tokens (largest KL {single:.1e} nats).",
         f"Every such policy stays within the entropy bound at any number of steps: **{kept}**.",
     ]
     cells = [
