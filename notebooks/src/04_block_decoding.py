@@ -842,7 +842,7 @@ plt.show()
 # %% [markdown]
 # One shortcut is *not* exact: keeping the keys of the last denoising step instead of committing the finished block.
 # They were computed while some slots were still MASK. The decoder therefore commits each finished block, clean, in the
-# next forward, where it costs no extra pass. (`test_law_18_cached_equals_recomputed_ids` and its neighbours.)
+# next forward pass, so it costs no extra one. (`test_law_18_cached_equals_recomputed_ids` and its neighbours.)
 #
 # ## 10. What each policy costs
 #
@@ -1012,7 +1012,7 @@ else:
 
 # %% [markdown]
 # **3. Extend.** In section 5, two steps of two slots each lose about half a nat: two slots pick a voice before it is
-# known. Write a policy that needs no more than **two** forwards for the four slots and loses **less** than
+# known. Write a policy that needs no more than **two** forward passes for the four slots and loses **less** than
 # `random_order` does in two steps. It may look at anything in the draft except the candidates, and must not draw at
 # random itself: the randomness is in `draft.noise`. (One of the shipped policies can do it; write your own.)
 

@@ -184,7 +184,7 @@ plt.show()
 #   $n/k$.
 #
 # Text is averaged over its targets, audio over all slots of the noisy stream, masked or not, and the two means are
-# added. Here with three records, a small untrained network, float64 and plain loops:
+# added. Here it is for three records and a small untrained network, in float64 and with plain loops:
 
 # %%
 records = [
@@ -467,7 +467,7 @@ print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f}
 # - **Audio never reaches zero**, and must not. Which of four voices speaks is not given (at most 2 bits per reply), and
 #   neither are its speed and its noise. Part of the loss left at the end is due to that and can never go away. Your run
 #   cannot say how much: the shipped talker, trained ten times as long, gets below 1 (next picture). Compare the three
-#   shares: the more of a block is visible, the less surprising the rest is. Denoising in several steps lives on that
+#   shares: the more of a block is visible, the less surprising the rest is. Denoising in several steps exploits that
 #   difference.
 # - **The training curve is noisy, the held-out one is not**: each step draws different records and different masks,
 #   while the held-out batches and their noise never change.

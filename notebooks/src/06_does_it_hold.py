@@ -469,10 +469,10 @@ ax.legend(loc="upper center", handlelength=4)
 plt.show()
 
 # %% [markdown]
-# More steps improve every order that does not look at what was drawn, and one slot a step is exact. (Two of the curves,
-# left to right and by entropy, coincide: the slots are all alike here, and ties go left.) The released rule commits the
-# *most likely draws* first. It gains from a second step; from then on, more steps only give it more opportunities to
-# prefer them, and at six steps it is further from the truth than at one.
+# More steps improve every order that does not look at what was drawn, and one slot per step is exact. (Two of the
+# curves, left to right and by entropy, coincide: the slots are all alike here, and ties go left.) The released rule
+# commits the *most likely draws* first. It gains from a second step; from then on, more steps only give it more
+# opportunities to prefer them, and at six steps it is further from the truth than at one.
 #
 # ## 9. Redo a run
 #
