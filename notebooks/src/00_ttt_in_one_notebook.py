@@ -1,23 +1,23 @@
 # %% [markdown]
 # # Text-to-Talk in one notebook
 #
-# A language model writes one token after another. Speech takes many tokens, so that is slow; filling in several at once is
-# fast, but tokens that are drawn at the same moment cannot know of each other. Here you build, in one file, a small model
-# that does both: it writes text token by token, and fills in speech a few slots at a time. In the end you see the price
-# on all hundred questions of a toy world: with one step a block, 0 of 100 answers begin with a block in a single voice; with
-# four steps 35 do, and with eight all 100.
+# A language model writes one token after another. Speech takes many tokens, so that is slow; filling in several at once
+# is fast, but tokens drawn at the same moment know nothing of each other. Here you build, in one file, a small model
+# that does both: it writes text token by token, and fills in speech a few slots at a time. At the end you see the price
+# of that speed on all hundred questions of a toy world. With one step per block, 0 of 100 answers begin with a block in
+# a single voice; with four steps 35 do, and with eight all 100 do.
 #
 # After this notebook you can
-# - give every token of an interleaved sequence its generation group, and read the attention mask off it;
+# - give every token of an interleaved sequence its generation group, and derive the attention mask from these numbers;
 # - train one small Transformer to write text left to right and to fill in audio in parallel, with an exact loss;
-# - say, and show, why a block filled in with a single step mixes voices, and what more steps repair.
+# - say, and show, why a block filled in with a single step mixes voices, and what additional steps repair.
 #
-# Level: first contact. Prerequisites: Python, a little PyTorch, what a Transformer is. Reading 45 minutes, computing
-# a minute and a half on two CPU cores; GPU: not measured.
+# Level: first contact. Prerequisites: Python, a little PyTorch, what a Transformer is. Reading time 45 minutes, run
+# time a minute and a half on two CPU cores; GPU: not measured.
 #
-# It needs torch and matplotlib, and nothing of this package: you can upload this one file anywhere. The maths is in the
-# chapter [tutorials/00_ttt_in_one_notebook.md](../tutorials/00_ttt_in_one_notebook.md); what you build here in miniature is,
-# in full, `attention.py`, `diffusion.py`, `objective.py` and `decoding.py`.
+# It needs torch and matplotlib, and nothing from this package, so you can upload this one file anywhere. The maths is
+# in the chapter [tutorials/00_ttt_in_one_notebook.md](../tutorials/00_ttt_in_one_notebook.md); the full versions of
+# what you build here in miniature are `attention.py`, `diffusion.py`, `objective.py` and `decoding.py`.
 
 # %% tags=["needed"]
 import functools
@@ -41,17 +41,18 @@ FAST = os.environ.get("MINITTT_FAST") == "1"
 # %% [markdown]
 # ## 1. A toy world of speech
 #
-# The question is two digits. The answer says them, in writing and aloud, and then says them the other way round:
+# The question is two digits. The answer gives them in writing and aloud, and then does the same in reverse order:
 #
 #     3 7 | 3 7 <speech> 7 3 <speech> END
 #
-# Speech here is a row of **codes**, as a neural codec would give us. Each digit is a few sounds (three, four or five,
-# by the digit), and a code is a sound in one of **four voices**: code = 16 * voice + sound. Which voice answers is
-# *drawn at random and not given*. So the text decides *what* is said and how long it takes; nothing decides *who*
-# says it, except the speech itself: once a single code is known, all others must be in its voice.
+# Speech here is a row of **codes**, as a neural codec would produce. Each digit consists of a few sounds (three, four
+# or five, depending on the digit), and a code is a sound in one of **four voices**: code = 16 * voice + sound. The
+# voice that answers is *drawn at random and not given*. So the text decides *what* is said and how long it takes.
+# Nothing decides *who* says it except the speech itself: once a single code is known, all the others must be in the
+# same voice.
 #
-# A spoken span is cut into **blocks** of eight slots. The last block is filled up with the end token EOA. That filler
-# is an ordinary token: seen, masked and learned.
+# A spoken span is cut into **blocks** of eight slots. The last block is filled up with the end token EOA. These filler
+# tokens are ordinary tokens: they are seen, masked and learned like any other.
 
 # %% tags=["needed"]
 N_VOICES, N_SOUNDS, BLOCK = 4, 16, 8
@@ -78,10 +79,10 @@ def record(a, b, voice):
 
 
 # %% [markdown]
-# (`-len % BLOCK or BLOCK`: a span that would fill its last block exactly gets one more block of EOA, since without any
-# EOA there would be no sign that it has ended.)
+# (`-len % BLOCK or BLOCK`: a span that fills its last block exactly gets one more block of EOA, because without any EOA
+# nothing would mark its end.)
 #
-# Two helpers draw tokens as boxes. They have nothing to teach; run the cell and read on.
+# Two helpers draw tokens as boxes. There is nothing to learn from them; run the cell and read on.
 
 # %% tags=["needed"]
 BLUE, GREY = "#0072B2", "#D4D4D4"
@@ -119,13 +120,14 @@ def voice_legend(ax, text=True, **where):
 # %% [markdown]
 # ## 2. Absorbing diffusion: corrupt, then restore
 #
-# Forget the text for a moment, and take a single block of speech. **Corrupt** it: one slot after another, in random
-# order, is replaced by MASK. A slot that has become MASK stays MASK; the state *absorbs*, and this gives the method its
-# name. After eight steps nothing is left but the number of slots.
+# Forget the text for a moment and take a single block of speech. **Corrupt** it: one slot after another, in random
+# order, is replaced by MASK. A slot that has become MASK stays MASK: the state is *absorbing*, which gives the method
+# its name. After eight steps nothing is left but the number of slots.
 #
-# Now run it backwards. To **restore** a block, somebody must guess what is under a MASK, given the slots that are still
-# shown. Later a network will learn to. In this toy world we can also write the *perfect* guess down: the text tells the
-# sound of every slot; the voice is open, a quarter each, until a single code is shown, and certain from then on.
+# Now run it backwards. To **restore** a block, something must guess what is under each MASK, given the slots that are
+# still visible. Later a network will learn to do this. In this toy world we can also write down the *perfect* guess:
+# the text determines the sound of every slot, and the voice is open (a quarter for each) until the first code is
+# visible, and certain from then on.
 
 
 # %% tags=["needed"]
@@ -150,7 +152,7 @@ def perfect_guess(block, written):
 
 
 # %% [markdown]
-# `restore` goes the other way: each guess is drawn, and the next one sees it.
+# `restore` goes the other way: each guess is a random draw, and the next guess sees it.
 
 
 # %% tags=["needed"]
@@ -187,17 +189,17 @@ fig.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
 plt.show()
 
 # %% [markdown]
-# The sounds come back, since the text gives them away. The voice need not: it was wiped out with the last code, the first
-# guess on the right draws a new one, and all later guesses follow it. That is what a *generator* should do: not repeat
-# the block it was shown, but draw a block as likely as the world makes it.
+# The sounds come back, because the text gives them away. The voice need not: it was wiped out with the last code, so
+# the first guess on the right draws a new one, and all later guesses follow it. That is what a *generator* should do:
+# not repeat the block it was shown, but draw each block as often as it occurs in this world.
 #
-# **How is a guess trained, and what does its loss mean?** A block can be restored in any order, so its probability is the
-# *mean over all orders*. With eight slots there are 40,320 of them, too many to follow in training. So we look at one
-# state at a time: mask k of the n slots at random, and take the cross-entropy of the guesses at the masked ones, times n
-# / k. On average this gives the mean over orders of $-\log p$. But $-\log$ of a mean is at most the mean of $-\log$, and
-# so the loss is an **upper bound** on what we want to know, $-\log p$ of the block. The two are equal when all orders
-# agree, as they do for a perfect guess. With one block, both can be computed in full. For comparison, a *short-sighted*
-# guess sees only the slots directly beside its own.
+# **How is a guess trained, and what does its loss mean?** A block can be restored in any order, so its probability is
+# the *mean over all orders*. With eight slots there are 40,320 orders, too many to follow in training. So we look at
+# one state at a time: mask k of the n slots at random, and take the cross-entropy of the guesses at the masked slots,
+# times n / k. On average this gives the mean over orders of $-\log p$. But the $-\log$ of a mean is at most the mean of
+# the $-\log$, so the loss is an **upper bound** on what we want to know, $-\log p$ of the block. The two are equal when
+# all orders agree, as they do for a perfect guess. For one block, both can be computed in full. For comparison, a
+# *short-sighted* guess sees only the slots directly next to its own.
 
 
 # %%
@@ -250,14 +252,14 @@ assert abs(bound(perfect_guess) - math.log(N_VOICES)) < 1e-6
 assert minus_log_p(short_sighted) < bound(short_sighted)
 
 # %% [markdown]
-# The perfect guess pays $\ln 4 = 1.386$ nats, once, for the voice. The other pays more, and its bound lies above its true
-# cost. [Notebook 03](03_absorbing_diffusion.ipynb) takes this bound apart. Here we go on, and put such blocks into a
-# sequence with text.
+# The perfect guess pays $\ln 4 = 1.386$ nats, once, for the voice. The short-sighted one pays more, and its bound is
+# above its true cost. [Notebook 03](03_absorbing_diffusion.ipynb) takes this bound apart. Here we move on and put such
+# blocks into a sequence with text.
 #
 # ## 3. One number per token: its generation group
 #
-# Text is generated token by token, so each text token is its own group. A block of speech is generated together, so it is
-# one group. Groups count upwards. That is the whole structure: everything else follows from these numbers.
+# Text is generated token by token, so each text token is its own group. A block of speech is generated together, so it
+# is one group. Groups are numbered in order. That is the whole structure: everything else follows from these numbers.
 
 
 # %% tags=["needed"]
@@ -294,8 +296,8 @@ plt.show()
 # A query token may see a key token when `group[key] <= group[query]`. Text sees what came before. The slots of a block
 # see what came before and *each other*, in both directions.
 #
-# Training needs a little more. We want text to learn after *finished* speech (that is how it will be decoded), and
-# speech to learn from *masked* blocks. So the sequence holds its speech twice: a **clean** stream with all tokens, and a
+# Training needs a little more. Text should be learned after *finished* speech (that is how it will be decoded), and
+# speech from *masked* blocks. So the sequence holds its speech twice: a **clean** stream with all tokens, and a
 # **noisy** one, a second copy of the speech with some slots masked, at the same positions.
 #
 # | query | sees clean keys | sees noisy keys |
@@ -351,8 +353,8 @@ plt.show()
 # %% [markdown]
 # ## 5. A tiny Transformer
 #
-# There is nothing special in it. It is told the tokens, their positions, and the mask; it is told neither how noisy the
-# input is (it can count the MASKs itself) nor which stream is which.
+# There is nothing special about it. It is given the tokens, their positions and the mask. It is not told how noisy the
+# input is (it can count the MASKs itself) or which stream is which.
 
 
 # %% tags=["needed"]
@@ -388,9 +390,9 @@ class Net(nn.Module):
 # %% [markdown]
 # ### Two streams are exact (optional)
 #
-# One forward over both streams gives what many separate forwards would give: the clean rows are those of a plain clean
-# pass, and each noisy block has the logits that a decoder will see, which has finished everything before this block and
-# is in the middle of it. You need not believe it.
+# One forward pass over both streams gives what many separate passes would give. The logits of the clean stream are
+# those of a plain clean pass, and each noisy block has the logits that a decoder would see when it has finished
+# everything before this block and is in the middle of it. You need not take this on trust:
 
 # %%
 net = Net().double()
@@ -411,16 +413,17 @@ print("clean stream = a clean pass; each noisy block = a decoder's view of it")
 # %% [markdown]
 # ## 6. The loss
 #
-# **Text.** Cross-entropy of the next token, read from the clean stream (also at the last slot of a span: the next token
-# is then the text after it).
+# **Text.** Cross-entropy of the next token, read from the clean stream (also at the last slot of a span, where the next
+# token is the text that follows).
 #
 # **Audio.** In each block of n slots, draw a number k of masks, uniform from 1 to n; mask k slots at random; take the
-# cross-entropy at the masked slots, *at their own position*, times n / k: the loss of section 2, whose mean is an upper
-# bound on -log p(block | what came before). The chapter derives it in half a page. Every pattern of masks in which a
-# decoder can find a block, from all masked to one slot left, can be drawn here; what is not masked is always true here, and
-# never a decoder's own mistake.
+# cross-entropy at the masked slots, *at their own position*, times n / k. This is the loss of section 2, whose mean is
+# an upper bound on -log p(block | what came before). The chapter derives it in half a page. Any mask pattern that a
+# decoder can meet in a block, from all masked to one slot left, can be drawn here. One difference remains: the unmasked
+# tokens here are always the true ones, never a decoder's own mistakes.
 #
-# Text may only write text, a slot may only hold a code or EOA: each softmax runs over the tokens of its class.
+# A text position may only produce text, and a slot may only hold a code or EOA: each softmax runs over the tokens of
+# its own kind.
 
 
 # %% tags=["needed"]
@@ -451,7 +454,7 @@ def batch_of(records):
 
 
 # %% [markdown]
-# Both losses come from one forward over both streams.
+# Both losses come from one forward pass over both streams.
 
 
 # %% tags=["needed"]
@@ -510,9 +513,9 @@ n_parameters = sum(p.numel() for p in net.parameters())
 print(f"{n_steps} steps in {time.process_time() - start:.0f} CPU seconds; {n_parameters:,} parameters")
 
 # %% [markdown]
-# How low can the audio loss go? What is said is determined by the text. Only the voice is open: one of four, once per
-# answer, which costs $\ln 4$ nats, spread over the slots of the answer. A well-trained network ends on that
-# line, and none can end below it (single batches scatter around it: which masks they drew is chance).
+# How low can the audio loss go? The text determines what is said. Only the voice is open: one of four, once per answer,
+# which costs $\ln 4$ nats, spread over the slots of the answer. A well-trained network ends up on that line, and none
+# can end up below it (single batches scatter around it, because their masks are drawn at random).
 
 # %%
 slots = [sum(kind == AUDIO for kind in record(a, b, 0)[1]) for a in range(10) for b in range(10)]
@@ -530,10 +533,10 @@ print(f"floor {floor:.4f}; audio loss, mean of the last steps {smooth[-1, 1]:.4f
 # %% [markdown]
 # ## 8. Decoding
 #
-# Text: look, draw the next token, append. After "speech begins", put down a block of MASKs and fill it in **K steps**:
-# in each, draw a candidate for *every* masked slot, keep an even share of them, chosen at random, and leave the others
-# masked for the next step. When no MASK is left the block is closed: its group never changes again (so its keys and
-# values could be cached; here we simply look at everything anew). The first EOA ends the span.
+# For text: run the network, draw the next token, append it. After "speech begins", add a block of MASKs and fill it in
+# **K steps**. In each step, draw a candidate for *every* masked slot, keep an even share of them, chosen at random, and
+# leave the others masked for the next step. When no MASK is left the block is closed: its group never changes again (so
+# its keys and values could be cached; here we simply recompute everything). The first EOA ends the span.
 
 
 # %% tags=["needed"]
@@ -551,7 +554,7 @@ def random_order(masked, p, n):
 
 
 # %% [markdown]
-# A block is filled in by as many looks as there are steps:
+# Filling in a block takes one forward pass per step:
 
 
 # %% tags=["needed"]
@@ -571,7 +574,7 @@ def fill_block(net, ids, groups, steps, choose, trace):
 
 
 # %% [markdown]
-# And a whole answer, text and blocks in turn:
+# And a whole answer, alternating text and blocks:
 
 
 # %% tags=["needed"]
@@ -605,21 +608,22 @@ voice_legend(ax, loc="upper center")
 plt.show()
 
 # %% [markdown]
-# Read the shades. The numbers in the boxes, *what* is said, hardly depend on K (now and then a small network slips).
-# *Who* says it does: at one step a block, every slot of the first block drew a voice for itself. The network was right
-# about each slot (four voices, a quarter each), and wrong about all of them together: slots drawn in one step cannot know
-# of each other.
+# Look at the shades. The numbers in the boxes, *what* is said, hardly depend on K (now and then a small network slips).
+# *Who* says it does: with one step per block, every slot of the first block drew a voice for itself. The network was
+# right about each slot (four voices, a quarter each) and wrong about all of them together, because slots drawn in the
+# same step know nothing of each other.
 #
 # ## 9. Voice coherence against K
 #
-# We ask all hundred questions, once each, and count three things.
+# We ask each of the hundred questions once and measure three things.
 #
-# - **Sounds right**: the share of answers whose sounds and lengths are those of the text, whoever says them. A recogniser
-#   sees no more than that.
-# - **Voice coherence**, as the [glossary](../tutorials/glossary.md) has it: the share of places that agree on the voice.
-#   Here a place is a code, and it agrees if it is in the commonest voice of its answer. We take the mean over answers.
-# - **First block in one voice**: the share of answers in whose first block *all* codes are in the same voice. This is the
-#   strictest of the three, and asks about the one block that has nothing before it to follow.
+# - **Sounds right**: the share of answers whose sounds and lengths match the text, whoever says them. A speech
+#   recogniser sees no more than that.
+# - **Voice coherence**, as defined in the [glossary](../tutorials/glossary.md): the share of places that agree on the
+#   voice. Here a place is a code, and it agrees if it is in the most common voice of its answer. We take the mean over
+#   answers.
+# - **First block in one voice**: the share of answers whose first block has *all* its codes in the same voice. This is
+#   the strictest of the three measures, and it looks at the one block that has no earlier speech to follow.
 #
 # The bars are 95 % intervals: Wilson's for the two shares, a bootstrap over answers for the mean.
 
@@ -708,11 +712,12 @@ plt.show()
 
 # %% [markdown]
 # A recogniser would hardly notice: the sounds are nearly always right at any K. Only a measure that looks at slots
-# *together* sees what the steps are good for. (In real speech too: word error rate hides incoherence.)
+# *together* shows what the steps are good for. (The same is true of real speech: the word error rate hides
+# incoherence.)
 #
 # ## 10. A strip of unmasking (optional)
 #
-# The first block of an answer, a row per step. Once a code is revealed, the next step knows the voice.
+# The first block of an answer, one row per step. Once a code has been revealed, the next step knows the voice.
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 3.2), layout="constrained")
@@ -730,8 +735,8 @@ fig.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
 plt.show()
 
 # %% [markdown]
-# That is Text-to-Talk: one Transformer, one number per token, two losses, two ways of decoding. The other notebooks take
-# each part seriously.
+# That is Text-to-Talk: one Transformer, one number per token, two losses, two ways of decoding. The other notebooks
+# treat each part in depth.
 #
 # ## Exercises
 #
@@ -768,10 +773,11 @@ def check_1():
 check_1()
 
 # %% [markdown]
-# **2, predict.** A perfect network fills a block of eight codes in K = 4 steps, in random order. With what probability is
-# the whole block in one voice? (Four voices, equally likely; nothing before the block says which.) Work it out before you
-# run anything. (In section 9 this is the third measure, "first block in one voice". The figure there need not be the
-# same: some of its first blocks hold fewer than eight codes, and its network is not perfect.)
+# **2, predict.** A perfect network fills a block of eight codes in K = 4 steps, in random order. What is the
+# probability that the whole block is in one voice? (Four voices, equally likely; nothing before the block says which.)
+# Work it out before you run anything. (In section 9 this is the third measure, "first block in one voice". The figure
+# there need not be the same: some of the first blocks there hold fewer than eight codes, and the network is not
+# perfect.)
 
 # %% tags=["exercise-2"]
 one_voice = None
@@ -817,13 +823,15 @@ def check_2(steps=4):
 check_2()
 
 # %% [markdown]
-# **3, extend.** `random_order` chooses slots blindly. Write another rule: the n masked slots where the network is
-# *surest*, that is, where the entropy $-\sum p \ln p$ of its prediction is lowest. Never choose a slot that is not masked.
+# **3, extend.** `random_order` chooses slots blindly. Write another rule: choose the n masked slots where the network
+# is *surest*, that is, where the entropy $-\sum p \ln p$ of its prediction is lowest. Never choose a slot that is not
+# masked.
 #
-# Then count again: does it keep first blocks in one voice more often than random order, at K = 4? Ask about three kinds
-# of question apart: `[(0, 3)] * 100` (six codes and two EOA in the first block), `[(0, 1)] * 100` (seven codes, one EOA)
-# and `[(5, 8)] * 100` (eight codes). What is to be counted is the third column, once with `surest` and once with
-# `random_order`: `sum(row[2] for row in ask_all(4, [(0, 3)] * 100, surest))`. Guess first. The solution tells the story.
+# Then count again: at K = 4, does it keep first blocks in one voice more often than random order? Ask three kinds of
+# question separately: `[(0, 3)] * 100` (six codes and two EOA in the first block), `[(0, 1)] * 100` (seven codes, one
+# EOA) and `[(5, 8)] * 100` (eight codes). Count the third column, once with `surest` and once with `random_order`:
+# `sum(row[2] for row in ask_all(4, [(0, 3)] * 100, surest))`. Guess first. The solution tells you how it turns out and
+# why.
 
 
 # %% tags=["exercise-3"]
@@ -901,10 +909,11 @@ check_3()
 # %% [markdown]
 # ## What you now know
 #
-# - A sequence is cut into groups: a text token is one, a block of speech is one; the mask follows from the numbers.
+# - A sequence is cut into groups: each text token is one, each block of speech is one; the mask follows from the group
+#   numbers.
 # - Absorbing diffusion hides slots and learns to guess them; its loss is an upper bound on $-\log p$ of the block.
-# - Two streams let text learn after finished speech and speech learn from masked blocks, in one exact pass.
-# - Slots drawn in the same step cannot know of each other: each is right by itself, and together they mix voices.
+# - With two streams, text is learned after finished speech and speech from masked blocks, in one exact pass.
+# - Slots drawn in the same step know nothing of each other: each is right by itself, but together they mix voices.
 # - The number of steps K trades speed against coherence. It is chosen when decoding; training stays the same.
 #
 # **Next**: [notebook 01](01_codec_tokenization.ipynb), where codes come from. Solutions:

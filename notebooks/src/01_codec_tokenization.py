@@ -1,21 +1,20 @@
 # %% [markdown]
 # # 01 Codec tokenisation: from a waveform to tokens and back
 #
-# A language model writes tokens from a list. Sound is thousands of numbers a second, and no list. A codec builds the
-# bridge: it names every short stretch of sound by a number, and makes sound from the numbers again. Here you take one
-# apart: 1.5 seconds of speech, 12,140 samples, become 38 tokens, and the words can still be heard; what is lost can be
-# heard too.
+# A language model writes tokens from a list. Sound is thousands of numbers per second, and there is no such list for
+# them. A codec bridges the gap: it represents every short stretch of sound by a number, and turns the numbers back into
+# sound. Here you take one apart: 1.5 seconds of speech, 12,140 samples, become 38 tokens. You can still hear the words,
+# and you can also hear what is lost.
 #
 # After this notebook you can
 # - say what an audio token is: which stretch of sound it stands for, how it is found, and how many bits it takes;
 # - build a residual quantiser by hand, and say why two small codebooks do the work of a huge one;
-# - write the codes of several codebooks as one row of tokens, and hear what tokens keep and what they lose.
+# - write the codes of several codebooks as one row of tokens, and hear what the tokens keep and what they lose.
 #
-# Level: first contact. Prerequisites: Python, a little PyTorch; no signal processing. Reading 40 minutes, computing about
-# ten seconds on one CPU core; GPU: not measured.
+# Level: first contact. Prerequisites: Python, a little PyTorch; no signal processing. Reading time 40 minutes, run time
+# about ten seconds on one CPU core; GPU: not measured.
 #
-# It walks through `minittt/codec.py`; the maths, and the
-# questions people keep asking, are in the chapter
+# It walks through `minittt/codec.py`; the maths and the frequently asked questions are in the chapter
 # [tutorials/01_codec_tokenization.md](../tutorials/01_codec_tokenization.md).
 
 # %% tags=["needed"]
@@ -47,8 +46,8 @@ def draw_sound(ax, wave):
 # %% [markdown]
 # ## 1. A waveform
 #
-# Sound is pressure over time, measured so many times a second. `read_audio` reads any recording and brings it to the
-# rate that the codec wants.
+# Sound is pressure over time, measured many times per second. `read_audio` reads any recording and converts it to the
+# sample rate that the codec expects.
 
 # %%
 codec = Codec.load(root / "data_samples" / "codec.safetensors")
@@ -69,15 +68,16 @@ bar.set_label("dB")
 plt.show()
 
 # %% [markdown]
-# A language model could not write this sample by sample: thousands of them a second, each nearly the same as the last.
-# A **codec** (coder and decoder) shortens it in three moves: an *encoder* makes a few vectors a second, a *quantiser*
-# names each vector by a number, a *decoder* makes sound from the named vectors.
+# A language model could not write this sample by sample: there are thousands of them per second, each nearly the same
+# as the last. A **codec** (coder and decoder) shortens it in three steps: an *encoder* makes a few vectors per second,
+# a *quantiser* replaces each vector with a number, and a *decoder* turns the vectors with these numbers back into
+# sound.
 #
 # ## 2. Frames
 #
-# The encoder is a stack of convolutions, with a recurrent layer in it; each convolution with a stride shortens the signal by
-# a factor. The product of the factors is the **hop**: one vector per so many samples. A wave that does not fill its last
-# frame is filled with zeros, so the number of frames is samples / hop, rounded up.
+# The encoder is a stack of convolutions, with one recurrent layer; each strided convolution shortens the signal by a
+# factor. The product of the factors is the **hop**: the number of samples per vector. A waveform that does not fill its
+# last frame is padded with zeros, so the number of frames is samples / hop, rounded up.
 
 # %%
 assert hop == math.prod(codec.config.ratios)
@@ -106,8 +106,9 @@ plt.show()
 # %% [markdown]
 # ## 3. From a vector to a number
 #
-# The **codebook** is a table of vectors, learned in training. A latent is replaced by its *nearest* entry, and the number
-# of that entry is the **code**. That is all a vector quantiser does when it encodes. By hand, and as shipped:
+# The **codebook** is a table of vectors, learned in training. A latent is replaced by its *nearest* entry, and the
+# number of that entry is the **code**. That is all a vector quantiser does when it encodes. Here it is by hand and as
+# shipped:
 
 
 # %% tags=["needed"]
@@ -135,9 +136,10 @@ ax.set_title("a code for every frame", pad=14)
 plt.show()
 
 # %% [markdown]
-# Is a code a function of its frame alone? Wipe out one frame of the wave, encode again, and see which codes change. The
-# convolutions look to both sides, and the recurrent layer remembers what came before, so all latents near it move. A code
-# changes only where a latent crosses the border of its cell: here at no later frame, with `t = 12` at 13 and 15 as well.
+# Is a code a function of its frame alone? Zero out one frame of the waveform, encode again, and see which codes change.
+# The convolutions look to both sides, and the recurrent layer remembers what came before, so all the latents nearby
+# change. A code changes only where a latent crosses the border of its cell: here at no later frame, but with `t = 12`
+# also at 13 and 15.
 
 # %%
 wiped = wave.clone()
@@ -160,7 +162,8 @@ print(f"frame {t} wiped out; the codes of frames {torch.nonzero(changed)[:, 0].t
 # %% [markdown]
 # ## 4. How many bits a code takes
 #
-# A code that is one of `size` numbers can be written with log2(size) bits. With n_q codebooks there are n_q codes a frame:
+# A code that is one of `size` numbers can be written with log2(size) bits. With n_q codebooks there are n_q codes per
+# frame:
 #
 # bitrate = frames per second * n_q * log2(size)
 
@@ -180,12 +183,12 @@ for k in (2, 8, 32):
 print(f"the codec shipped here         {bitrate(codec.config):6.0f} bit/s")
 
 # %% [markdown]
-# Papers name EnCodec's settings by kbit/s ("1.5 kbps"), programs by codebooks ("2"). This formula turns one into the
-# other.
+# Papers give EnCodec's settings in kbit/s ("1.5 kbps"), programs as a number of codebooks ("2"). This formula converts
+# one into the other.
 #
-# Not all codes are equally frequent, so a code carries less than log2(size) bits. The **entropy** of their frequencies says
-# how much, on average; 2 to that power, the **perplexity**, is the number of equally frequent codes that would carry as
-# much. If it were far below the size, most of the codebook would hardly be used.
+# Not all codes are equally frequent, so a code carries less than log2(size) bits. The **entropy** of their frequencies
+# says how much it carries on average; 2 to that power, the **perplexity**, is the number of equally frequent codes that
+# would carry as much. If the perplexity were far below the size, most of the codebook would hardly be used.
 
 # %%
 corpus = np.load(root / "data_samples" / "corpus" / "audio.npz", allow_pickle=False)["codes"]
@@ -251,19 +254,21 @@ axes[0].set_xlabel("")
 plt.show()
 
 # %% [markdown]
-# The wave itself is lost: its difference from the original is at least as loud as the original (a signal-to-noise ratio
-# around 0 dB or below). A codec that spends so few bits keeps *where the energy is*, not the exact course of the pressure;
-# our ears ask for no more. Compare the pictures: the strong bands (formants), the pauses and the hisses are kept, so words
-# are. The fine horizontal lines (harmonics, which carry the pitch) are smeared, and so the voice sounds rough.
+# The waveform itself is lost: its difference from the original is at least as loud as the original (a signal-to-noise
+# ratio around 0 dB or below). A codec that spends so few bits keeps *where the energy is*, not the exact course of the
+# pressure; our ears need no more than that. Compare the pictures: the strong bands (formants), the pauses and the
+# hisses are kept, and with them the words. The fine horizontal lines (harmonics, which carry the pitch) are smeared, so
+# the voice sounds rough.
 #
-# Shuffled samples, which are mere noise, come nearer to the wave than the codec does: its difference from the original is
-# smaller. By spectral distance they are about three times as far. So signal to noise says nothing here; look at spectra.
+# Shuffled samples, which are mere noise, come closer to the waveform than the codec does: their difference from the
+# original is smaller. By spectral distance they are about three times as far away. So the signal-to-noise ratio says
+# nothing here; look at spectra.
 #
-# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly better, then
-# the encoder and decoder are the bottleneck, and not the number of codes.
+# The line "not quantised" shows where the loss comes from: it skips the codebook altogether. If it is hardly better,
+# the encoder and decoder are the bottleneck, not the number of codes.
 #
-# A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord of three notes. The picture
-# shows the lowest 800 Hz, where they are: three level lines before the codec, and after it?
+# A codec knows what it was trained on. This one heard speech and a few beeps. Give it a chord of three notes. The
+# picture shows the lowest 800 Hz, where the notes are: there are three horizontal lines before the codec. And after it?
 
 # %%
 seconds = np.arange(rate) / rate
@@ -295,18 +300,18 @@ print(
 )
 
 # %% [markdown]
-# (In brackets Wilson's 95 % interval: it treats the codes of one short recording as if they were independent, so take it
-# as a rough guide.) So two rows of codes can sound alike and differ in nearly half of their codes. Never judge generated
-# speech by comparing codes with those of a recording; listen, or let a recogniser listen.
+# (The brackets give Wilson's 95 % interval. It treats the codes of one short recording as if they were independent, so
+# take it as a rough guide.) So two rows of codes can sound alike and yet differ in nearly half of their codes. Never
+# judge generated speech by comparing codes with those of a recording; listen, or let a recogniser listen.
 #
 # ## 6. Residual codebooks
 #
-# How to be more precise? One codebook with twice as many entries adds one bit, and costs twice the table. A **residual**
-# quantiser (SoundStream, EnCodec) adds a second, small codebook for what the first got wrong, a third for what is
-# still wrong, and so on. We build one by hand, in two dimensions, where it can be seen.
+# How can a codec be more precise? One codebook with twice as many entries adds one bit, at the cost of a table twice as
+# large. A **residual** quantiser (SoundStream, EnCodec) adds a second, small codebook for what the first got wrong, a
+# third for what is still wrong, and so on. We build one by hand, in two dimensions, where you can see it.
 #
-# First the codebook itself: **k-means**. Give every point to its nearest entry, move every entry to the mean of its
-# points, repeat.
+# First the codebook itself, by **k-means**: assign every point to its nearest entry, move every entry to the mean of
+# its points, repeat.
 
 
 # %% tags=["needed"]
@@ -351,9 +356,9 @@ for ax in axes:
 plt.show()
 
 # %% [markdown]
-# Eight entries and eight entries: sixteen vectors to store, sixty-four places to name, 3 + 3 bits. A flat codebook of
-# sixty-four entries spends the same 6 bits, and is better placed, for its entries need not form eight copies of one
-# pattern. But ten codebooks of 1024 name 2 to the 100 places, and no flat table does that.
+# Eight entries plus eight entries: sixteen vectors to store, sixty-four points that can be named, 3 + 3 bits. A flat
+# codebook of sixty-four entries spends the same 6 bits and is better placed, because its entries need not form eight
+# copies of one pattern. But ten codebooks of 1024 entries can name 2 to the 100 points, and no flat table does that.
 
 
 # %%
@@ -371,8 +376,8 @@ print(
 )
 
 # %% [markdown]
-# Beside the shipped one: put our two codebooks into the quantiser of a `Codec` (EnCodec's own class). It must give the
-# same codes, and the same sums.
+# Now compare with the shipped one: put our two codebooks into the quantiser of a `Codec` (EnCodec's own class). It must
+# give the same codes and the same sums.
 
 # %%
 small = Codec(CodecConfig(ratios=(2,), n_filters=2, dimension=2, n_codebooks=2, codebook_size=8)).eval()
@@ -384,13 +389,14 @@ assert torch.allclose(small.quantizer.vq.decode(shipped[:, None])[0], sum_of_bot
 print("the same codes, the same sums")
 
 # %% [markdown]
-# The first codebook says most, each later one less. That is why models that speak such codes treat them unequally.
-# The codec shipped here has a single codebook: a short row of tokens, one a frame, is what we want for a small talker.
+# The first codebook carries the most information, and each later one less. That is why models that generate such codes
+# treat the codebooks unequally. The codec shipped here has a single codebook: for a small talker we want a short row of
+# tokens, one per frame.
 #
 # ## 7. Several codebooks, one row of tokens
 #
-# A Transformer reads one row. With n_q codebooks a frame has n_q codes, so we write frame after frame, and give every
-# codebook its own range of numbers: code c of codebook k becomes k * size + c. A token alone then says which
+# A Transformer reads one row. With n_q codebooks a frame has n_q codes, so we write one frame after another and give
+# every codebook its own range of numbers: code c of codebook k becomes k * size + c. The token alone then says which
 # codebook it belongs to.
 
 # %% tags=["needed"]
@@ -427,7 +433,7 @@ ax.axis("off")
 plt.show()
 
 # %% [markdown]
-# A model can write a token where it makes no sense. `unflatten` says so, and where:
+# A model can write a token where it makes no sense. `unflatten` then reports where:
 
 # %%
 wrong = tokens.clone()
@@ -438,12 +444,12 @@ except CodecError as refusal:
     print(refusal)
 
 # %% [markdown]
-# In a talker's vocabulary these tokens come after the text's: `text | control | audio codes | EOA | MASK`
+# In a talker's vocabulary these tokens come after those of the text: `text | control | audio codes | EOA | MASK`
 # (`minittt/data/vocabulary.py`). MASK lies outside the range of the codes, so no code can be mistaken for it.
 #
 # ## Exercises
 #
-# **1, fill in.** A residual quantiser with any number of codebooks. `nearest` from section 3 is yours to use.
+# **1, fill in.** Write a residual quantiser with any number of codebooks. You may use `nearest` from section 3.
 
 
 # %% tags=["exercise-1"]
@@ -505,7 +511,7 @@ def check_1():
 check_1()
 
 # %% [markdown]
-# **2, predict.** You record 3.01 seconds of speech, and encode them with EnCodec's 24 kHz model at 6 kbit/s (hop 320,
+# **2, predict.** You record 3.01 seconds of speech and encode them with EnCodec's 24 kHz model at 6 kbit/s (hop 320,
 # codebooks of 1024 entries). How many tokens does `flatten` give? Work it out on paper.
 
 # %% tags=["exercise-2"]
@@ -549,9 +555,9 @@ def check_2():
 check_2()
 
 # %% [markdown]
-# **3, extend.** Frame by frame is not the only order. Another: *coarse first*. Cut the frames into chunks of `chunk`; in
-# each chunk write all codes of codebook 0, then all of codebook 1, and so on (the last chunk may be short). Token numbers
-# are as in `flatten`. With `chunk=1` this is `flatten` itself.
+# **3, extend.** Frame by frame is not the only order. Another one is *coarse first*. Cut the frames into chunks of
+# `chunk` frames; in each chunk write all codes of codebook 0, then all of codebook 1, and so on (the last chunk may be
+# shorter). Token numbers are the same as in `flatten`. With `chunk=1` this is `flatten` itself.
 
 
 # %% tags=["exercise-3"]
@@ -601,11 +607,13 @@ check_3()
 # %% [markdown]
 # ## What you now know
 #
-# - A codec turns a stretch of sound (a frame) into a vector, and names the vector by its nearest entry in a codebook.
-# - Bits per second are frames per second, times codebooks, times log2(size); how evenly codes are used says the rest.
+# - A codec turns a stretch of sound (a frame) into a vector, and represents the vector by the number of its nearest
+#   entry in a codebook.
+# - Bits per second are frames per second times codebooks times log2(size); how evenly the codes are used says the rest.
 # - What survives is where the energy is: formants, hisses and pauses, and so the words. The exact wave does not.
-# - A residual quantiser names many places with small tables, since each codebook corrects what those before it left over.
-# - Codes that differ can sound alike: judge speech by listening, or with a recogniser, never by comparing codes.
+# - A residual quantiser names many points with small tables, because each codebook corrects what those before it left
+#   over.
+# - Different codes can sound alike: judge speech by listening or with a recogniser, never by comparing codes.
 #
-# **Next**: [notebook 02](02_modality_attention.ipynb), who sees whom once such tokens stand beside text. Solutions:
+# **Next**: [notebook 02](02_modality_attention.ipynb), who sees whom once such tokens are mixed with text. Solutions:
 # [`tutorials/solutions`](../tutorials/solutions/01_codec_tokenization.py).

@@ -13,20 +13,20 @@
 # %% [markdown]
 # # 02 Modality-aware attention
 #
-# One Transformer is to write text from left to right and to look at a block of speech in both directions. Its attention
-# mask decides what may be seen, and a mask that shows too much makes no noise: the training loss even gets better. Here
-# one number per token gives the whole mask, and every claim is checked in float64: you see a word that learns of later
-# audio though its own row of the mask hides it, and one pass over two streams that agrees with five separate passes to 14
-# digits.
+# A single Transformer has to write text from left to right and to look at a block of speech in both directions. Its
+# attention mask decides what each token may see, and a mask that shows too much raises no alarm: the training loss even
+# gets better. Here one number per token gives the whole mask, and every claim is checked in float64. You will see a
+# word that learns about later audio although its own row of the mask hides it, and one pass over two streams that
+# agrees with five separate passes to 14 digits.
 #
 # After this notebook you can
 #
 # - give every token of an interleaved text and audio sequence a **group number**, and read off it who may see whom;
-# - **find a leak** in an attention mask, also one that the row of the token it reaches does not show;
+# - **find a leak** in an attention mask, even one that does not show in the row of the token it reaches;
 # - say which keys and values a cache may keep, and **prove it with numbers**.
 #
-# Level: intermediate. Prerequisites: [notebook 00](00_ttt_in_one_notebook.ipynb), what attention is. Reading 45 minutes,
-# computing half a minute on one CPU core; GPU: not measured.
+# Level: intermediate. Prerequisites: [notebook 00](00_ttt_in_one_notebook.ipynb), what attention is. Reading time 45
+# minutes, run time half a minute on one CPU core; GPU: not measured.
 #
 # **Module**: `minittt/attention.py`, rebuilt here piece by piece. **Chapter**, with the proofs:
 # [`tutorials/02_modality_attention.md`](../tutorials/02_modality_attention.md).
@@ -56,8 +56,9 @@ plt.rcParams.update({**plotting.STYLE, "figure.dpi": 150})
 # %% [markdown]
 # ## 1. One number per token
 #
-# Here is a small conversation. Somebody speaks (three audio tokens, only listened to), then an answer is written and
-# spoken in turn: two words, six audio tokens, a word, four audio tokens, the end. A real one is longer, no different.
+# Here is a short conversation. Somebody speaks (three audio tokens, which are only listened to), then an answer is
+# written and spoken in alternation: two words, six audio tokens, a word, four audio tokens, the end. A real one is
+# longer but otherwise the same.
 
 # %% tags=["needed"]
 NAMES = ["hear", "", "", "", "two", "is", *[""] * 6, "or", *[""] * 4, "END"]
@@ -65,9 +66,9 @@ KINDS = torch.tensor([TEXT] + [SOURCE] * 3 + [TEXT] * 2 + [TARGET] * 6 + [TEXT] 
 L = len(KINDS)  # 18
 
 # %% [markdown]
-# [Notebook 00](00_ttt_in_one_notebook.ipynb) numbered text token by token and speech block by block. What is new here is
-# audio that is only *listened to*: nobody generates it, so all of it is simply there. With that, the full rule of
-# **groups** is:
+# [Notebook 00](00_ttt_in_one_notebook.ipynb) numbered text token by token and speech block by block. What is new here
+# is audio that is only *listened to*: it is not generated, so all of it is there from the start. The full rule for
+# **groups** is therefore:
 #
 # - a text token is a group of its own;
 # - a run of source audio is one group;
@@ -92,7 +93,7 @@ for block_size in (1, 2, 3, 5, None):
 print(assign_groups(KINDS, 3).tolist())
 
 # %% [markdown]
-# The numbers below the boxes are the groups. The row is the same three times; only the block size differs.
+# The numbers below the boxes are the groups. It is the same row three times; only the block size differs.
 
 # %%
 fig, axes = plt.subplots(3, 1, figsize=(7, 3.6), layout="constrained")
@@ -110,8 +111,8 @@ plt.show()
 #
 # > query `q` may see key `k` if `group[k] <= group[q]`
 #
-# That is the whole attention mask, as in notebook 00. Text is causal under it, a block sees itself in both directions,
-# and no token sees anything that is generated later.
+# That is the whole attention mask, as in notebook 00. It makes text causal, lets a block see itself in both directions,
+# and lets no token see anything that is generated later.
 
 
 # %%
@@ -123,9 +124,9 @@ GROUPS = assign_groups(KINDS, 3)
 assert torch.equal(mask_by_hand(GROUPS), group_mask(GROUPS[None])[0])
 
 # %% [markdown]
-# How to read a mask: a row is a query, and its coloured cells are the keys it sees, in the colour of what they are.
-# Strong colour: a key of the query's own group. Pale: a key of another group (an earlier one, if the
-# mask follows the rule). White: hidden.
+# How to read a mask: a row is a query, and its coloured cells are the keys it sees, coloured by kind. Strong colour: a
+# key of the query's own group. Pale: a key of another group (an earlier one, if the mask follows the rule). White:
+# hidden.
 
 
 # %% tags=["needed"]
@@ -152,10 +153,10 @@ plt.show()
 # %% [markdown]
 # Two special cases, and what lies between:
 #
-# - **block size 1**: every spoken token is a group, and the mask (source apart) is causal attention;
+# - **block size 1**: every spoken token is a group, and the mask (apart from the source) is causal attention;
 # - **block size None**: a span sees itself as a whole; this is the attention of the paper and of its released code;
-# - **merging** blocks (sizes 1 to 2, 2 to 4, any size to None) only ever **adds** visible keys, and only inside a span;
-#   from 2 to 3 blocks are not merged: the span is cut elsewhere.
+# - **merging** blocks (sizes 1 to 2, 2 to 4, any size to None) only ever **adds** visible keys, and only inside a span.
+#   Going from 2 to 3 does not merge blocks: it cuts the span in other places.
 
 # %%
 spoken = KINDS[KINDS != SOURCE]  # without what is listened to
@@ -171,7 +172,7 @@ for block_size in (1, 2, 4, None):
 print("visible pairs by block size:", counts)
 
 # %% [markdown]
-# A mask can also say in words what it does. When you debug your own, this is faster than counting cells.
+# A mask can also be described in words. When you debug your own, this is faster than counting cells.
 
 # %%
 for query in (6, 9, 12):
@@ -180,10 +181,10 @@ for query in (6, 9, 12):
 # %% [markdown]
 # ## 3. Padding and packing
 #
-# Rows of a batch are padded to one length, and short conversations may share a row. Two more conditions, each a line:
-# padding (group -1) is never a key, and tokens of different **documents** are blind to each other. One exception, so
-# that no row of the softmax is empty: every query sees itself. (The picture leaves that out for
-# padding, which nobody reads.)
+# The rows of a batch are padded to one length, and short conversations may share a row. This adds two more conditions,
+# one line each: padding (group -1) is never a key, and tokens of different **documents** cannot see each other. There
+# is one exception, so that no row of the softmax is empty: every query sees itself. (The picture leaves that out for
+# padding, whose output is never read.)
 
 
 # %%
@@ -212,8 +213,9 @@ plt.show()
 # ## 4. Finding a leak by gradient
 #
 # A mask that shows too much does no visible harm in training: the loss gets *better*. It goes wrong in decoding, when
-# what leaked is not there yet. So test it. A query depends on a token exactly if the derivative of the query's logits
-# by that token's embedding is not zero. We need a network; a small one with random weights in float64 does.
+# what leaked is not there yet. So test it. A query depends on a token exactly when the derivative of the query's logits
+# with respect to that token's embedding is not zero. We need a network for this; a small one with random weights in
+# float64 will do.
 
 
 # %% tags=["needed"]
@@ -253,13 +255,13 @@ assert torch.equal(reach > 0, mask[0])
 print("derivative not zero exactly where the mask allows:", torch.equal(reach > 0, mask[0]))
 
 # %% [markdown]
-# Now a mask with a mistake. "Text is causal, audio sees audio": a plausible reading of *modality-aware*, and one that
-# is easily written. What is wrong with it?
+# Now a mask with a mistake. "Text is causal, audio sees audio" is a plausible reading of *modality-aware*, and easy to
+# write. What is wrong with it?
 #
 # <details><summary>Answer</summary>
 #
-# All audio sees all audio, so the first span sees the second, which is generated later. What is more, it does so across
-# the word between them: that word sees the first span, and so learns, in the second layer, what the second span says.
+# All audio sees all audio, so the first span sees the second, which is generated later. Moreover, it does so across the
+# word between them: that word sees the first span, and so in the second layer it learns what the second span says.
 #
 # </details>
 
@@ -270,8 +272,8 @@ middle = 12  # the word "or" between the two spans
 print("the word between the spans sees the second span:", bool(leaky[middle, 13:17].any()))
 
 # %% [markdown]
-# The word looks safe: the first span sees the second, but the *word* between them does not. Now look at the derivatives,
-# once in a network of one layer, once in one of two.
+# The word looks safe: the first span sees the second, but the *word* between them does not. Now look at the
+# derivatives, first in a network with one layer, then in one with two.
 
 # %%
 reaches = [influence(tiny_network(n), ids, leaky[None]) for n in (1, 2)]
@@ -290,14 +292,13 @@ print("word 'or', derivative by the second span:", [f"{r[middle, 13:17].max():.2
 assert reaches[0][middle, 13:17].max() == 0 and reaches[1][middle, 13:17].max() > 0
 
 # %% [markdown]
-# The frame marks the word "or" (query) against the second span (keys). One layer: nothing. Two layers: the word sees
-# the first span, which has seen the second. **Information takes two steps where the mask allows only one.** No look
-# at the row of "or" in the mask would have told you. (And the first span has learnt of the word "or", through the
-# second: that is the new pale column.)
+# The frame marks the word "or" (query) against the second span (keys). With one layer there is nothing. With two
+# layers, the word sees the first span, which has seen the second. **Information takes two steps where the mask allows
+# only one.** Looking at the row of "or" in the mask would not have told you. (The first span has also learnt of the
+# word "or", through the second: that is the new pale column.)
 #
-# The group rule cannot leak like this, at any depth, because `<=` is transitive: what you see has seen nothing
-# that you may not see.
-# You can test any mask for that: two hops must reach nothing that one hop does not.
+# The group rule cannot leak like this, at any depth, because `<=` is transitive: what you see has seen nothing that you
+# may not see. You can test any mask for this property: two hops must reach nothing that one hop does not.
 
 
 # %%
@@ -310,7 +311,8 @@ print("group rule:", is_transitive(mask[0]), "  leaky mask:", is_transitive(leak
 assert is_transitive(mask[0]) and is_transitive(packed) and not is_transitive(leaky)
 
 # %% [markdown]
-# The same test by values instead of derivatives: change a token, see which logits move. It needs no autograd.
+# Here is the same test with values instead of derivatives: change a token and see which logits change. It needs no
+# autograd.
 
 
 # %%
@@ -328,14 +330,15 @@ assert moved == mask[0, :, 9].nonzero().squeeze(1).tolist()
 # %% [markdown]
 # ## 5. Two streams
 #
-# [Notebook 00](00_ttt_in_one_notebook.ipynb) lays the speech down twice: a **clean stream** C for all that comes later, a
-# **noisy stream** N, with MASKs, for the block itself, so that text never learns from noise. Here we take the rule apart.
+# [Notebook 00](00_ttt_in_one_notebook.ipynb) puts the speech into the row twice: as a **clean stream** C for everything
+# that comes later, and as a **noisy stream** N, with MASKs, for the block itself. That way text never learns from
+# noise. Here we take the rule apart.
 #
 #     C sees C:  group[k] <= group[q]          C never sees N
 #     N sees C:  group[k] <  group[q]          N sees N:  group[k] == group[q]
 #
-# A noisy block sees the past as it was when the block was begun, and itself: just what a decoder sees. Audio that is
-# listened to is never masked, so it stands in C alone.
+# A noisy block sees the past as it was when the block was begun, and itself: exactly what a decoder sees. Audio that is
+# only listened to is never masked, so it appears in C alone.
 
 
 # %%
@@ -371,9 +374,9 @@ plt.show()
 print(explain(groups2, kinds2, L + 3, noisy=noisy2))
 
 # %% [markdown]
-# One pass through this mask does the work of many. The clean half gives what a pass over clean tokens alone gives; and
-# each noisy block gives what a pass of its own would, over the clean tokens before it and itself. Both to the last
-# digits of float64.
+# One pass through this mask does the work of many. The clean half gives the same as a pass over the clean tokens alone,
+# and each noisy block gives the same as a separate pass over the clean tokens before it and the block itself. Both
+# agree to the last digits of float64.
 
 # %%
 network = tiny_network(3)
@@ -395,8 +398,9 @@ print(f"cost: {len(kinds2) / L:.2f} times the tokens = 1 + the share of target a
 # %% [markdown]
 # ## 6. What may be cached
 #
-# A decoder must not compute everything anew for every token. It keeps keys and values. Which of them are final? Let us
-# look: record the keys of every layer in one pass over the finished row, and compare with keys from earlier passes.
+# A decoder cannot afford to recompute everything for every token, so it keeps keys and values. Which of them are final?
+# To find out, we record the keys of every layer in one pass over the finished row, and compare them with keys from
+# earlier passes.
 
 
 # %%
@@ -457,16 +461,16 @@ print(f"layer by layer, the draft's keys are off by {off}")
 # %% [markdown]
 # Read the picture from the top.
 #
-# 1. Keys of **closed groups** are exact in every layer, since everything they ever saw is closed too. They may be kept
-#    for good.
-# 2. Keys of a **denoising step** are not. In layer 0 only the place that was MASK is off; above it, all of its block,
-#    for the block has looked at that MASK. So a finished block is run through the network **once more, clean**, and
+# 1. Keys of **closed groups** are exact in every layer, because everything they ever saw is closed too. They can be
+#    kept for good.
+# 2. Keys of a **denoising step** are not. In layer 0 only the place that was MASK is off; above it the whole block is,
+#    because the block has looked at that MASK. So a finished block is run through the network **once more, clean**, and
 #    only those keys are kept.
-# 3. In a **full span** nothing of the span may be kept before all of it is there: the first half has not seen the second
-#    (in layer 0 its keys have seen nothing yet, and still agree). Blocks are what makes caching inside a span possible.
+# 3. In a **full span** nothing can be kept before the whole span is there: the first half has not seen the second (in
+#    layer 0 its keys have seen nothing yet, and still agree). It is blocks that make caching inside a span possible.
 #
-# Does it matter? Here are the logits at the word after the span (what it expects next), from right and from wrong keys, by
-# the shipped decoder's cache.
+# Does it matter? Here are the logits at the word after the span (what it expects next), computed from right and from
+# wrong keys with the shipped decoder's cache.
 
 
 # %%
@@ -506,9 +510,10 @@ assert (logits_together - logits_apart).abs().max() < 1e-12
 # %% [markdown]
 # ## 7. The same rule for FlexAttention (optional)
 #
-# A dense mask is `L * L` booleans. For long rows on a GPU, FlexAttention takes the rule itself instead: a function of
-# two places, a `mask_mod`. It looks at the **tiles** of the square: those all hidden (white below) are skipped, in those
-# all visible (dark) the rule is not asked again, and only in the others (pale) it decides place by place.
+# A dense mask is `L * L` booleans. For long rows on a GPU, FlexAttention takes the rule itself instead: a `mask_mod`,
+# which is a function of two places. It divides the square into **tiles**. Tiles that are all hidden (white below) are
+# skipped, in tiles that are all visible (dark) the rule is not evaluated again, and only in the others (pale) does it
+# decide place by place.
 
 
 # %%
@@ -561,20 +566,20 @@ print(f"FlexAttention against a dense mask: {(flexible - plain).abs().max():.0e}
 assert torch.allclose(flexible, plain, atol=1e-12)
 
 # %% [markdown]
-# Mind the names: FlexAttention's `BLOCK_SIZE` is the size of a tile, a matter of speed alone. The **block size** of
-# this project is how many audio tokens are denoised together, a matter of what the model *is*. They have nothing to do
-# with each other.
+# Do not confuse the names: FlexAttention's `BLOCK_SIZE` is the size of a tile and only affects speed. The **block
+# size** in this project is how many audio tokens are denoised together, and is part of what the model *is*. The two
+# have nothing to do with each other.
 #
-# On the CPU FlexAttention has no backward pass, so `minittt` trains with dense masks there.
+# FlexAttention has no backward pass on the CPU, so `minittt` trains with dense masks there.
 #
 # ## Exercises
 #
 # ### 1. Fill in: the mask without group numbers
 #
 # The released code never numbers groups. Its rule for full spans: `q` sees `k` if `k` is not later than `q`, **or** if
-# both are audio and no text stands between them. Complete the function. It gets the kinds of one row of text and spoken
-# audio, (L,), and must return the same mask as `group_mask` with block size None. (Section 4 shows what happens if you
-# forget the last condition.) A hint: `(kinds == TEXT).cumsum(0)` counts the text tokens up to each place.
+# both are audio and there is no text between them. Complete the function. It gets the kinds of one row of text and
+# spoken audio, (L,), and must return the same mask as `group_mask` with block size None. (Section 4 shows what happens
+# if you forget the last condition.) Hint: `(kinds == TEXT).cumsum(0)` counts the text tokens up to each place.
 
 
 # %% tags=["exercise-1"]
@@ -621,9 +626,9 @@ check_released_mask()
 # %% [markdown]
 # ### 2. Predict: who is moved?
 #
-# A row of two text tokens, six spoken ones in blocks of three, and a last text token, places 0 to 8. The token at place 4
-# (the last of the first block) is changed. At which places do the logits change? Answer with a set of places, before you
-# run anything.
+# A row has two text tokens, six spoken ones in blocks of three, and a last text token, at places 0 to 8. The token at
+# place 4 (the last of the first block) is changed. At which places do the logits change? Answer with a set of places,
+# before you run anything.
 
 # %% tags=["exercise-2"]
 places_that_move = None  # for example {1, 2}
@@ -674,9 +679,10 @@ check_places_that_move()
 # %% [markdown]
 # ### 3. Extend: several noisy copies
 #
-# The noisy stream is the cheap one: the clean tokens, the long prompt among them, are computed once. So let one pass carry
-# **several** noisy copies of the audio, each with MASKs of its own. `copy` (L,) says which stream a token belongs to: 0
-# clean, 1, 2, ... noisy. Write the mask. Each copy must give the logits it would give if it were the only one.
+# The noisy stream is the cheap one: the clean tokens, including the long prompt, are computed only once. So let one
+# pass carry **several** noisy copies of the audio, each with its own MASKs. `copy` (L,) says which stream a token
+# belongs to: 0 clean, 1, 2, ... noisy. Write the mask. Each copy must give the logits it would give if it were the only
+# one.
 
 
 # %% tags=["exercise-3"]
@@ -718,10 +724,11 @@ check_many_copies()
 # ## What you now know
 #
 # - The mask is one comparison of group numbers; padding and packing add one condition each.
-# - A mask is safe at any depth if it is transitive; a leak may need two layers to show, so test by derivative or by value.
-# - Two streams do in one pass what one pass per block would do, exactly; audio that is heard stands in the clean one alone.
-# - Keys and values of closed groups may be kept for good; those of a denoising step are worthless for later tokens.
-# - FlexAttention takes the same rule as a function; its tiles are a matter of speed, our blocks one of meaning.
+# - A mask is safe at any depth if it is transitive; a leak may need two layers to show, so test with derivatives or
+#   values.
+# - Two streams do in one pass what one pass per block would do, exactly; audio that is heard is in the clean one alone.
+# - Keys and values of closed groups can be kept for good; those of a denoising step are worthless for later tokens.
+# - FlexAttention takes the same rule as a function; its tiles affect only speed, our blocks what the model is.
 #
-# **Next**: [notebook 03](03_absorbing_diffusion.ipynb), what the MASKs in the noisy stream are good for. Solutions:
+# **Next**: [notebook 03](03_absorbing_diffusion.ipynb), on what the MASKs in the noisy stream are good for. Solutions:
 # [`tutorials/solutions`](../tutorials/solutions/02_modality_attention.py).

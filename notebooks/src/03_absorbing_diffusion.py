@@ -13,24 +13,25 @@
 # %% [markdown]
 # # 03 · Absorbing diffusion
 #
-# To train a model that fills in blanks, one hides some tokens and asks for them. But how many does one hide, and how much
-# does each answer count, if the loss is to be an honest bound on $-\log p$? Here you derive that loss on a model so small
-# that every sum can be done in full. It comes out the same in four quite different forms, 6.609219952476 nats each time,
-# and one way to draw the noise estimates it with a standard deviation of 4.3 nats where the obvious way needs 8.9.
+# To train a model that fills in blanks, you hide some tokens and ask for them. But how many should you hide, and how
+# much should each answer count, if the loss is to be an honest bound on $-\log p$? Here you derive that loss on a model
+# so small that every sum can be done in full. Four quite different forms give the same value, 6.609219952476 nats each
+# time. One way of drawing the noise estimates it with a standard deviation of 4.3 nats; with the obvious way it is 8.9.
 #
 # After this notebook you can
 #
 # - write the training bound of masked diffusion in **four forms** and show, to the last digit, that they are one number;
-# - say **why 1/t weights are noisy** and what to draw instead, and why the network is not told the time;
-# - tell a bound from a likelihood, and read what **K denoising steps** cost off a curve.
+# - say **why 1/t weights are noisy**, what to draw instead, and why the network is not told the time;
+# - tell a bound from a likelihood, and read the cost of **K denoising steps** off a curve.
 #
 # Level: the hardest of the seven. Prerequisites: notebook [02](02_modality_attention.ipynb), expectations, Bayes' rule.
-# Reading 90 minutes (an hour without the optional parts), computing half a minute on one CPU core; GPU: not measured.
+# Reading time 90 minutes (an hour without the optional parts), run time half a minute on one CPU core; GPU: not
+# measured.
 #
-# **The core path** is sections 1 to 4, 6, 7 and 9. What says *(optional)* in its heading can be skipped at a first reading:
-# nothing later stands on it. Everything is rebuilt piece by piece from `minittt/diffusion.py` and
-# `minittt/theory/bounds.py`; the chapter
-# [tutorials/03_absorbing_diffusion.md](../tutorials/03_absorbing_diffusion.md) derives every step.
+# **The core path** is sections 1 to 4, 6, 7 and 9. Sections marked *(optional)* in the heading can be skipped on a
+# first reading: nothing later depends on them. Everything is rebuilt piece by piece from `minittt/diffusion.py` and
+# `minittt/theory/bounds.py`; the chapter [tutorials/03_absorbing_diffusion.md](../tutorials/03_absorbing_diffusion.md)
+# derives every step.
 
 # %% tags=["needed"]
 import math
@@ -62,10 +63,11 @@ torch.set_default_dtype(torch.float64)  # a claim that two numbers are equal des
 # ## 1. Corruption: a token stays, or becomes MASK
 #
 # At time `t` between 0 and 1 a token is still itself with probability `alpha(t)`; otherwise it is MASK, and stays MASK.
-# At `t = 0` all are clean, at `t = 1` all are MASK. The share that is masked is `lambda = 1 - alpha`. Each token is on
-# its own.
+# At `t = 0` all are clean, at `t = 1` all are MASK. The share that is masked is `lambda = 1 - alpha`. Each token is
+# corrupted independently.
 #
-# One way to picture it: every token has a private threshold `u`, uniform in (0, 1), and falls when `lambda(t)` passes it.
+# One way to picture it: every token has its own threshold `u`, uniform in (0, 1), and becomes MASK when `lambda(t)`
+# passes it.
 
 # %%
 MASK = 99
@@ -83,13 +85,13 @@ plotting.legend(ax, ["target", "mask"], bbox_to_anchor=(1, 1.3), ncol=2, fontsiz
 plt.show()
 
 # %% [markdown]
-# `alpha` is a choice, a **noise schedule**. Here are three that begin clean and end masked. Take a guess before you read
-# on: will the training bound depend on which of them we take?
+# `alpha` is a choice, a **noise schedule**. Here are three that begin clean and end masked. Guess before you read on:
+# does the training bound depend on which one we take?
 #
 # <details><summary>Answer</summary>
 #
-# No. The schedule only says at which `t` a given share is masked, and the bound is an integral over that share. Section 4
-# shows three curves with one area. What does depend on it is how noisy a random draw is.
+# No. The schedule only says at which `t` a given share is masked, and the bound is an integral over that share. Section
+# 4 shows three curves with the same area. What the schedule does affect is how noisy a random draw is.
 #
 # </details>
 
@@ -104,8 +106,9 @@ ax.legend(handlelength=3)
 plt.show()
 
 # %% [markdown]
-# From a time `s` to a later `t` a token stays with probability `alpha_t / alpha_s`. As a matrix, row: before, column:
-# after. Two steps in a row are the same as one long one. That is all there is to the forward process.
+# From a time `s` to a later `t` a token stays with probability `alpha_t / alpha_s`. Written as a matrix, rows are the
+# token before and columns the token after. Two consecutive steps are the same as one long one. That is all there is to
+# the forward process.
 
 
 # %%
@@ -125,12 +128,12 @@ print(one_step)
 # %% [markdown]
 # ## 2. Backwards: Bayes' rule
 #
-# Suppose you know the clean token `x_0` and what became of it at `t`. What was it at an earlier `s`? Bayes' rule:
+# Suppose you know the clean token `x_0` and its state at `t`. What was its state at an earlier `s`? Bayes' rule:
 #
 #     q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0)
 #
-# A token that is not masked at `t` was not masked at `s`. A MASK was MASK already with probability `lambda_s / lambda_t`,
-# and else was still `x_0`.
+# A token that is not masked at `t` was not masked at `s`. A MASK was already MASK with probability
+# `lambda_s / lambda_t`; otherwise it was still `x_0`.
 
 
 # %%
@@ -148,9 +151,9 @@ for x_0 in range(3):
 print("MASK at alpha_t = 0.2, at alpha_s = 0.8 (x_0 = 2; last: MASK):", [f"{p:.2f}" for p in found.tolist()])
 
 # %% [markdown]
-# Walk this backwards in small steps and the sequence comes back, token by token. On the left, what a token that is MASK
-# at `t = 0.8` was at an earlier `s`; on the right, one such walk. Of course it needs `x_0`. **A network is asked for
-# its guess of `x_0` instead**, and that is the whole model.
+# Walk this backwards in small steps and the sequence comes back, token by token. On the left: what a token that is MASK
+# at `t = 0.8` was at an earlier `s`. On the right: one such walk. Of course this needs `x_0`. **Instead, a network is
+# asked for its guess of `x_0`**, and that is the whole model.
 
 # %%
 x, walk = torch.full((32,), 32), []
@@ -177,12 +180,12 @@ plt.show()
 # %% [markdown]
 # ## 3. A network small enough to ask everything
 #
-# Sequences of `L = 4` tokens with `V = 3` values have 256 noised versions. So a "network" can be a table: for each noised
-# sequence, arbitrary logits at each place. It is a bad network: its answers have nothing to do with each other. What is
-# true of it is true of any.
+# Sequences of `L = 4` tokens with `V = 3` values have 256 noised versions. So a "network" can be a table with arbitrary
+# logits at each place of each noised sequence. It is a bad network: its answers have nothing to do with each other. So
+# what is true of it is true of any network.
 #
-# One thing must be fixed before logits become probabilities: a revealed token **is** what it is, and MASK is never a
-# guess. (The literature calls that SUBS or *carry-over*; forget it and MASKs stay in what you generate.)
+# Two rules apply before logits become probabilities: a revealed token **is** what it is, and MASK is never a guess.
+# (The literature calls this SUBS or *carry-over*; if you forget it, MASKs remain in what you generate.)
 
 
 # %% tags=["needed"]
@@ -221,9 +224,9 @@ logits, x_t = torch.randn(1, 4, 4), torch.tensor([[2, 3, 3, 0]])
 assert torch.equal(subs_by_hand(logits, x_t, 3), diffusion.subs(logits, x_t, 3))
 
 # %% [markdown]
-# All that follows is a sum over one small table: for each set `S` of masked places, and each place in it, the surprisal
-# `-log p(x_i | the tokens outside S)`. Its row sum is the cross-entropy `CE(S)`. Row 5 is binary 0101: places 0 and 2
-# masked.
+# Everything that follows is a sum over one small table. It holds, for each set `S` of masked places and each place in
+# it, the surprisal `-log p(x_i | the tokens outside S)`. Each row sums to the cross-entropy `CE(S)`. Row 5 is binary
+# 0101: places 0 and 2 are masked.
 
 
 # %%
@@ -244,7 +247,7 @@ table = surprisals_by_hand(network, x0, V)
 assert torch.equal(table, bounds.surprisals(network, x0, V))
 
 # %% [markdown]
-# Later we shall need a distribution, too, for an oracle to know: a random one, `q`, over the 81 sequences of four tokens.
+# Later we will also need a distribution for an oracle to know: a random one, `q`, over the 81 sequences of four tokens.
 
 # %%
 sequences = torch.cartesian_prod(*[torch.arange(V)] * L)  # (81, 4)
@@ -271,7 +274,7 @@ plt.show()
 #
 # **Where it comes from.** The backward walk with the network's guesses is a model of sequences. Its `-log p(x_0)` is at
 # most the sum, over the steps, of how far the network's step is from the true one (a Kullback-Leibler divergence).
-# Compute that literally, for a walk of `T` steps, by asking `posterior` twice: with the truth, and with the network's
+# Compute that literally, for a walk of `T` steps, by calling `posterior` twice: with the truth and with the network's
 # guess.
 
 
@@ -297,14 +300,14 @@ assert torch.isclose(literal, bounds.discrete_time_bound(table, shares), rtol=1e
 print(f"a walk of three steps: {literal:.6f} nats")
 
 # %% [markdown]
-# For a masked token that divergence is just `(lambda_t - lambda_s) / lambda_t` times its surprisal (the chapter shows
-# why), so a step costs `(lambda_t - lambda_s) / lambda_t` times the mean of `CE(S)`. That is a Riemann sum. With ever
-# more steps it becomes an integral:
+# For a masked token, that divergence is just `(lambda_t - lambda_s) / lambda_t` times its surprisal (the chapter shows
+# why), so a step costs `(lambda_t - lambda_s) / lambda_t` times the mean of `CE(S)`. This is a Riemann sum. As the
+# number of steps grows, it becomes an integral:
 #
 #     form 1:   integral over lambda in (0, 1) of  E CE(S) / lambda,     each token in S with probability lambda
 #
-# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but when it does, it
-# counts a lot.
+# Here is the **1/t** that makes the loss look odd: a draw at small `lambda` seldom masks anything, but when it does,
+# the result counts a lot.
 
 # %%
 CE = table.sum(1)  # (16,) cross-entropy of every set
@@ -345,14 +348,15 @@ for schedule in SCHEDULES.values():
     assert torch.isclose(bounds.time_integral(table, schedule), form_1, rtol=1e-12)
 
 # %% [markdown]
-# On the right is the same integral over `t`, for the three schedules of section 1: three curves, **one area**. The
-# schedule is a change of variable. It changes what a random draw is likely to look at, not what is measured.
+# On the right is the same integral over `t`, for the three schedules of section 1: three curves, **one area**. Choosing
+# a schedule is a change of variable. It changes which masked shares a random draw is likely to look at, not what is
+# measured.
 #
-# **Form 2, closed.** The integral can be done on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
+# **Form 2, closed.** The integral can be solved on paper, set by set: `lambda^(k-1) (1-lambda)^(L-k)` integrates to
 # `(k-1)! (L-k)! / L!`.
 #
-# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together have the
-# weight `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it with `L/k`.
+# **Form 3, by count.** There are `L! / (k! (L-k)!)` sets of size `k`. Multiply: all sets of size `k` together have
+# weight `1/k`. So draw `k` uniformly from 1 to `L`, then a `k`-subset, and weight it by `L/k`.
 #
 # **Form 4, any order.** Reveal the tokens one at a time in a random order; average `-log p` over all `L!` orders.
 
@@ -391,10 +395,10 @@ for name, ours, theirs in zip(NAMES, by_hand, shipped, strict=True):
 assert all(torch.isclose(value, form_1, rtol=1e-12) for value in (*shipped, *by_hand))
 
 # %% [markdown]
-# Four ways to write one number, for any network at all. The next picture says why forms 3 and 4 agree. Going through a
-# random order, there are first `L` tokens masked, then `L - 1`, and so on. With `k` masked, the masked set is a random
-# `k`-subset, and the next token a random member of it: it costs `m_k / k` on average, `m_k` being the mean of `CE` over
-# `k`-subsets. Each `k` occurs once.
+# Four ways to write one number, for any network at all. The next picture shows why forms 3 and 4 agree. As you go
+# through a random order, first `L` tokens are masked, then `L - 1`, and so on. When `k` are masked, the masked set is a
+# random `k`-subset, and the next token is a random member of it. It costs `m_k / k` on average, where `m_k` is the mean
+# of `CE` over `k`-subsets. Each `k` occurs once.
 
 # %%
 m = bounds.mean_by_count(table)[1:]  # (L,) m_1 .. m_L
@@ -409,12 +413,12 @@ plt.show()
 # %% [markdown]
 # ## 5. Why the network needs no time (optional)
 #
-# In image diffusion the network is given the noise level. Here it is not. By Bayes' rule, of all clean sequences
-# that agree with the revealed tokens, each is noised into this `x_t` with the **same** probability: `lambda^k (1 -
-# lambda)^(L - k)`. It cancels.
+# In image diffusion the network is given the noise level. Here it is not. Every clean sequence that agrees with the
+# revealed tokens is noised into this `x_t` with the **same** probability, `lambda^k (1 - lambda)^(L - k)`. So in Bayes'
+# rule it cancels.
 #
-# That is special to MASK. If noise replaced tokens by *random tokens*, then how far to trust a token would depend on
-# the time. Here are both, exactly, for the random distribution `q` of section 3.
+# That is special to MASK. If noise replaced tokens by *random tokens*, how far to trust a token would depend on the
+# time. Here are both cases, computed exactly, for the random distribution `q` of section 3.
 
 
 # %%
@@ -443,18 +447,18 @@ assert torch.allclose(torch.stack(absorbing), absorbing[0].expand(49, V), rtol=1
 assert torch.allclose(absorbing[0], oracle(q)(torch.tensor([[2, V, 0, V]]))[0, 1, :V].exp())
 
 # %% [markdown]
-# Flat lines: the best answer is a conditional probability given the revealed tokens, no more. So the same network
-# serves all schedules, all numbers of steps, and any order of revealing. (It can count the MASKs itself, should that
-# ever help.)
+# The lines are flat: the best answer is a conditional probability given the revealed tokens, and nothing more. So the
+# same network serves every schedule, every number of steps and every order of revealing. (It can count the MASKs
+# itself, should that ever help.)
 #
 # ## 6. Why 1/t is noisy and the k-subset is not
 #
-# Training cannot sum over all sets. It draws one. Forms 1 and 3 say how, and both are right on average (1/p where eps is
-# 0):
+# Training cannot sum over all sets, so it draws one. Forms 1 and 3 say how, and both are right on average (1/p only if
+# eps is 0):
 #
-# - **1/p**: draw `p` uniform in (eps, 1), mask each token with probability `p`, weight with `1/p` (the released code:
-#   eps = 0.001);
-# - **k-subset**: draw `k` uniform in 1..n, mask a random `k`-subset, weight with `n/k`.
+# - **1/p**: draw `p` uniformly from (eps, 1), mask each token with probability `p`, weight by `1/p` (the released code
+#   uses eps = 0.001);
+# - **k-subset**: draw `k` uniformly from 1..n, mask a random `k`-subset, weight by `n/k`.
 
 
 # %%
@@ -499,14 +503,15 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# The long tail of 1/p is one event: `p` was tiny and *still* a token was masked. The k-subset has no such tail: its weight
-# is never above `n`. That is what the code trains with. If you are in a hurry, go on with section 7.
+# The long tail of 1/p comes from one event: `p` was tiny and a token was masked *all the same*. The k-subset has no
+# such tail: its weight is never above `n`. It is what the code trains with. If you are in a hurry, continue with
+# section 7.
 #
 # ### How noisy, exactly (optional)
 #
 # The probability of that event is about `n p`, the square of its weight is `1/p^2`, and the integral of
-# `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows for ever as eps falls. With eps larger it is
-# milder, but then 1/p is **biased**. The k-subset has neither problem. `bounds.py` has all of it exactly.
+# `n p / p^2 = n / p` from eps to 1 is `n log(1/eps)`: the variance grows without limit as eps falls. With a larger eps
+# it is milder, but then 1/p is **biased**. The k-subset has neither problem. `bounds.py` computes all of this exactly.
 
 
 # %%
@@ -544,11 +549,12 @@ assert torch.isclose((inverse_p[0] - inverse_p[10]) / math.log(eps[10] / eps[0])
 
 # %% [markdown]
 # "Exact weights" (dotted) are what is left when 1/p is replaced by its mean given the set that was drawn, `(n+1)/k` at
-# eps = 0: knowing the set, the value of `p` is only noise. The k-subset goes one step further and never draws the empty
-# set. (The dot may miss its curve: with so long a tail, 20,000 draws do not even measure the variance of 1/p well.)
+# eps = 0: once the set is known, the value of `p` is only noise. The k-subset goes one step further and never draws the
+# empty set. (The dot may miss its curve: with so long a tail, 20,000 draws do not even measure the variance of 1/p
+# well.)
 #
-# A batch holds many groups. **Stratified** draws spread `k/n` (or `p`) evenly over them, each still uniform by itself.
-# That is free.
+# A batch holds many groups. **Stratified** draws spread `k/n` (or `p`) evenly over the groups, while each stays uniform
+# by itself. This costs nothing.
 
 # %%
 spread, batch = {}, torch.zeros(32, L, dtype=torch.long)  # 32 groups
@@ -573,10 +579,10 @@ assert spread["k-subset, stratified"] < spread["k-subset"] < spread["1/p"]
 # %% [markdown]
 # ## 7. A bound, and when it is tight
 #
-# A sampler that reveals tokens in a random order gives `x_0` the probability `mean over orders of p`. Its `-log` is
-# *not* the mean of `-log p`: by Jensen's inequality it is smaller. The gap is the price of averaging outside the
-# logarithm. It vanishes when all orders agree on `p`, as they do for a **consistent** network: one whose answers are
-# the conditionals of a single distribution.
+# A sampler that reveals tokens in a random order gives `x_0` the probability `mean over orders of p`. The `-log` of
+# this mean is *not* the mean of `-log p`: by Jensen's inequality it is smaller. The gap is the price of averaging
+# outside the logarithm. It vanishes when all orders agree on `p`, as they do for a **consistent** network: one whose
+# answers are the conditionals of a single distribution.
 
 # %%
 truth = bounds.surprisals(oracle(q), x0, V)
@@ -599,14 +605,14 @@ assert torch.allclose(bounds.order_nlls(truth), -q[tuple(x0)].log())
 
 # %% [markdown]
 # So do not compare a diffusion model's bound with an autoregressive model's likelihood as if they were the same thing:
-# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but training pulls
-# it there, and closes the gap.
+# one is an upper bound on `-log p`, the other is `-log p` itself. A network is never quite consistent, but training
+# pulls it in that direction and so closes the gap.
 #
 # ## 8. Group by group (optional)
 #
 # Text-to-Talk generates group after group (notebook 02), so its bound is a sum: each group's bound, given the finished
-# groups before it. Groups of one token have one order, and give plain autoregression, exactly. One group of all gives
-# section 4.
+# groups before it. Groups of one token have only one order and give exactly plain autoregression. One group of all
+# tokens gives section 4.
 
 
 # %%
@@ -643,16 +649,16 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# With the true conditionals the mean bound is the entropy, **whatever the groups**: the choice of blocks costs nothing
-# in principle. What it costs is what a real network finds hard.
+# With the true conditionals the mean bound is the entropy, **whatever the groups**: in principle the choice of blocks
+# costs nothing. In practice it costs whatever a real network finds hard.
 #
 # ## 9. What K steps cost
 #
 # Decoding a block of `n` tokens in `n` steps is slow. In `K` steps, several tokens are revealed at once, each drawn
-# **on its own**: right one by one, perhaps not together. The expected price has a bound like the others: cut a random
-# order into `K` rounds, and let a round's tokens be predicted in parallel. Before a round `r` tokens are masked, the
-# round reveals `n_j` of them, and costs `n_j / r * m_r` on average. The sum is called NELBO(K): negative evidence lower
-# bound.
+# **on its own**: each may be right by itself, and yet they may not fit together. The expected price has a bound like
+# the others: cut a random order into `K` rounds, and predict the tokens of each round in parallel. If `r` tokens are
+# masked before a round and the round reveals `n_j` of them, it costs `n_j / r * m_r` on average. The sum is called
+# NELBO(K), for negative evidence lower bound.
 
 
 # %%
@@ -671,9 +677,9 @@ assert torch.isclose(bounds.k_step_bound(table, 1), CE[-1])  # all at once
 assert torch.isclose(bounds.k_step_bound(table, 4), form_1)  # one at a time
 
 # %% [markdown]
-# Now something like speech: six tokens in one of **two voices**. The voice is an unknown coin flip; given the voice,
-# each token is 1 with probability .9 (or .1). Even the true conditionals, asked for all tokens at once, cannot agree on
-# a voice. The more steps, the sooner the first tokens inform the rest.
+# Now for something like speech: six tokens in one of **two voices**. The voice is an unknown coin flip; given the
+# voice, each token is 1 with probability .9 (or .1). If all tokens are drawn at once, even the true conditionals cannot
+# agree on a voice. The more steps, the sooner the first tokens inform the rest.
 
 # %%
 n, bits = 6, torch.cartesian_prod(*[torch.arange(2)] * 6)  # (64, 6)
@@ -721,28 +727,29 @@ right.legend(ncol=3, loc="upper center", columnspacing=1)
 plt.show()
 
 # %% [markdown]
-# Left: the bound falls to nothing at `K = n`, and the true divergence stays below it. Right, what it means: the truth
-# has two humps, one for each voice. In one step there is a single hump in the middle: most samples are *mixed*, neither
-# voice. With three steps the two humps are coming back, but a third of the samples is mixed still.
+# Left: the bound falls to zero at `K = n`, and the true divergence stays below it. Right: what this means. The truth
+# has two humps, one for each voice. One step gives a single hump in the middle: most samples are *mixed*, in neither
+# voice. With three steps the two humps are coming back, but a third of the samples are still mixed.
 #
-# Why 0.78 in one step? The network is perfect, so work out what share of one step's samples is mixed: with all six masked,
-# each token is 1 with probability 1/2.
+# Why 0.78 in one step? The network is perfect, so you can work out what share of its one-step samples are mixed: with
+# all six masked, each token is 1 with probability 1/2.
 #
 # <details><summary>Answer</summary>
 #
-# One step throws six fair coins. Two, three or four ones come in 50 of 64 cases: 0.78, as printed above for one step. So
-# 14 of 64, 0.22, lie in a hump, where the truth has 0.89. Nothing is wrong with the network; what is lost is that the
-# tokens agree.
+# One step flips six fair coins. Two, three or four ones come up in 50 of 64 cases: 0.78, as printed above for one step.
+# So 14 of 64, 0.22, are in a hump, where the truth has 0.89. Nothing is wrong with the network; what is lost is the
+# agreement between the tokens.
 #
 # </details>
 #
-# Two things to notice. The second step brings most of the gain: once some tokens stand, the voice is nearly known. And
-# from 3 to 5 steps little happens, for the *first* round still reveals two tokens at once, when nothing is known yet:
-# what is drawn without any information costs most. Notebook 04 decodes with this, and asks which tokens to reveal first.
+# Two things to notice. The second step brings most of the gain: once some tokens are fixed, the voice is nearly known.
+# And from 3 to 5 steps little happens, because the *first* round still reveals two tokens at once, before anything is
+# known: tokens drawn without any information cost the most. Notebook 04 decodes in this way, and asks which tokens to
+# reveal first.
 #
 # ## Exercises
 #
-# The checks take a number in any form: of Python, of numpy, or a tensor.
+# The checks accept a number in any form: Python, numpy or a tensor.
 
 
 # %% tags=["needed"]
@@ -760,11 +767,11 @@ def one_number(answer, hint="one number is asked for, not several"):
 # %% [markdown]
 # ### 1. Fill in: the any-order bound without orders
 #
-# `any_order_form` runs through all `L!` orders: 24 for four tokens, but 3,628,800 for ten. A recursion over *sets*
-# needs only `2^L` steps. Let `bound[row]` be the mean cost of revealing the tokens masked in `row`, one at a time, in a
-# random order. The first to be revealed is a random one of them; then `bound` of a smaller set is left. Fill in the
-# line. (`table[row, i]` is the surprisal of place `i` if the places of `row` are masked, and `row - 2**i` is `row` with
-# place `i` revealed.)
+# `any_order_form` goes through all `L!` orders: 24 for four tokens, but 3,628,800 for ten. A recursion over *sets*
+# needs only `2^L` steps. Here `bound[row]` is the mean cost of revealing the tokens masked in `row`, one at a time, in
+# a random order. The first token to be revealed is a random one of them; what is left is the `bound` of a smaller set.
+# Fill in the line. (`table[row, i]` is the surprisal of place `i` when the places of `row` are masked, and `row - 2**i`
+# is `row` with place `i` revealed.)
 
 
 # %% tags=["exercise-1"]
@@ -802,9 +809,9 @@ check_any_order_by_sets()
 # %% [markdown]
 # ### 2. Predict: one coin, written twice
 #
-# A fair coin is thrown **once** and its side written down **twice**: the sequences are 00 and 11, each with probability
-# 1/2. The network knows the true conditionals. What is `NELBO(1)` (both tokens in one step), and what is `NELBO(2)`
-# (one after the other), **in bits**?
+# A fair coin is tossed **once** and the result is written down **twice**: the sequences are 00 and 11, each with
+# probability 1/2. The network knows the true conditionals. What is `NELBO(1)` (both tokens in one step), and what is
+# `NELBO(2)` (one after the other), **in bits**?
 
 # %% tags=["exercise-2"]
 nelbo_1, nelbo_2 = None, None  # bits
@@ -838,9 +845,9 @@ check_nelbo()
 # %% [markdown]
 # ### 3. Extend: draw k as you please
 #
-# Suppose you would rather train on many MASKs than on few: draw `k` with probabilities of your own choice. Which weight
-# keeps the estimate unbiased for the bound? Write it for `k` masked of `n` tokens, where `chance` is the probability
-# with which this `k` is drawn. (Form 3 is the case `chance = 1/n`.)
+# Suppose you would rather train on many MASKs than on few, and draw `k` with probabilities of your own choice. Which
+# weight keeps the estimate of the bound unbiased? Write it for `k` masked tokens out of `n`, where `chance` is the
+# probability of drawing this `k`. (Form 3 is the case `chance = 1/n`.)
 
 
 # %% tags=["exercise-3"]
@@ -879,11 +886,12 @@ check_weight_of_draw()
 # %% [markdown]
 # ## What you now know
 #
-# - Noise turns tokens into MASK and never back; going backwards only needs a guess of the clean token at each MASK.
+# - Noise turns tokens into MASK, never back; to go backwards, you only need a guess of the clean token at each MASK.
 # - The training bound is one number in four forms: an integral, a sum over sets, a draw of k, a mean over orders.
-# - Draw k, mask a random k-subset, weigh it with n/k: the same mean as 1/p weights, without their long tail.
-# - The bound lies above $-\log p$, and meets it when the network's answers are the conditionals of one distribution.
-# - Fewer steps cost nats, because tokens revealed together are drawn apart. The second step brings most of the gain.
+# - Draw k, mask a random k-subset, weight it by n/k: the same mean as 1/p weights, without their long tail.
+# - The bound is above $-\log p$, and equals it when the network's answers are the conditionals of one distribution.
+# - Fewer steps cost nats, because tokens revealed together are drawn independently. The second step brings most of the
+#   gain.
 #
-# **Next**: [notebook 04](04_block_decoding.ipynb) decodes with all this. Solutions:
+# **Next**: [notebook 04](04_block_decoding.ipynb) puts all this to work in decoding. Solutions:
 # [`tutorials/solutions`](../tutorials/solutions/03_absorbing_diffusion.py).

@@ -13,21 +13,21 @@
 # %% [markdown]
 # # 04 · Block decoding
 #
-# A trained network gives probabilities; speech has to be drawn from them. One slot at a time is exact and slow, a whole
-# block at once is fast and wrong. Here you write the decoder that works between the two, and measure what each choice
-# costs: filled in with one step a block, the shipped talker keeps to one voice in two thirds of its speech, with four steps
-# in more than nine tenths, for a quarter of the forwards that sixteen steps need.
+# A trained network gives probabilities; speech has to be drawn from them. One slot at a time is exact but slow; a whole
+# block at once is fast but wrong. Here you write the decoder that works between the two, and measure what each choice
+# costs. With one step per block, the shipped talker keeps to one voice in two thirds of its speech; with four steps, in
+# more than nine tenths, for a quarter of the forward passes that sixteen steps need.
 #
 # After this notebook you can
 #
-# - write the decoder of Text-to-Talk yourself: text token by token, audio block by block, one forward at a time;
-# - say which orders of unmasking sample the true distribution, which do not, and compute by how much they are wrong;
+# - write the decoder of Text-to-Talk yourself: text token by token, audio block by block, one forward pass at a time;
+# - say which orders of unmasking sample the true distribution, which do not, and compute how far off they are;
 # - choose block size, steps and policy by what they cost and what they damage.
 #
-# Level: middling; sections 4 and 5 are harder. Prerequisites: notebooks [02](02_modality_attention.ipynb) and
-# [03](03_absorbing_diffusion.ipynb) (section 9). Reading 75 minutes, computing about one minute on one CPU core; GPU: not
-# measured. The module is `minittt/decoding.py`, with its companions `unmasking.py` and `guidance.py`; the chapter
-# [tutorials/04_block_decoding.md](../tutorials/04_block_decoding.md) has the maths.
+# Level: intermediate; sections 4 and 5 are harder. Prerequisites: notebooks [02](02_modality_attention.ipynb) and
+# [03](03_absorbing_diffusion.ipynb) (section 9). Reading time 75 minutes, run time about one minute on one CPU core;
+# GPU: not measured. The module is `minittt/decoding.py`, with its companions `unmasking.py` and `guidance.py`; the
+# chapter [tutorials/04_block_decoding.md](../tutorials/04_block_decoding.md) has the maths.
 
 # %% tags=["needed"]
 import sys
@@ -64,15 +64,16 @@ plt.rcParams.update({"figure.dpi": 150, "legend.fontsize": 9})
 #
 #     step(commit, commit_groups, draft) -> logits (B, 1 + D, V)
 #
-# *commit* is kept for good. *draft* is one new group that is only looked at. `logits[:, 0]` belongs after the last
-# committed token, `logits[:, 1:]` at the draft's own places. That is all an interleaved reply needs.
+# *commit* is kept for good. *draft* is one new group that is looked at but not kept. `logits[:, 0]` predicts what comes
+# after the last committed token, `logits[:, 1:]` what belongs at the draft's own places. That is all an interleaved
+# reply needs.
 #
 # ### A world with a perfect network
 #
 # We start with a world so small that a perfect network can be written down. It says "ho" and "hum", and sings. A song
-# is 5 to 19 codes long. Its voice is one of four, A to D, drawn at random, not given, and kept to the end. A code
-# is the voice's own letter with probability 0.85, else one of the three others. A prompt may hold a hint, `a` to `d`,
-# that is right more often than not.
+# is 5 to 19 codes long. Its voice is one of four, A to D; it is drawn at random, not given, and kept to the end. A code
+# is the voice's own letter with probability 0.85, otherwise one of the other three. A prompt may contain a hint, `a` to
+# `d`, which is right more often than not.
 
 # %% tags=["needed"]
 NAMES = ["ho", "hum", "a", "b", "c", "d", "OPEN", "END", "A", "B", "C", "D", "EOA", "MASK", "PAD"]
@@ -104,8 +105,8 @@ def hear(song, lengths=LENGTHS, prior=(0.25, 0.25, 0.25, 0.25)):
 hear([CODE, MASK, MASK])  # an A is heard: the next slots are probably A too
 
 # %% [markdown]
-# `hear` is Bayes' rule and nothing else: from the codes revealed so far it infers the voice, and from the voice the
-# masked codes. Such a perfect network is called an *oracle*. Now give it the method `step`.
+# `hear` is nothing but Bayes' rule: from the codes revealed so far it infers the voice, and from the voice the masked
+# codes. Such a perfect network is called an *oracle*. Now we give it the method `step`.
 
 
 # %% tags=["needed"]
@@ -146,9 +147,9 @@ print(
 )
 
 # %% [markdown]
-# Let the shipped decoder talk to it, and watch every forward. Three things to see: text needs one forward per
-# token; a block is drafted again and again while its MASKs are replaced; and the block is *committed* in the same
-# forward that drafts the next block or reads the next word. So closing a block costs nothing.
+# Let the shipped decoder talk to it, and watch every forward pass. Look for three things: text needs one forward pass
+# per token; a block is drafted again and again while its MASKs are replaced; and the block is *committed* in the same
+# forward pass that drafts the next block or predicts the next word. So closing a block costs nothing.
 
 
 # %%
@@ -175,12 +176,13 @@ how = Settings(block_size=8, steps=4, max_text=8, max_span=32)
 print("\nreply:", " ".join(NAMES[i] for i in reply.ids), "\ngroups:", *reply.groups)
 
 # %% [markdown]
-# The number in brackets is the token's group. A text token is a group of its own, a block of eight slots is one.
+# The number in brackets is the token's group. Each text token is a group of its own; a block of eight slots is one
+# group.
 #
 # ## 2. The decoder, by hand
 #
-# Now let us write it ourselves, for one row, in four small pieces. First: **draw** from a row of logits among the allowed
-# ids, by inverting the distribution function at a uniform number.
+# Now let us write it ourselves, for one row, in four small pieces. First: **draw** one of the allowed ids from a row of
+# logits, by inverting the distribution function at a uniform random number.
 
 
 # %%
@@ -195,7 +197,8 @@ for _ in range(200):
     assert draw_one(row[0], torch.arange(9), u) == int(decoding.sample_tokens(row, u))
 
 # %% [markdown]
-# Second: a row remembers what it has written and what of it is committed already. A **forward** commits the rest.
+# Second: a row remembers what it has written and how much of that has been committed. A **forward** pass commits the
+# rest.
 
 
 # %%
@@ -220,8 +223,9 @@ class Row:
 
 
 # %% [markdown]
-# Third: **denoise** one block. Each forward sees what is revealed so far. Candidates are drawn for all slots, but only
-# a share of the masked ones, in random order, is kept. With `n` slots and `steps` steps the shares are as even as can be.
+# Third: **denoise** one block. Each forward pass sees what has been revealed so far. Candidates are drawn for all
+# slots, but only a share of the masked ones, in random order, is kept. With `n` slots and `steps` steps, the shares are
+# as even as possible.
 
 
 # %%
@@ -239,8 +243,8 @@ def denoise(row, n, steps):
 
 
 # %% [markdown]
-# Fourth: **close** the block. In one step of several slots an EOA and a code after it can be drawn at once. The rule
-# is: the first EOA ends the span, everything after it becomes EOA. A span goes on until a block holds an EOA.
+# Fourth: **close** the block. When a step reveals several slots, it can draw an EOA and also a code after it. The rule
+# is: the first EOA ends the span, and everything after it becomes EOA. A span goes on until a block contains an EOA.
 
 
 # %%
@@ -307,8 +311,8 @@ print(f"{words!r}, {[len(s) for s in shipped.spans]} audio tokens, {shipped.nfe}
 # %% [markdown]
 # ## 3. Watch it
 #
-# Every decoder event says what happened. Here is a song of the toy, drawn from its `DenoisingStep` events: a colour and
-# a letter per voice, grey for MASK, hollow for EOA. Two blocks of eight, one slot a step.
+# Every decoder event says what happened. Here is a song from the toy world, plotted from its `DenoisingStep` events: a
+# colour and a letter per voice, grey for MASK, hollow for EOA. Two blocks of eight, one slot per step.
 
 # %%
 VOICE = plt.cm.viridis(np.linspace(0.15, 0.95, 4))
@@ -367,8 +371,8 @@ display(Image(data=film.read_bytes(), format="gif"))
 film.unlink()
 
 # %% [markdown]
-# The same as a still picture, for the real talker: a row per step. A masked slot is grey, the darker the less certain the
-# network is of it; what a step reveals has a frame, and its code stays.
+# The same as a still picture, for the real talker, with one row per step. A masked slot is grey, and the darker it is,
+# the less certain the network is of it. What a step reveals has a frame, and its code stays.
 #
 # Before you look: does every slot that is still masked become more certain with each slot that is revealed?
 
@@ -404,11 +408,12 @@ print(f"the entropy rose in {rose.value:.0%} [{rose.low:.0%}, {rose.high:.0%}]")
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No. In this run a waiting slot became more certain in little more than half of the cases, and *less* certain in the others.
-# Follow the sixth slot of the first block, which is light in step 2 and darkens again until it is filled last, or the second
-# slot of the second block, whose grey deepens all the way. Averaged over all that might be revealed, more knowledge never
-# makes a perfect network less certain; one particular code may well do so, when it comes as a surprise. (The interval takes
-# the cases for independent. They are all of one reply, so believe it only roughly.)
+# No. In this run a waiting slot became more certain in little more than half of the cases, and *less* certain in the
+# others. Follow the sixth slot of the first block, which is light in step 2 and darkens again until it is filled last,
+# or the second slot of the second block, whose grey deepens all the way. Averaged over everything that might be
+# revealed, more knowledge never makes a perfect network less certain, but one particular code may well do so when it
+# comes as a surprise. (The interval treats the cases as independent. They all come from one reply, so take it only as a
+# rough guide.)
 #
 # </details>
 
@@ -418,15 +423,16 @@ print(f"the entropy rose in {rose.value:.0%} [{rose.low:.0%}, {rose.high:.0%}]")
 # Which slots should a step reveal? The rule is called a *policy*: a function of a `Draft` (what is masked, the network's
 # probabilities `p`, the tokens drawn as candidates, some noise, the steps left) that returns the slots to reveal.
 #
-# With an oracle and one slot a step, the product of conditionals is the joint distribution in **any order**, as long as
-# the order is chosen before looking at the candidates. A tempting rule is to keep the candidate with the highest
-# probability, as the released code does. It looks at the draw. Take two independent bits, 1 with probability 0.9:
+# With an oracle and one slot per step, the product of conditionals is the joint distribution in **any order**, as long
+# as the order is chosen without looking at the candidates. A tempting rule is to keep the candidate with the highest
+# probability, as the released code does. But that rule looks at the draw. Take two independent bits, 1 with probability
+# 0.9:
 #
 # - the first step keeps a 1 unless both candidates are 0: probability $1 - 0.1^2 = 0.99$;
-# - then the other bit is drawn anew: 0.9. So $P(11) = 0.99 \cdot 0.9 = 0.891$, where $0.9^2 = 0.81$ is true.
+# - then the other bit is drawn anew: 0.9. So $P(11) = 0.99 \cdot 0.9 = 0.891$, where the truth is $0.9^2 = 0.81$.
 #
-# A lucky draw is kept, an unlucky one gets a second chance. Let us enumerate every draw, for any policy, and every order
-# of the noise, which decides where a policy asks it to.
+# A lucky draw is kept; an unlucky one gets a second chance. Let us enumerate, for any policy, every draw and every
+# order of the noise, which decides wherever a policy asks it to.
 
 
 # %% tags=["needed"]
@@ -487,11 +493,11 @@ fig.legend(loc="outside lower center", ncol=3)
 plt.show()
 
 # %% [markdown]
-# A log scale, for the rare outcome suffers most: `00` comes ten times too seldom. On speech that means: likely tokens
-# too often, rare ones hardly at all. The laws that hold the code to this are `test_law_16_generate_samples_the_joint`
-# and `test_law_16_ranking_by_the_drawn_token_is_not_exact`.
+# The scale is logarithmic because the rare outcome suffers most: `00` comes up ten times too seldom. In speech this
+# means that likely tokens come too often and rare ones hardly at all. The laws that hold the code to this are
+# `test_law_16_generate_samples_the_joint` and `test_law_16_ranking_by_the_drawn_token_is_not_exact`.
 #
-# Policies are easy to write. Here are three of the shipped ones again, by hand, and the check that they agree.
+# Policies are easy to write. Here are three of the shipped ones, rewritten by hand, and a check that they agree.
 
 
 # %% tags=["needed"]
@@ -535,9 +541,10 @@ print("300 drafts: same slots")
 # %% [markdown]
 # ## 5. K steps: what is lost, exactly
 #
-# Slots revealed in the same step are drawn independently given what was there before. If they depend on one another,
-# that loses something. How much? Take the first four slots of a song (never an EOA there), so that all $4^4$ outcomes
-# can be enumerated. $q$ is the truth, $p_K$ what `K` steps in random order sample. The chapter shows
+# Slots revealed in the same step are drawn independently, given what was there before. If they depend on one another,
+# something is lost. How much? Take the first four slots of a song (an EOA never occurs there), so that all $4^4$
+# outcomes can be enumerated. $q$ is the truth, and $p_K$ is the distribution that `K` steps in random order sample. The
+# chapter shows
 #
 # $$\mathrm{KL}(q \,\|\, p_K) \;\le\; \mathbb{E}_q[\mathrm{NELBO}(K)] - H(q).$$
 
@@ -580,17 +587,17 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# At four steps for four slots nothing is lost: the mean of the bound over $q$ *is* the entropy $H$, which is what the
-# training objective claims of a perfect network. At one step the loss is what the slots say about one another.
+# With four steps for four slots nothing is lost: the mean of the bound over $q$ *is* the entropy $H$, which is what the
+# training objective claims for a perfect network. With one step, the loss is what the slots say about one another.
 #
 # Between the two, KL is *below* the bound: a random order is a mixture of many orders, and a mixture covers more than
-# its parts do on average. A fixed order does not get that discount, see section 10.
+# its parts do on average. A fixed order does not get that discount (see section 10).
 #
 # ## 6. K against quality
 #
-# The same on whole songs, too large to enumerate. Quality is *voice coherence*: the share of places that are in the voice
-# which most of them are in ([glossary](../tutorials/glossary.md)). A place is a code here; in speech it is a window of
-# sound that the referee judges. First a few songs, a row each; the letter is the code.
+# Now the same for whole songs, which are too many to enumerate. Quality is *voice coherence*: the share of places that
+# are in the most common voice ([glossary](../tutorials/glossary.md)). Here a place is a code; in speech it is a window
+# of sound that the referee judges. First a few songs, one per row; the letter is the code.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.3), layout="constrained")
@@ -641,12 +648,12 @@ for a in (ax, other):
 plt.show()
 
 # %% [markdown]
-# One step a block: every slot picks a voice for itself, and codes are drawn after an EOA (they are overwritten when the
-# block is closed). One slot a step: as coherent as the truth. This is what iterative decoding buys, **and only because
-# the voice is open**. Were it known, one step would do.
+# With one step per block, every slot picks a voice for itself, and codes are drawn after an EOA (they are overwritten
+# when the block is closed). With one slot per step, songs are as coherent as the truth. This is what iterative decoding
+# buys, **and only because the voice is open**. If the voice were known, one step would do.
 #
-# Now the shipped talker, which has learned all this from sound. Twelve sentences, spoken with 1, 4 and 16 steps, and the
-# referee judges their voice coherence. In brackets: a 95 % interval from drawing the twelve sentences anew.
+# Now the shipped talker, which has learned all this from sound. It speaks twelve sentences with 1, 4 and 16 steps, and
+# the referee judges their voice coherence. In brackets: a 95 % interval from resampling the twelve sentences.
 
 # %%
 from minittt.evaluation.evaluate import decoding_settings
@@ -675,7 +682,7 @@ for K, (replies, waves) in spoken.items():
     print(f"{K:2} steps a block: {heard(waves)}, {np.mean([r.nfe for r in replies]):.0f} forwards a reply")
 
 # %% [markdown]
-# Listen: the same sentence, one step a block, then sixteen.
+# Listen: the same sentence with one step per block, then with sixteen.
 
 # %%
 for K in (1, 16):
@@ -684,13 +691,13 @@ for K in (1, 16):
 # %% [markdown]
 # ## 7. How long is a span? The length leak
 #
-# The decoder is not told how long a song will be. It opens a block, and the song ends where an EOA is drawn. This
-# works only if training never gave the length away. It is easy to give it away. (`full_span=True` below decodes as the
-# paper does: the span grows by a block at a time, and each time all of it is drafted anew.)
+# The decoder is not told how long a song will be. It opens a block, and the song ends where an EOA is drawn. This works
+# only if training never gave the length away, and that happens easily. (`full_span=True` below decodes as the paper
+# does: the span grows one block at a time, and each time all of it is drafted anew.)
 #
-# Suppose training lays out each song as its codes plus one EOA, in full view of itself. Then the last slot is *always*
-# EOA, and a network that learns this has understood its data perfectly. Here is that network: the same oracle, but it
-# has seen canvases of length + 1 only. Decode with blocks of 8.
+# Suppose training lays out each song as its codes plus one EOA, and all of it can see all of itself. Then the last slot
+# is *always* EOA, and a network that learns this has understood its data perfectly. Here is that network: the same
+# oracle, but it has only ever seen canvases of length + 1. We decode it with blocks of 8.
 
 
 # %%
@@ -719,11 +726,11 @@ axes[0].set_ylabel("share of songs")
 plt.show()
 
 # %% [markdown]
-# On a canvas of eight slots the leaky network puts its EOA into slot eight, every time: all songs have seven codes. With
-# *filler* the last block is filled up to a whole one with EOA, in training as in decoding. A block then looks the same
-# whether the song ends in it or not, and the end is something to be predicted, from what is heard. (`conversation.filler`
-# does it; filler is visible, can be masked, and is in the loss. Attention must be causal between blocks for this: with
-# full view, the number of blocks would still tell.)
+# On a canvas of eight slots the leaky network puts its EOA into slot eight, every time: all songs have seven codes.
+# With *filler*, the last block is filled up with EOA, in training as in decoding. A block then looks the same whether
+# the song ends in it or not, and the end has to be predicted from what is heard. (`conversation.filler` does this;
+# filler is visible, can be masked, and counts in the loss. It requires attention that is causal between blocks: with
+# full view, the number of blocks would still give the length away.)
 #
 # Does the shipped talker end its spans where its sentences end?
 
@@ -736,10 +743,11 @@ half = math.sqrt(z2 * share_of_ends * (1 - share_of_ends) / n + (z2 / (2 * n)) *
 print(f"as a share {share_of_ends:.2f}, 95 % interval [{max(0, centre - half):.2f}, {centre + half:.2f}]")
 
 # %% [markdown]
-# (From so few spans one can say that the lengths do not leak. That the share is less than one in sixteen one cannot.)
+# (So few spans are enough to say that the lengths do not leak, but not to say that the share is less than one in
+# sixteen.)
 #
-# One more way to be sure that a reply ends: `max_text`, `max_span` and `max_spans` bound it. A span that reaches its
-# bound is closed by force, and the event says so (`test_law_19_a_network_that_never_stops_is_stopped`).
+# One more safeguard makes sure that a reply ends: `max_text`, `max_span` and `max_spans` bound it. A span that reaches
+# its bound is closed by force, and the event says so (`test_law_19_a_network_that_never_stops_is_stopped`).
 
 # %%
 song, events, [end] = sing(1, seed=3, block_size=4, steps=4, context=FourVoices(1))
@@ -752,10 +760,10 @@ print(
 # %% [markdown]
 # ## 8. Guidance
 #
-# Classifier-free guidance decodes every row twice, once with the condition and once without, and exaggerates the
-# difference: $\;\ell = \ell_{un} + (1 + s)\,(\ell_{cond} - \ell_{un})$. To the decoder that is again just a context:
-# `GuidedContext` has twice the rows inside. The half without the condition has a prompt of its own. Let the condition be
-# the hint `b`. First the formula, against two contexts that know nothing of each other.
+# Classifier-free guidance runs every row twice, once with the condition and once without, and exaggerates the
+# difference: $\;\ell = \ell_{un} + (1 + s)\,(\ell_{cond} - \ell_{un})$. To the decoder this is just another context:
+# `GuidedContext` holds twice as many rows inside. The half without the condition has its own prompt. Here the condition
+# is the hint `b`. First we check the formula against two contexts that know nothing of each other.
 
 # %%
 from minittt.guidance import GuidedContext
@@ -786,15 +794,16 @@ ax.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# Scale 0 gives the conditional distribution, exactly (how near to 55 % these songs come is luck: look at the interval).
-# Above it, replies obey the hint more than the truth would. Whether that helps depends on what you want; it is no longer
-# sampling from the model, and it doubles the work. Its unconditional half must be something the network was trained on,
-# or guidance pushes away from nonsense.
+# Scale 0 gives exactly the conditional distribution (how near these songs come to 55 % is luck: look at the interval).
+# Above 0, replies obey the hint more than the truth would. Whether that helps depends on what you want; it is no longer
+# sampling from the model, and it doubles the work. The unconditional half must be something the network was trained on;
+# otherwise guidance only pushes away from nonsense.
 #
 # ## 9. What may be cached
 #
 # A closed group never changes and never looks ahead. So its keys and values are final, and `CachedContext` keeps them.
-# `RecomputingContext` keeps nothing but ids. Same replies, to the last id, in float64; very different work.
+# `RecomputingContext` keeps nothing but ids. In float64 the replies are the same, down to the last id; the amount of
+# work is very different.
 
 # %%
 import copy
@@ -831,15 +840,15 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# What is *not* exact: keeping the keys of the last denoising step instead of committing the finished block. They were
-# computed while some slots were MASK. The decoder therefore commits each finished block, clean, in the next forward,
-# where it costs no extra pass. (`test_law_18_cached_equals_recomputed_ids` and its neighbours.)
+# One shortcut is *not* exact: keeping the keys of the last denoising step instead of committing the finished block.
+# They were computed while some slots were still MASK. The decoder therefore commits each finished block, clean, in the
+# next forward pass, so it costs no extra one. (`test_law_18_cached_equals_recomputed_ids` and its neighbours.)
 #
 # ## 10. What each policy costs
 #
-# Cost is counted in forwards (often called NFE, number of function evaluations). Here are the shipped policies on the four
-# slots, where both cost and damage are exact: mean steps against KL. (`left_to_right` is missing: on these slots, which
-# are all alike, it is `entropy_order`.)
+# Cost is counted in forward passes (often called NFE, the number of function evaluations). Here are the shipped
+# policies on the four slots, where both cost and damage are exact: mean steps against KL. (`left_to_right` is missing:
+# on these slots, which are all alike, it is the same as `entropy_order`.)
 
 # %%
 families = {
@@ -870,15 +879,16 @@ ax.legend(handlelength=4)
 plt.show()
 
 # %% [markdown]
-# How to read it: with one slot a step all policies reach zero except one, `confidence_released`, which stays wrong however
-# many steps it takes. `confidence_threshold` and `entropy_bound` decide for themselves how many slots to take.
-# `confidence_threshold` (at 0.5) takes one slot while the voice is open and the rest together once it is known: that is
-# why it does best in two steps. `entropy_bound` does so only in part: with gamma below ln 4 it takes one blind, then one
-# or two at a time; with gamma 1.5 it takes two blind, and loses more than `random_order` does.
+# How to read it: with one slot per step all policies reach zero except one, `confidence_released`, which stays wrong
+# however many steps it takes. `confidence_threshold` and `entropy_bound` decide for themselves how many slots to take.
+# `confidence_threshold` (at 0.5) takes one slot while the voice is open and the rest together once it is known, which
+# is why it does best in two steps. `entropy_bound` does this only in part: with gamma below ln 4 it takes one slot
+# blindly, then one or two at a time; with gamma 1.5 it takes two blindly, and loses more than `random_order` does.
 #
-# What may be *promised* of each differs. A random order has a bound on $-\log p$; a policy that looks at `p` alone has an
-# exact $-\log p$ along its one path (at temperature 1, of the raw draws); `entropy_bound` besides loses at most $\gamma$
-# nats a step on an oracle; a policy that looks at the candidates has none of these.
+# The policies also differ in what they *guarantee*. A random order has a bound on $-\log p$. A policy that looks only
+# at `p` has an exact $-\log p$ along its one path (at temperature 1, of the raw draws). In addition, `entropy_bound`
+# loses at most $\gamma$ nats per step with an oracle. A policy that looks at the candidates has none of these
+# guarantees.
 #
 # On the talker, where the network is not perfect:
 
@@ -890,14 +900,14 @@ for name in ("random_order", "left_to_right", "entropy_order", "confidence_relea
     print(f"{name:25} {sum(r.nfe for r in replies) / tokens:.2f} forwards a token, {heard(waves)}")
 
 # %% [markdown]
-# Twelve sentences are few: these figures do not tell which policy keeps the voice best. (An interval from 1.00 to 1.00 means
-# no more than that all twelve came out in a single voice. A bootstrap cannot draw what was never seen.) What the figures do
-# tell is the cost. The two policies that decide for themselves how much to take need about two thirds of the
-# forwards.
+# Twelve sentences are few: these figures do not show which policy keeps the voice best. (An interval from 1.00 to 1.00
+# means only that all twelve came out in a single voice. A bootstrap cannot draw what was never seen.) What the figures
+# do show is the cost. The two policies that decide for themselves how much to take need about two thirds of the forward
+# passes.
 #
 # ## Exercises
 #
-# The checks take every form of a right answer: a policy may return a tensor, a list or an array of True and False.
+# The checks accept a right answer in any form: a policy may return a tensor, a list or an array of True and False.
 
 
 # %% tags=["needed"]
@@ -926,8 +936,8 @@ def choice_of_slots(answer, slots):
 
 # %% [markdown]
 # **1. Fill in.** Complete `margin_order`: reveal an even share of the masked slots (as in `share` above: masked slots
-# over steps left, rounded up), those where p(most likely token) minus p(second most likely) is largest. Ties go left.
-# Look at `draft.p`, not at the candidates.
+# divided by steps left, rounded up), namely those where p(most likely token) minus p(second most likely token) is
+# largest. Ties go left. Look at `draft.p`, not at the candidates.
 
 
 # %% tags=["exercise-1"]
@@ -973,7 +983,7 @@ print("exercise 1:", check_margin_order())
 
 # %% [markdown]
 # **2. Predict**, before you run anything. Two independent bits again, this time 1 with probability 0.8. What is $P(11)$
-# under `confidence_released`, one slot a step?
+# under `confidence_released` with one slot per step?
 
 # %% tags=["exercise-2"]
 p_11 = None
@@ -1001,10 +1011,10 @@ else:
     print("exercise 2: right")
 
 # %% [markdown]
-# **3. Extend.** In section 5 two steps of two slots each lose about half a nat: two slots pick a voice before anyone
-# knows it. Write a policy that needs no more than **two** forwards for the four slots and loses **less** than
-# `random_order` does in two steps. It may look at anything in the draft but the candidates, and must not draw at random
-# itself: randomness is in `draft.noise`. (One of the shipped policies can do it; write your own.)
+# **3. Extend.** In section 5, two steps of two slots each lose about half a nat: two slots pick a voice before it is
+# known. Write a policy that needs no more than **two** forward passes for the four slots and loses **less** than
+# `random_order` does in two steps. It may look at anything in the draft except the candidates, and must not draw at
+# random itself: the randomness is in `draft.noise`. (One of the shipped policies can do it; write your own.)
 
 
 # %% tags=["exercise-3"]
@@ -1049,10 +1059,11 @@ print("exercise 3:", check_better_in_two())
 # ## What you now know
 #
 # - A decoder needs one method, `step`: commit what is finished, look at a draft, get logits back.
-# - With one slot a step any order is exact that does not look at the draws; the released rule looks, and is not.
-# - Several slots a step cost nats only where the slots depend on one another, as they do while the voice is open.
+# - With one slot per step, any order that does not look at the draws is exact; the released rule looks at them, and is
+#   not.
+# - Several slots per step cost nats only where the slots depend on one another, as they do while the voice is open.
 # - Filler in training makes the end of a span something to predict; without it the size of the canvas gives it away.
-# - Finished groups may be cached exactly. Keys and values of half-masked blocks may not.
+# - The keys and values of finished groups can be cached without error, those of half-masked blocks cannot.
 #
 # **Next**: [notebook 05](05_train_a_tiny_talker.ipynb), where the network is trained. Solutions:
 # [`tutorials/solutions`](../tutorials/solutions/04_block_decoding.py).

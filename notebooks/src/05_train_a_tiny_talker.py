@@ -13,23 +13,24 @@
 # %% [markdown]
 # # 05 · Train a tiny talker
 #
-# Text is learned by predicting the next token, speech by filling in blanks. How does one network learn both at once, in one
-# row of tokens, without the one training the other on nonsense? Here you compute that loss by hand, and then train a talker
-# with it. After a quarter of an hour on two CPU cores it answers about nine in ten of sixty new spoken questions rightly in
-# writing; of the words that it reads out, a recogniser understands about six in ten. Hearing comes before speaking.
+# Text is learned by predicting the next token, speech by filling in blanks. How can one network learn both at once, in
+# one row of tokens, without either task training the other on nonsense? Here you compute that loss by hand, and then
+# train a talker with it. After a quarter of an hour on two CPU cores, it answers about nine in ten of sixty new spoken
+# questions correctly in writing; of the words that it reads out, a recogniser understands about six in ten. Hearing
+# comes before speaking.
 #
 # After this notebook you can
 #
 # - turn a record into a row of tokens, corrupt it, and compute Text-to-Talk's unified loss by hand;
 # - train a talker that hears a question and answers it in text and speech;
-# - read its two loss curves: how low each can get, and why the audio loss must not reach zero.
+# - read its two loss curves: how low each of them can get, and why the audio loss must not reach zero.
 #
-# Level: middling. Prerequisites: notebooks [02](02_modality_attention.ipynb) and [03](03_absorbing_diffusion.ipynb), and
-# training loops in PyTorch. Reading 60 minutes, computing about 12 minutes on two CPU cores, under two with
-# `MINITTT_FAST=1` (which trains too briefly to answer); GPU: used if there is one, not measured. The module is
-# `minittt/objective.py`, with `trainer.py` around it; the chapter is
+# Level: intermediate. Prerequisites: notebooks [02](02_modality_attention.ipynb) and
+# [03](03_absorbing_diffusion.ipynb), and training loops in PyTorch. Reading time 60 minutes, run time about 12 minutes
+# on two CPU cores, under two with `MINITTT_FAST=1` (which trains too briefly to answer); GPU: used if there is one, but
+# not measured. The module is `minittt/objective.py`, with `trainer.py` around it; the chapter is
 # [tutorials/05_train_a_tiny_talker.md](../tutorials/05_train_a_tiny_talker.md). If you are short of time, run all cells
-# first, and read while it trains.
+# first and read while it trains.
 
 # %% tags=["needed"]
 import sys
@@ -75,7 +76,7 @@ plt.rcParams.update({"figure.dpi": 150, "legend.fontsize": 9})
 # %% [markdown]
 # ## 1. What it learns from
 #
-# A corpus is a folder of tokens: no sound, no synthesiser is needed. A *record* is a little conversation whose parts
+# A corpus is a folder of tokens: you need no sound and no synthesiser. A *record* is a short conversation whose parts
 # are text or the number of an utterance. Whatever the assistant says is to be learned; the rest is only given.
 
 # %% tags=["needed"]
@@ -96,9 +97,9 @@ for role, *parts in record["messages"]:
     print(f"{role:10}", *[p if isinstance(p, str) else f"<{len(corpus.audio(p))} codes>" for p in parts])
 
 # %% [markdown]
-# The same record as tokens: words have their names in them, codes are empty boxes, and the number below is the group. Audio
-# heard is one group, before ASSISTANT; audio to be spoken comes in blocks of 8, and the last block is filled up with EOA
-# (hollow).
+# Here is the same record as tokens: boxes of words have the word in them, boxes of codes are empty, and the number
+# below is the group. The audio that is heard is one group, before ASSISTANT; the audio to be spoken comes in blocks of
+# 8, and the last block is filled up with EOA (hollow).
 
 
 # %%
@@ -122,10 +123,10 @@ display(Audio(shipped.sound(codec, corpus.audio(answer).tolist()), rate=8000))
 # %% [markdown]
 # ## 2. From a record to a row
 #
-# In the preset `exact` a row holds the spoken audio twice. The *clean* stream C holds every token; text is learned from it.
-# The *noisy* stream N is a second copy of the spoken audio, with MASKs; audio is learned from it. A noisy block sees the
-# clean tokens of earlier groups, and itself. Here is a toy record of two words and six codes, in blocks of four, and who
-# sees whom in its row.
+# In the preset `exact`, a row holds the spoken audio twice. The *clean* stream C holds every token; text is learned
+# from it. The *noisy* stream N is a second copy of the spoken audio, with MASKs; audio is learned from it. A noisy
+# block sees the clean tokens of earlier groups, and itself. Here is a toy record of two words and six codes, in blocks
+# of four, and the attention mask of its row.
 
 # %% tags=["needed"]
 toy = {"messages": [["system", "speak"], ["user", "two"], ["assistant", [7, 7, 300, 41, 41, 5]]]}
@@ -152,9 +153,9 @@ plt.show()
 # %% [markdown]
 # ## 3. Noise
 #
-# Every block of the noisy stream draws how many of its `n` slots are masked, `k` uniform in 1..n, then which. The masked
-# ones have the weight `n / k`. Eight draws for our toy row (slots of N only); the number is the weight, and a slot without
-# a number is not masked.
+# For every block of the noisy stream, we draw how many of its `n` slots are masked, `k` uniformly from 1..n, and then
+# which ones. The masked slots have weight `n / k`. Here are eight draws for our toy row (slots of N only); the number
+# is the weight, and a slot without a number is not masked.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -175,14 +176,15 @@ plt.show()
 # %% [markdown]
 # ## 4. The unified loss, by hand
 #
-# One forward, two kinds of prediction:
+# One forward pass, two kinds of prediction:
 #
-# - **text**: token $i$ is read one place earlier, at $i - 1$, from the clean stream: $-\log p(x_i \mid x_{<i})$, over the
-#   ids that text may be;
-# - **audio**: a masked slot is read *at its own place*, in the noisy stream, over the ids that audio may be, times $n/k$.
+# - **text**: token $i$ is read one place earlier, at $i - 1$, from the clean stream: $-\log p(x_i \mid x_{<i})$, over
+#   the ids allowed for text;
+# - **audio**: a masked slot is read *at its own place*, in the noisy stream, over the ids allowed for audio, times
+#   $n/k$.
 #
-# Text is averaged over its targets, audio over all slots of the noisy stream, masked or not, and the two means are added.
-# Three records, a small untrained network, float64, plain loops:
+# Text is averaged over its targets, audio over all slots of the noisy stream, masked or not, and the two means are
+# added. Here it is for three records and a small untrained network, in float64 and with plain loops:
 
 # %%
 records = [
@@ -226,7 +228,7 @@ print(f"text {sum(text) / len(text):.4f}, audio {sum(audio) / slots:.4f} nats; u
 print(f"{theirs.text:.4f}, {theirs.audio:.4f}")
 
 # %% [markdown]
-# The gradients agree too, so no path of the gradient is missing.
+# The gradients agree too, so no gradient path is missing.
 
 # %%
 mine = torch.autograd.grad(total, list(small.parameters()))
@@ -236,8 +238,9 @@ assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(mine, shi
 # %% [markdown]
 # ### The released loss is the same code with other switches
 #
-# Preset `paper`: one stream, a span is one group, each token masked independently with probability `p` and weighted `1 / p`,
-# softmax over all ids, a mean per record and then over records. By hand again:
+# In the preset `paper` there is one stream, and a span is one group. Each token is masked independently with
+# probability `p` and weighted by `1 / p`, the softmax runs over all ids, and the mean is taken within each record and
+# then over records. By hand again:
 
 # %%
 paper = replace(preset("paper"), banom=0.0, ppm=0.0, sst=0.0)  # its strategies come in section 6
@@ -266,7 +269,7 @@ print(f"{len(means)} records, mean of means {theirs.total:.4f}")
 #
 # Two claims, checked together on the first block of the toy row, where all $2^4$ masks can be enumerated:
 #
-# 1. *train = decode*: what the noisy stream predicts is what a decoder's draft predicts, after the same clean prefix;
+# 1. *train = decode*: the noisy stream predicts exactly what a decoder's draft predicts after the same clean prefix;
 # 2. *unbiased*: averaged over all noise, the audio loss is the bound on $-\log p$ of exactly what the decoder samples.
 
 # %% tags=["needed"]
@@ -312,14 +315,14 @@ print(f"mean over all masks {mean:.6f}, the bound {bound:.6f} nats for four slot
 # %% [markdown]
 # So the *sums* of a record's text and audio losses (not section 4's means) together estimate $U(x) \ge -\log p(x)$, an
 # upper bound on the surprise of the whole interleaved reply. (`test_law_12_u_is_never_below_minus_log_p`,
-# `test_law_15_training_logits_equal_decoding_logits`. That the bound is tight for a perfect network is shown in
-# [04](04_block_decoding.ipynb), section 5.)
+# `test_law_15_training_logits_equal_decoding_logits`. Section 5 of [04](04_block_decoding.ipynb) shows that the bound
+# is tight for a perfect network.)
 #
 # ## 6. What the strategies of the paper do
 #
-# In one stream text follows half-masked audio, which never happens in decoding. BANOM, PPM and SST soften that. Left: ten
-# draws of one record with two spans under `paper`. Right: the same record under `exact`; the lower half of a two-stream row
-# is N.
+# In one stream, text follows half-masked audio, which never happens in decoding. BANOM, PPM and SST soften that
+# mismatch. Left: ten draws of one record with two spans under `paper`. Right: the same record under `exact`; the lower
+# half of a two-stream row is N.
 
 # %%
 two_spans = {
@@ -361,16 +364,16 @@ fig.legend(patches, ["text", "audio spoken", "MASK"], loc="outside lower center"
 plt.show()
 
 # %% [markdown]
-# In `paper` some rows carry no MASK at all (BANOM), some keep the first span whole while the second is noised (PPM), some
-# stop inside the second span (SST). In `exact` the clean stream is always whole and nothing has to be softened.
+# In `paper` some rows have no MASK at all (BANOM), some keep the first span whole while the second is noised (PPM), and
+# some stop inside the second span (SST). In `exact` the clean stream is always whole, so nothing has to be softened.
 # [What is masked, and why](../tutorials/strategies.md) explains it in full; law 14 checks the rates.
 #
 # ## 7. Train
 #
-# `Trainer` does the rest: it packs rows, draws noise from (seed, step), takes steps (Muon for matrices, AdamW for the
-# rest) under a warm-up and a cosine, and writes a log and checkpoints into a folder of its own. Ours is temporary. To
-# learn something in a quarter of an hour we leave out chat, captions and documents: what remains is to hear (ASR), to
-# speak (TTS), to answer.
+# `Trainer` does the rest: it packs rows, draws noise from (seed, step), takes optimiser steps (Muon for matrices, AdamW
+# for the rest) with a warm-up and a cosine schedule, and writes a log and checkpoints into a folder of its own. Ours is
+# temporary. To learn something in a quarter of an hour, we leave out chat, captions and documents: what remains is
+# hearing (ASR), speaking (TTS) and answering.
 
 # %%
 from minittt.training.trainer import Trainer, TrainingSettings
@@ -423,7 +426,7 @@ plt.close(fig)
 print(f"{STEPS} steps in {(time.time() - started) / 60:.1f} minutes")
 
 # %% [markdown]
-# What it answered to two held-out prompts along the way (question, reply, lengths of its spans):
+# Here is what it answered to two held-out prompts along the way (question, reply, lengths of its spans):
 
 # %%
 samples = [(x["step"], x["sample"].splitlines()) for x in lines if "sample" in x]
@@ -434,7 +437,7 @@ for i in sorted({0, len(samples) // 2, len(samples) - 1}):
 # %% [markdown]
 # ## 8. The curves
 #
-# All that the log holds, drawn by `plotting.draw_curves` (it takes the lines of any run's `log.jsonl`).
+# Everything in the log, drawn by `plotting.draw_curves` (which takes the lines of any run's `log.jsonl`).
 
 # %%
 fig = plotting.draw_curves(lines)
@@ -443,7 +446,7 @@ fig.savefig(picture := io.BytesIO(), dpi=150)
 display(Image(data=picture.getvalue()))
 
 # %% [markdown]
-# Read them together with the figures they can be compared with.
+# Read them together with these reference figures.
 
 # %%
 begin, last = lines[0], [x for x in lines if "held_out_text" in x][-1]
@@ -457,19 +460,20 @@ print(f"audio by share of the block that is masked: {last['held_out_audio_25']:.
 print(f"{last['held_out_audio_50']:.2f} (half), {last['held_out_audio_100']:.2f} (all)")
 
 # %% [markdown]
-# - **Text falls fast, then slowly.** In the first hundred steps it learns what texts look like, words and equations: the
-#   early sample above is good grammar and a wrong sum. From there on the words have to be *heard*, and the held-out loss
-#   sinks slowly towards zero, for the answers are determined. There is no plateau between the two, and no step stands out
-#   as the one where hearing began; the samples tell that better than the loss.
-# - **Audio never reaches zero**, and must not. Which of four voices speaks is not given (2 bits a reply, at most),
-#   and neither are its speed and its noise. Some of what is left at the end is that, and can never go; how much, your run
-#   cannot say: the shipped talker, trained ten times as long, gets below 1 (next picture). Compare the three shares: the
-#   more of a block is seen, the less the rest surprises. That difference is what denoising in several steps lives on.
-# - **The training curve is noisy, the held-out one is not**: each step draws other records and other masks; the held-out
-#   batches and their noise never change.
-# - **The gradient's norm** lies above its bound of 1 most of the time: clipping is at work at nearly every step.
+# - **Text falls fast, then slowly.** In the first hundred steps it learns what texts look like, both words and
+#   equations: the early sample above has good grammar and a wrong sum. From then on the words have to be *heard*, and
+#   the held-out loss sinks slowly towards zero, because the answers are determined. There is no plateau between the two
+#   phases, and no step stands out as the one where hearing began; the samples show that better than the loss.
+# - **Audio never reaches zero**, and must not. Which of four voices speaks is not given (at most 2 bits per reply), and
+#   neither are its speed and its noise. Part of the loss left at the end is due to that and can never go away. Your run
+#   cannot say how much: the shipped talker, trained ten times as long, gets below 1 (next picture). Compare the three
+#   shares: the more of a block is visible, the less surprising the rest is. Denoising in several steps exploits that
+#   difference.
+# - **The training curve is noisy, the held-out one is not**: each step draws different records and different masks,
+#   while the held-out batches and their noise never change.
+# - **The gradient's norm** is above its bound of 1 most of the time: clipping is active at nearly every step.
 #
-# The shipped talker was trained on the same task families and more, for ten times as many steps. Its log lies in
+# The shipped talker was trained on the same task families and others, for ten times as many steps. Its log is in
 # `data_samples`. Both axes are logarithmic here, so that the small differences at the end can be seen:
 
 # %%
@@ -494,12 +498,13 @@ for ax, name, colour in zip(axes, ("text", "audio"), ("text", "target"), strict=
 plt.show()
 
 # %% [markdown]
-# The two are not quite comparable: the shipped one is held to all six families, yours to three. So do not read from the
-# left picture that yours writes better; section 10 asks both the same questions.
+# The two are not quite comparable: the shipped one is tested on all six families, yours on three. So do not conclude
+# from the left picture that yours writes better; section 10 asks both the same questions.
 #
 # ## 9. Listen
 #
-# Questions from the held-out split: heard as audio tokens, answered in text and speech. Yours beside the shipped one.
+# Questions from the held-out split, heard as audio tokens and answered in text and speech: your talker next to the
+# shipped one.
 
 # %%
 from minittt.decoding import Settings
@@ -541,7 +546,7 @@ for name, talker in (("yours", mine), ("shipped", shipped)):
     play([talker.sound(codec, span) for span in reply.spans if span])
 
 # %% [markdown]
-# And a whole answer of yours to a spoken question: the question first.
+# And one whole answer of your talker to a spoken question, with the question first.
 
 # %%
 question = shipped.sound(codec, prompts[0][-1][1])
@@ -552,8 +557,8 @@ play([question, np.zeros(1600), *spoken])
 # %% [markdown]
 # ## 10. A small measurement
 #
-# The referee, a recogniser trained apart from any talker, hears what is said. A few dozen items only; the brackets are
-# 95 % bootstrap intervals. Its figure for the *true* tokens is the ceiling.
+# The referee, a recogniser trained separately from any talker, transcribes what is said. There are only a few dozen
+# items; the brackets are 95 % bootstrap intervals. The referee's figure for the *true* tokens is the ceiling.
 
 # %%
 referee, few = Referee.load(root / "data_samples" / "referee.safetensors"), 6 if FAST else 60
@@ -568,12 +573,12 @@ with redirect_stderr(io.StringIO()):
 folder.cleanup()
 
 # %% [markdown]
-# To train longer: `make train`, or `minittt train -o runs/mine --preset exact --steps 12000`; kill it whenever you like,
-# `--resume` goes on bit for bit. On several GPUs: `torchrun --nproc-per-node 2 -m minittt train ...`.
+# To train longer: `make train`, or `minittt train -o runs/mine --preset exact --steps 12000`; kill it whenever you
+# like, and `--resume` continues bit for bit. On several GPUs: `torchrun --nproc-per-node 2 -m minittt train ...`.
 #
 # ## Exercises
 #
-# The checks take every form of a right answer: numbers of Python, numpy or torch, tensors, arrays or lists.
+# The checks accept a right answer in any form: Python, numpy or torch numbers, tensors, arrays or lists.
 
 
 # %% tags=["needed"]
@@ -589,9 +594,10 @@ def one_number(answer, hint="one number is asked for, not several"):
 
 
 # %% [markdown]
-# **1. Fill in.** The text half of the loss. `logits` (L, V) of one sequence, its `ids` (L,), and `targets` (L,) bool:
-# which tokens are to be predicted. Return the mean of $-\log p$ over the targets, with $p$ a softmax over all V ids (the
-# check has other ids than text: nothing is to be restricted). Position 0 is never a target.
+# **1. Fill in.** The text half of the loss. You get the `logits` (L, V) of one sequence, its `ids` (L,), and `targets`
+# (L,) bool, which marks the tokens to be predicted. Return the mean of $-\log p$ over the targets, where $p$ is a
+# softmax over all V ids (the check's ids are not those of text, so do not restrict the softmax). Position 0 is never a
+# target.
 
 
 # %% tags=["exercise-1"]
@@ -634,8 +640,9 @@ def check_text_loss():
 print("exercise 1:", check_text_loss())
 
 # %% [markdown]
-# **2. Predict**, before you look at the curves again. A fresh network whose logits are all but equal: what is the audio
-# loss of `exact`, in nats per slot, averaged over the noise? Think of the weights `n / k`, and of what the softmax is over.
+# **2. Predict**, before you look at the curves again. The logits of a fresh network are nearly all equal. What is its
+# audio loss under `exact`, in nats per slot, averaged over the noise? Think of the weights `n / k`, and of what the
+# softmax runs over.
 
 # %% tags=["exercise-2"]
 audio_at_start = None
@@ -667,11 +674,11 @@ else:
     print("exercise 2: right")
 
 # %% [markdown]
-# **3. Extend.** `unified_loss` takes any `Noise`. The k-subset noise trains all orders. Write the noise that trains, and
-# measures, only the order **left to right** inside a block: given `segments` (1, L) with one block (slots where it is
-# 0 or more) of `n` slots, and `k` in 1..n, return `masked` (1, L) bool and `weight` (1, L), such that the audio loss
-# *summed* over the slots (`audio_sum`), averaged over k = 1..n, is $-\log p$ of revealing the slots one by one from the
-# left.
+# **3. Extend.** `unified_loss` takes any `Noise`. The k-subset noise trains all orders. Write the noise that trains and
+# measures only the order **left to right** inside a block. You get `segments` (1, L) with one block of `n` slots (the
+# slots where it is 0 or more), and `k` in 1..n. Return `masked` (1, L) bool and `weight` (1, L) such that the audio
+# loss *summed* over the slots (`audio_sum`), averaged over k = 1..n, is $-\log p$ of revealing the slots one by one
+# from the left.
 
 
 # %% tags=["exercise-3"]
@@ -725,10 +732,11 @@ print("exercise 3:", check_left_to_right_noise())
 # ## What you now know
 #
 # - One row holds both tasks: text is read one place earlier, masked audio at its own place, and two means are added.
-# - In two streams text follows finished audio, as in decoding; in one stream BANOM, PPM and SST soften the difference.
-# - Averaged over its noise, the loss is a bound on $-\log p$ of just what the decoder samples.
-# - The text loss can go to zero where answers are determined; the audio loss cannot, for voices are free.
-# - A loss does not say whether speech is understood. Ask a recogniser, give an interval, and listen.
+# - In two streams, text follows finished audio, as in decoding; in one stream, BANOM, PPM and SST soften the
+#   difference.
+# - Averaged over its noise, the loss is a bound on $-\log p$ of exactly what the decoder samples.
+# - The text loss can go to zero where answers are determined; the audio loss cannot, because the voice is free.
+# - A loss does not say whether speech can be understood. Ask a recogniser, give an interval, and listen.
 #
 # **Next**: [notebook 06](06_does_it_hold.ipynb), where claims about all this are put to the test. Solutions:
 # [`tutorials/solutions`](../tutorials/solutions/05_train_a_tiny_talker.py).

@@ -13,24 +13,24 @@
 # %% [markdown]
 # # 06 · Does it hold?
 #
-# A new way of training is better, says a paper. One run of each way will always show *some* difference; whether it is more
-# than luck takes several seeds, an interval, and a rule that was fixed beforehand. Here you turn nine claims about
+# A new way of training is better, says a paper. One run of each will always show *some* difference; to tell whether it
+# is more than luck, you need several seeds, an interval, and a rule fixed in advance. Here you turn nine claims about
 # Text-to-Talk into verdicts, from forty runs of four minutes each. At this scale the paper's recipe answers far more
-# spoken questions rightly than one that denoises everything (49 points, interval 45 to 53), but what it says is
-# harder to understand than speech made from left to right (20 points fewer words, interval 12 to 29).
+# spoken questions correctly than one that denoises everything (49 points, interval 45 to 53), but what it says is
+# harder to understand than speech generated from left to right (20 points fewer words, interval 12 to 29).
 #
 # After this notebook you can
 #
 # - turn a claim into a difference that a measurement can refute, and read off a verdict from a few seeds: *holds*, *does
 #   not hold*, *cannot be told*;
-# - keep apart what is better at equal time and what is better at equal data, and find the ways of decoding that no other
-#   beats;
-# - redo a run of the grid and see that it is the one in the JSON.
+# - distinguish what is better at equal time from what is better at equal data, and find the ways of decoding that no
+#   other beats;
+# - redo a run of the grid and see that it matches its JSON.
 #
-# Level: middling. Prerequisites: notebooks [04](04_block_decoding.ipynb) and [05](05_train_a_tiny_talker.ipynb), a mean and
-# a standard deviation. Reading 60 minutes, computing about two minutes on one CPU core; GPU: not measured. The module is
-# `benchmarks/claims.py`, with `ablations.py`, `sweep.py` and `premise.py`, which made the JSONs; the chapter is
-# [tutorials/06_does_it_hold.md](../tutorials/06_does_it_hold.md), and all figures are in
+# Level: intermediate. Prerequisites: notebooks [04](04_block_decoding.ipynb) and [05](05_train_a_tiny_talker.ipynb), a
+# mean and a standard deviation. Reading time 60 minutes, run time about two minutes on one CPU core; GPU: not measured.
+# The module is `benchmarks/claims.py`, with `ablations.py`, `sweep.py` and `premise.py`, which produced the JSONs; the
+# chapter is [tutorials/06_does_it_hold.md](../tutorials/06_does_it_hold.md), and all figures are in
 # [results.md](../tutorials/results.md).
 
 # %% tags=["needed"]
@@ -64,15 +64,16 @@ scores = root / "data_samples" / "scores"
 # ## 1. The grid
 #
 # A claim such as "text left to right with audio by diffusion beats everything left to right" is about two ways of
-# training. So both are trained: the same records in the same order, the same number of parameters, the same time; and
-# again with other seeds, since one run is an anecdote. All rows of a seed start from one network, its *base*, that has
-# learned to hear and to write, and has never spoken: the paper's rows start from a language model. Eight ways to go on
-# are compared. Each run left a JSON with its settings, its curve, its scores, and the machine and commit that made it.
+# training. So both are trained with the same records in the same order, the same number of parameters and the same
+# time, and then again with other seeds, because one run is an anecdote. All rows of a seed start from one network, its
+# *base*, which has learned to hear and to write but has never spoken, much as the paper's rows start from a language
+# model. Eight ways of continuing are compared. Each run left a JSON with its settings, its curve, its scores, and the
+# machine and commit that produced it.
 #
-# Before you read them: a third to a half of the four minutes is warm-up; text is decoded greedily, audio in blocks of 8
-# (`ar`: of 1), one slot per step, at temperature .5; all seeds are asked the same sixty questions; a spoken answer counts
-# only where its text is right; a reply of other words still scores .04 of the words, not 0. [How to read
-# this](../tutorials/results.md) has it in full.
+# Before you read them, note the following. A third to a half of the four minutes is warm-up. Text is decoded greedily,
+# audio in blocks of 8 (of 1 for `ar`), one slot per step, at temperature .5. All seeds are asked the same sixty
+# questions. A spoken answer counts only where its text is right. A reply with unrelated words still scores .04 of the
+# words, not 0. [How to read this](../tutorials/results.md) has the details.
 
 # %% tags=["needed"]
 runs = {
@@ -108,10 +109,10 @@ print(f"{one['machine']}, commits {', '.join(sorted({run['commit'] for run in ru
 print(f"{one['parameters']:,} parameters; {one['training_records']:,} training records")
 
 # %% [markdown]
-# Time is the processor's, and a step of one row costs more than that of another, so in equal time they see unequally many
-# records. Hence two comparisons: at **equal time**, and at **equal data**, after the same number of records. The curves
-# are nats per token of text that nobody trained on (answers, and sentences heard): the mean of five seeds, and a band from
-# the lowest seed to the highest.
+# Time is processor time, and a step costs more in one row than in another, so in equal time the rows see different
+# numbers of records. Hence there are two comparisons: at **equal time**, and at **equal data**, that is, after the same
+# number of records. The curves show nats per token of held-out text (answers, and sentences heard): the mean of five
+# seeds, and a band from the lowest seed to the highest.
 
 # %%
 from results import LINES, PANELS
@@ -147,15 +148,15 @@ plt.show()
 # ## 2. From runs to a verdict, by hand
 #
 # Take one claim and one measure. For every seed there is one run of each row, so there are as many *differences* as
-# seeds. Whatever a seed does to both rows equally (an easy order of records, lucky first weights) cancels in the
-# difference. (Not that it must help: in 11 of the 18 comparisons below the paired interval is the wider one.) Of the
-# differences $d_1 \dots d_n$ one asks: could their true mean be zero?
+# seeds. Whatever a seed does to both rows equally (an easy order of records, lucky initial weights) cancels in the
+# difference. (This need not help: in 11 of the 18 comparisons below the paired interval is the wider one.) About the
+# differences $d_1 \dots d_n$ we ask: could their true mean be zero?
 #
 # $$\bar d \pm t_{n-1} \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (d_i - \bar d)^2$$
 #
-# With three seeds $t_2 = 4.303$, with five $t_4 = 2.776$, not 1.96: from so few values one knows the spread itself only
-# roughly, and Student's quantile pays for that. If the interval lies on one side of zero there is a verdict, else it
-# *cannot be told*.
+# With three seeds $t_2 = 4.303$, with five $t_4 = 2.776$, not 1.96: so few values give only a rough idea of the spread
+# itself, and Student's quantile allows for that. If the interval is entirely on one side of zero there is a verdict;
+# otherwise it *cannot be told*.
 
 # %% tags=["needed"]
 claim = claims.CLAIMS[1]  # AR text with NAR audio beats NAR alone
@@ -177,8 +178,8 @@ assert np.allclose((shipped.mean, shipped.low, shipped.high), (centre, centre - 
 print(f"benchmarks/claims.py: {shipped}, {shipped.verdict}")
 
 # %% [markdown]
-# That 95 % means what it says can be tried: draw three differences from a world whose mean is known, and see how often the
-# interval holds it. With 1.96 in the place of 4.303 it would be far less often.
+# You can test that 95 % means what it says: draw three differences from a world whose mean is known, and see how often
+# the interval contains it. With 1.96 in place of 4.303 it would do so far less often.
 
 # %%
 rng = np.random.default_rng(0)
@@ -191,9 +192,10 @@ for name, t in (("Student, 4.303", claims.STUDENT[1]), ("normal, 1.96", 1.96)):
 # %% [markdown]
 # ## 3. Every claim
 #
-# A thick bar is the 95 % interval of the mean difference, black if it lies on one side of zero and grey if not; the short
-# strokes above it are the single seeds. To the right of zero the claim's first row is better. Two measures decide: are the
-# answers to spoken questions right, and can the speech be understood? They are shares, so +0.1 is ten points.
+# A thick bar is the 95 % interval of the mean difference, black if it is entirely on one side of zero and grey if not;
+# the short strokes above it are the individual seeds. To the right of zero, the claim's first row is better. Two
+# measures decide: are the answers to spoken questions right, and can the speech be understood? Both are shares, so +0.1
+# is ten points.
 
 # %%
 heads = [m for m in claims.MEASURES if m.headline]
@@ -225,10 +227,11 @@ for claim_ in claims.CLAIMS:
     print(textwrap.fill(("" if claim_.of_the_paper else "(ours) ") + said.replace("**", ""), 110))
 
 # %% [markdown]
-# Many intervals, and nothing is corrected for their number; exercise 2 asks what that costs. (Corrected by Holm's method,
-# four of the eight differences stand: chapter 6.) And BANOM "does not hold" speaks of what it costs: it is for text after
-# clean audio, and all rows start from a network that writes such text already. One more freedom was taken: three seeds
-# were planned, and two were added after those had been read. What did the two decide?
+# These are many intervals, and nothing corrects for their number; exercise 2 asks what that costs. (With Holm's
+# correction, four of the eight differences remain: see chapter 6.) And the "does not hold" for BANOM reflects its cost:
+# it is meant for text after clean audio, and all rows start from a network that already writes such text. We took one
+# more liberty: three seeds were planned, and two were added after the results of those three had been read. What did
+# the two decide?
 
 # %%
 first = {key: run for key, run in runs.items() if key[1] < 3}
@@ -245,10 +248,10 @@ for claim_ in claims.CLAIMS:
 #
 # ## 4. Does the order last?
 #
-# In speech, the largest differences are those with `ar`, which is ahead. One question can be put to `exact` and `ar`
-# alike: how likely is true audio *left to right*, in blocks of one? For `ar` it is all there is, for `exact` it is one of
-# four block sizes. Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes are short,
-# some seeds of both went on from the same bases for three times as long.
+# In speech, the largest differences are those against `ar`, which is ahead. One question can be put to `exact` and `ar`
+# alike: how likely is true audio *left to right*, in blocks of one? For `ar` this is all there is; for `exact` it is
+# one of four block sizes. Nothing is drawn at random, so it is $-\log p$ itself, not a bound. And since four minutes
+# are short, some seeds of both were trained from the same bases for three times as long.
 
 
 # %%
@@ -295,15 +298,16 @@ for which, when in (
         print(f"{after:16} {row:6} {words}")
 
 # %% [markdown]
-# The order lasts. In nats the distance shrinks: 0.7 a code after four minutes, less than 0.4 after twelve. Read across
-# instead of down: where `exact` is after 25,000 records, `ar` was after 14,000. Filling in has needed nearly twice the
-# training of left to right. In words the distance does not shrink: .13 after four minutes, .17 after twelve. What is
-# written is right equally often. Three seeds: enough for the sign, not for a law.
+# The order lasts. In nats the gap shrinks: 0.7 per code after four minutes, less than 0.4 after twelve. Read across
+# instead of down: `ar` was after 14,000 records where `exact` is after 25,000. Filling in needed nearly twice as much
+# training as left to right. In words the gap does not shrink: .13 after four minutes, .17 after twelve. The written
+# answers are right equally often. Three seeds are enough for the sign, not for a law.
 #
 # ## 5. What a mean hides: where spans end
 #
-# In `paper` the end token is always the last slot that training shows, so a canvas of whole blocks seems to end where a
-# block ends ([04](04_block_decoding.ipynb), section 7). If lengths were right, one span in eight would, by chance.
+# In `paper` the end token is always the last slot that training shows, so on a canvas of whole blocks a span seems to
+# end where a block ends ([04](04_block_decoding.ipynb), section 7). If the lengths were right, one span in eight would
+# do so by chance.
 
 # %%
 print("TTS, each seed     spans that end on a block end    length against the true one")
@@ -317,8 +321,9 @@ for row in ("paper", "mended", "exact"):
 # %% [markdown]
 # ## 6. Quality against forwards
 #
-# Training is over; the shipped talker is decoded in 165 ways: block size, steps, policy, temperature. A way is worth
-# having if no other gives as much for fewer forwards, or more for as many. Those form the *Pareto front*.
+# Training is over. The shipped talker is decoded in 165 ways, which differ in block size, steps, policy and
+# temperature. A way is worth having if no other gives as much for fewer forward passes, or more for the same number.
+# Those ways form the *Pareto front*.
 
 # %% tags=["needed"]
 sweep = json.loads((scores / "sweep.json").read_text(encoding="utf-8"))["rows"]
@@ -368,10 +373,10 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% [markdown]
-# Look at the three fronts. **Text** is flat: the answer is decided by the question, and the audio's steps have nothing to
-# decide. **Words** need a few steps: half a sound drawn with half of another is neither. **Voice** is what steps are
-# for: which of four voices speaks is open, and slots drawn together each choose for themselves. Along one line of the
-# sweep, random order at temperature 1:
+# Look at the three fronts. **Text** is flat: the question determines the answer, and the audio's steps have nothing to
+# decide. **Words** need a few steps: half of one sound drawn together with half of another is neither. **Voice** is
+# what steps are for: which of four voices speaks is open, and slots drawn together each choose for themselves. Here is
+# one line of the sweep, random order at temperature 1:
 
 # %%
 plain = [r for r in sweep if r["policy"] == "random_order" and r["temperature"] == 1.0 and r["block"] == 16]
@@ -384,9 +389,9 @@ for r in plain:
     )
 
 # %% [markdown]
-# A coherent voice is easily had: always be the same speaker. So beside coherence stands how evenly the four voices occur, as
-# the entropy of who is heard, 1 when all four are heard equally often. Does this talker cheat when it is greedy, and
-# always speak in the voice that is most likely?
+# A coherent voice is easy to get: always be the same speaker. So next to coherence we show how evenly the four voices
+# occur, measured as the entropy of who is heard, which is 1 when all four are heard equally often. Does this talker
+# cheat when it is greedy, and always speak in the most likely voice?
 
 # %%
 print("block 8, random order               voice coherence   voices even")
@@ -398,16 +403,16 @@ for r in sweep:
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It does not. At temperature 0 the four voices are nearly as even as at temperature 1: whom the most likely codes belong to
-# depends on what is said.
+# It does not. At temperature 0 the four voices occur nearly as evenly as at temperature 1: which voice the most likely
+# codes belong to depends on what is said.
 #
 # </details>
 #
 # ## 7. The premise
 #
 # Text-to-Talk rests on this: text depends on the text before it, audio on what it is made from. A talker was trained to
-# do with parts of its context hidden (each in one record of ten), so that hiding one measures what it is worth, not how
-# strange its absence is. Nats per token lost where a part is hidden:
+# cope with parts of its context hidden (each in one record out of ten), so that hiding a part measures what it is
+# worth, not how unfamiliar its absence is. These are the nats per token lost when a part is hidden:
 
 # %%
 trainings = [
@@ -437,17 +442,18 @@ plt.show()
 
 # %% [markdown]
 # Which of the two text depends on more cannot be told: the mean difference, +.04 [-.03, .11], mixes transcripts, which
-# depend on their source (-1.19), with documents, which have none (+1.27). Audio loses more with its source than with the
-# blocks before it, as the premise says; but far more with *all* of its own past, what is revealed inside the block
-# included. That is why one step a block is not enough, and why left to right is a hard rival for audio, too.
+# depend on their source (-1.19), with documents, which have none (+1.27). Audio loses more without its source than
+# without the blocks before it, as the premise says. But it loses far more without *all* of its own past, including what
+# is revealed inside the block. That is why one step per block is not enough, and why left to right is a strong rival
+# for audio, too.
 #
-# The corpus decides this, not the method: here an answer is computed from the question, and four voices speak two dozen
-# words. In everyday speech a text's own past would say more about it.
+# These results come from the corpus, not the method: here an answer is computed from the question, and four voices
+# speak two dozen words. In everyday speech, a text's own past would say more about it.
 #
 # ## 8. The sampler alone
 #
-# One more suspect: how slots are chosen. With an oracle in the network's place, everything that is wrong is the sampler's
-# doing. The divergence from the truth, six slots that share one of three voices:
+# There is one more suspect: how slots are chosen. With an oracle in place of the network, every error is the sampler's
+# doing. Here is the divergence from the truth, for six slots that share one of three voices:
 
 # %%
 study = json.loads((scores / "sampler_study.json").read_text(encoding="utf-8"))["rows"]
@@ -463,16 +469,16 @@ ax.legend(loc="upper center", handlelength=4)
 plt.show()
 
 # %% [markdown]
-# More steps improve every order that does not look at what was drawn, and one slot a step is exact. (Two of them, left to
-# right and by entropy, lie on one another: the slots are all alike here, and ties go left.) The released rule commits the
-# *most likely draws* first. It gains from a second step; from then on more steps only give it more occasions to prefer
-# them, and at six it is further from the truth than at one.
+# More steps improve every order that does not look at what was drawn, and one slot per step is exact. (Two of the
+# curves, left to right and by entropy, coincide: the slots are all alike here, and ties go left.) The released rule
+# commits the *most likely draws* first. It gains from a second step; from then on, more steps only give it more
+# opportunities to prefer them, and at six steps it is further from the truth than at one.
 #
 # ## 9. Redo a run
 #
-# A JSON is only believed when it can be made again. Batches and noise are functions of the seed, so the first seconds of a
-# run can be trained here and laid over its log. We redo the base of seed 0, which starts from nothing: it hears spoken
-# questions and sentences, and writes.
+# A JSON is credible only if it can be reproduced. Batches and noise are functions of the seed, so you can train the
+# first seconds of a run here and plot them over its log. We redo the base of seed 0, which starts from scratch: it
+# hears spoken questions and sentences, and writes.
 
 # %%
 import ablations  # noqa: E402
@@ -521,18 +527,18 @@ for x in [x for x in mine if x["step"] in same][:4]:
 assert math.isclose(*both[0], rel_tol=0.01)  # later steps part slowly where a processor rounds otherwise
 
 # %% [markdown]
-# Left, the diamonds lie on the line: the same records, the same numbers. Right, how far each seed's JSON is from what was
-# redone. The other seeds are apart almost from the start: other first weights, other records. This is what a seed
-# changes; how much of it is left in a difference of two rows, the intervals above say. Seed 0, the one redone, stays at
-# zero for many steps, as long as two processors round nearly alike; then a last digit has grown until it shows, and the
-# two runs part as well.
+# Left: the diamonds are on the line, which means the same records and the same numbers. Right: how far each seed's JSON
+# is from the run redone here. The other seeds differ almost from the start, because they have other initial weights and
+# other records. This is what a seed changes; the intervals above say how much of it is left in a difference of two
+# rows. Seed 0, the one redone, stays at zero for many steps, as long as two processors round almost identically. In the
+# end a difference in the last digit has grown until it shows, and these two runs diverge as well.
 #
-# `python benchmarks/ablations.py --jobs 2` makes the whole grid in two and a half hours on two cores;
+# `python benchmarks/ablations.py --jobs 2` trains the whole grid in two and a half hours on two cores;
 # `python benchmarks/results.py` then writes [results.md](../tutorials/results.md).
 #
 # ## Exercises
 #
-# The checks take a number in any form: of Python, of numpy, or a tensor.
+# The checks accept a number in any form: Python, numpy or a tensor.
 
 
 # %% tags=["needed"]
@@ -548,8 +554,8 @@ def one_number(answer, hint="one number is asked for, not several"):
 
 
 # %% [markdown]
-# **1. Fill in.** The interval of a difference: `ours` and `theirs` are lists with a figure for each seed, in the same order
-# of seeds; `t` is Student's quantile for their number. Return `(mean, low, high)` of ours minus theirs.
+# **1. Fill in.** The interval of a difference: `ours` and `theirs` are lists with one figure per seed, in the same
+# order of seeds; `t` is Student's quantile for that number of seeds. Return `(mean, low, high)` of ours minus theirs.
 
 
 # %% tags=["exercise-1"]
@@ -603,8 +609,9 @@ def check_paired_interval():
 print("exercise 1:", check_paired_interval())
 
 # %% [markdown]
-# **2. Predict.** Nine claims are tested, each with two measures at 95 %. Suppose that in truth *nothing* differs anywhere,
-# and that the eighteen intervals are independent. How likely is at least one verdict, *holds* or *does not hold*?
+# **2. Predict.** Nine claims are tested, each with two measures at 95 %. Suppose that in truth there is *no* difference
+# anywhere, and that the eighteen intervals are independent. How likely is at least one verdict, *holds* or *does not
+# hold*?
 
 # %% tags=["exercise-2"]
 at_least_one = None  # a probability
@@ -633,10 +640,10 @@ else:
     print("exercise 2: right")
 
 # %% [markdown]
-# **3. Extend.** The curves know two more ways to be fair: each point of `run["curve"]` also holds `steps`, and `tokens`:
-# all that was laid down in rows, with filler and noisy twins. Write the comparison at equal anything: `text_at(run, by,
-# amount)` gives the nats of text when `point[by]` is `amount`, on the straight line between the two points around it, and
-# `nan` where the run has no such points. Points may come in any order.
+# **3. Extend.** The curves offer two more ways to be fair: each point of `run["curve"]` also has `steps`, and `tokens`,
+# which counts everything in the rows, including filler and noisy copies. Write a comparison at equal anything:
+# `text_at(run, by, amount)` returns the nats of text when `point[by]` is `amount`, on the straight line between the two
+# points around it, and `nan` where the run has no such points. Points may come in any order.
 
 
 # %% tags=["exercise-3"]
@@ -684,16 +691,18 @@ def check_text_at():
 print("exercise 3:", check_text_at())
 
 # %% [markdown]
-# Then try it: which row has the lowest text loss after as many `tokens` as every row has laid down at least (the smallest
-# of their last points)? Is it the one that wins at equal time? The solutions have the figures.
+# Then try it: which row has the lowest text loss at the number of `tokens` that every row has reached (the smallest of
+# their last points)? Is it the one that wins at equal time? The solutions have the figures.
 #
 # ## What you now know
 #
-# - A claim is a difference between two ways of training, and a verdict is an interval of it that leaves out zero.
-# - Seeds come in pairs: what a seed does to both ways drops out of the difference, and few seeds need Student's t.
+# - A claim is a difference between two ways of training, and a verdict needs an interval for it that excludes zero.
+# - Runs are paired by seed: what a seed does to both ways cancels in the difference, and with few seeds you need
+#   Student's t.
 # - Equal time and equal data are two questions. Say which one you answer.
-# - A mean can hide what matters, such as where spans end; the many intervals of a page will hold a false one.
-# - A figure that can be made again from its seed is worth more than one that can only be believed.
+# - A mean can hide what matters, such as where spans end; and among many intervals on a page, there will be a false
+#   one.
+# - A figure that can be reproduced from its seed is worth more than one that can only be believed.
 #
 # **Next**: a question of your own, with one of the [small projects](../tutorials/projects.md); or
 # [the map](../tutorials/map.md), and the module that you would change first. Solutions:
