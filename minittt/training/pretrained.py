@@ -85,7 +85,7 @@ def model_config(config: dict, where: str = "config.json") -> ModelConfig:
             raise MinitttError(f"{where} has layer_types {kind!r}; only 'full_attention' can be loaded")
     # 2. The sizes.
     given = dict(config)
-    if given.get("num_key_value_heads") is None:  # older than grouped queries: each head has keys of its own
+    if given.get("num_key_value_heads") is None:  # older than grouped queries: each head has its own keys
         given["num_key_value_heads"] = config.get("num_attention_heads")
     missing = [theirs for theirs in SIZES.values() if given.get(theirs) is None]
     if missing:
