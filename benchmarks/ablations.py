@@ -1,15 +1,15 @@
-"""The grid: every preset, several seeds, equal data and parameters, one JSON a run. Start it, leave it, start it again.
+"""The grid: every preset, several seeds, equal data and parameters, one JSON per run. Start it, leave it, start it again.
 
     python benchmarks/ablations.py --jobs 2                      # what is missing, two runs at a time, a core each
     python benchmarks/ablations.py --seconds 60 --base-seconds 60 --limit 8 --seeds 1 --out out/grid       # to try it
     python benchmarks/ablations.py --seconds 1200 --base-seconds 1200 --width 512 --layers 8 --records 256 \
         --equal-records 400000 --out data_samples/scores/ablations_gpu       # a GPU is used where there is one
 
-As the paper's, all runs of a seed start from one network that knows language and speaks not a word: here it has learned
+As in the paper, all runs of a seed start from one network that knows language but cannot speak a word: here it has learned
 to hear, left to right, from records whose replies are written (`base`). What is compared is learning to speak.
 
-Each run trains for the same seconds (of one core's processor time, or of a GPU's wall-clock), on the same records in the
-same order. Losses are measured along the way, scores at the end (equal time) and after `--equal-records` records (equal
+Each run trains for the same number of seconds (one core's processor time, or a GPU's wall-clock), on the same records in
+the same order. Losses are measured along the way, scores at the end (equal time) and after `--equal-records` records (equal
 data). A run whose JSON exists is skipped; one that was killed begins anew. `results.py` makes the tables.
 """
 

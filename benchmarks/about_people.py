@@ -1,10 +1,10 @@
-"""Who is in a folder of single words: takes, seconds, pitch and a checksum of each speaker, as a Markdown table.
+"""Who is in a folder of single words: takes, seconds, pitch and a checksum for each speaker, as a Markdown table.
 
     python benchmarks/about_people.py DIGITS        # a folder with a metadata.csv: file_name, transcript, speaker
 
-Pitch: the median and the middle 80 % of all voiced frames, by autocorrelation. The checksum is of the samples alone,
-whatever the files are called and in which order they lie: the SHA-256 of the sorted SHA-256 of each take's samples (16 bit,
-little endian). So a speaker can be found again in another copy of the dataset, under another name.
+Pitch: the median and the middle 80 % of all voiced frames, by autocorrelation. The checksum covers the samples alone,
+whatever the files are called and however they are ordered: it is the SHA-256 of the sorted SHA-256s of each take's samples
+(16 bit, little endian). So a speaker can be found again in another copy of the dataset, under another name.
 """
 
 import csv

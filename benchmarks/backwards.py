@@ -1,4 +1,4 @@
-"""A task family of one's own, from recordings that are there: number words in, the same words backwards, written.
+"""A task family of your own, from existing recordings: number words in, the same words backwards, written.
 
 python benchmarks/backwards.py build my_corpus
 minittt train --data my_corpus --mix data_samples/corpus --init data_samples/talker.safetensors -o runs/backwards

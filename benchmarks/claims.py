@@ -1,4 +1,4 @@
-"""The claims that are tested, and how a verdict is computed: paired differences over seeds, with Student's interval."""
+"""The claims that are tested, and how a verdict is computed: paired differences over seeds, with Student's t interval."""
 
 import math
 from collections.abc import Callable

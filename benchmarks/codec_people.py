@@ -1,11 +1,11 @@
-"""How many of the words of people does a codec keep, for a recogniser that has never heard of either?
+"""How many of people's words does a codec keep, for a recogniser that knows neither the people nor the codec?
 
     python benchmarks/codec_people.py --people DIR --speaker speaker_a speaker_b speaker_c
 
-Single words are recorded well, pass the front end, and are heard by an outside judge twice: as they are, and after a round
-trip through the codec. The judge is PocketSphinx, which has to hear a digit, or, with --judge-model, Whisper. What counts is
-the share kept of those that the judge knows as they are. A codec that was trained on none of these people has left out all
-of them.
+Single words are recorded well, pass through the front end, and are heard twice by an outside judge: unchanged, and after a
+round trip through the codec. The judge is PocketSphinx, which has to hear a digit, or, with --judge-model, Whisper. Of the
+words that the judge recognises unchanged, what counts is the share kept. A codec that was trained on none of these people
+has left out all of them.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Which codec keeps people's words? A small recogniser is trained on the codes of each, and asked about a person left out.
+"""Which codec keeps people's words? A small recogniser is trained on the codes of each, and tested on a person left out.
 
     python benchmarks/codec_probe.py --people DIR --left-out speaker_c --codec data_samples/codec.safetensors new.safetensors
     python benchmarks/codec_probe.py --left-out speaker_c --corpus corpus_of_one_codec corpus_of_the_other
 
-A spectral distance does not tell whether words survive. This does, in a few minutes: a two-way GRU learns to read words from
-codes (CTC), for equal time with every codec, from the same utterances of everybody else, through the same recordings and the
-front end. With --corpus it reads the transcripts of corpora that were drawn alike and encoded with the codecs, all but those
-of the person left out. Read the differences between codecs, not the figures: the recogniser is small and has few people to
-learn from.
+A spectral distance does not tell whether words survive. This does, in a few minutes: a bidirectional GRU learns to read
+words from codes (CTC), for equal time with every codec, from the same utterances by everybody else, recorded alike and
+passed through the front end. With --corpus it reads the transcripts of corpora that were drawn alike and encoded with the
+codecs, all but those of the person left out. Read the differences between codecs, not the figures themselves: the
+recogniser is small and has few people to learn from.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""From which codec's tokens does a talker learn to hear people? A short training on each, without one person.
+"""From which codec's tokens does a talker learn to hear people? A short training run on each, without one person.
 
     python benchmarks/codec_talkers.py --people DIR --left-out speaker_c --corpus A B --codec A.safetensors B.safetensors
 
-The corpora were drawn alike and encoded with the codecs. Each training starts from the same talker (codes keep their places,
-so the codecs must descend from its own), takes as many steps, and hears nothing of the person left out. Three kinds of
-voices are measured: that person, the corpus's held-out makes, and formant voices never heard.
+The corpora were drawn alike and encoded with the codecs. Each run starts from the same talker (codes keep their places, so
+the codecs must descend from its own), takes the same number of steps, and hears nothing from the person left out. Three
+kinds of voices are measured: that person, the corpus's held-out makes, and formant voices never heard.
 """
 
 import argparse

@@ -3,12 +3,12 @@
     python benchmarks/compare.py OLD NEW                  # 20 interleaved pairs
     python benchmarks/compare.py OLD NEW --pairs 5 --json out/compare.json
 
-Each run is a process of its own with one thread and the checkout first on its path; it loads, warms up, and times one piece
-of work inside. Pairs alternate (old new, new old, ...), so that a machine that slows down slows both. What is printed is the
-median of the ratios new / old with a 95 % bootstrap interval: never a time. Nothing else should run meanwhile.
+Each run is a separate process with one thread and the checkout first on its path; it loads, warms up, and times one piece of
+work. Pairs alternate (old new, new old, ...), so that a machine that slows down slows both. What is printed is the median of
+the ratios new / old with a 95 % bootstrap interval: never a time. Nothing else should run meanwhile.
 
-A checkout's modules are found by the names of the classes in them, wherever they live: both layouts that this project has
-had are known.
+A checkout's modules are found by the names of the classes in them, wherever they are: this handles both layouts that the
+project has had.
 """
 
 import argparse

@@ -1,18 +1,18 @@
-"""Decoding speed side by side: what keeping keys, blocks, and batches each save, with the same weights in one run.
+"""Decoding speed side by side: what a key cache, blocks and batches each save, with the same weights in one run.
 
     python benchmarks/decoding.py --threads 1 --json out/decoding.json --plot out/decoding.png
     python benchmarks/decoding.py --prompts 200,800 --recompute 200 --batches 1,4 --items 0       # a short look
 
-Every reply has the same shape, one text chunk and one span, so that all ways do the same work: random weights, whose logits
-are ruled out where they would end a part early or late. Ways to decode it:
+Every reply has the same shape, one text chunk and one span, so that all ways do the same work: the weights are random, and
+logits that would end a part early or late are ruled out. Ways to decode it:
 
-cached        this project's context, every closed group kept; `exact` block by block, `paper` redrafts the span whole
+cached        this project's context, every closed group kept; `exact` block by block, `paper` redrafts the whole span
 recomputing   the same decoder, same replies, nothing kept: every step computes every position
 released      the released code's own loop (`minittt/theory/released.py`): whole rows, all logits; replies as `paper`'s
 
-Replies are asserted equal: cached = recomputing, released = cached (paper), batch = one by one. A forward's time includes
-choosing tokens from it. `--clock cpu` counts this process's own seconds: on one thread of a busy machine these are what the
-clock would show on a free core. With `--items` the shipped talker follows: see `policies.py` beside this file.
+Replies are asserted equal: cached = recomputing, released = cached (paper), batch = one by one. The time of a forward pass
+includes choosing tokens from it. `--clock cpu` counts this process's own seconds: on one thread of a busy machine, that is
+what the clock would show on a free core. With `--items` the shipped talker follows: see `policies.py` beside this file.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""How dense code is: tokens on a logical line, by function; the densest first.
+"""How dense code is: tokens per logical line, by function, densest first.
 
     python benchmarks/density.py                         # this package
     python benchmarks/density.py minittt other/gpt.py    # files and folders, one row each, for comparison
     python benchmarks/density.py --worst 40 --json out/density.json
 
-A logical line ends where Python's tokeniser says NEWLINE, however many lines it is wrapped over; the figure does not change
-with the formatter. Names, numbers, operators and strings count one each; comments and docstrings do not count. A function
+A logical line ends where Python's tokeniser says NEWLINE, however many lines it is wrapped over; the figure does not depend
+on the formatter. Names, numbers, operators and strings count one each; comments and docstrings do not count. A function
 counts with its signature, if it has three logical lines or more. --bare leaves type annotations out: they say what a name
-holds and are no step, and code that has none is compared fairly with code that has them.
+holds and do nothing themselves, so code without them is compared fairly with code that has them.
 """
 
 import argparse

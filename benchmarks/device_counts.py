@@ -3,10 +3,10 @@
     python benchmarks/device_counts.py --json benchmarks/figures/device_counts.json
 
 A small network trains and decodes on the pretend device of `tests/pretend_device.py`, which counts operations, waits and
-copies; its docstring says what it sees. Waits are what a small network on a GPU is bound by, not arithmetic. The counts do
-not depend on the machine, the size of the matrices or the weights; operations grow with the number of layers (2 here).
-Each count is shown beside the one from before batches, noise and indices were made on the host
-(`figures/device_counts_before.json`, measured by the same instrument).
+copies; its docstring says what it sees. A small network on a GPU is bound by waits, not by arithmetic. The counts do not
+depend on the machine, the size of the matrices or the weights; operations grow with the number of layers (2 here). Each
+count is shown beside the one from before batches, noise and indices were made on the host
+(`figures/device_counts_before.json`, measured with the same instrument).
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What the clipped share of words gives to a reply that says something else: the floors under the grid's "words recognised".
+"""What the clipped share of words gives a reply that says something else: the floors under the grid's "words recognised".
 
     python benchmarks/floors.py        # writes data_samples/scores/floors.json: seconds
 
-True tokens, through the codec and the referee, of the grid's sixty sentences: held against the words of every other
-sentence, and their first fifth against their own. Beside the clipped shares stand those that the rest of the repository
-uses, 1 minus the word error rate, which has no floor but goes below 0.
+The true tokens of the grid's sixty sentences go through the codec and the referee. They are compared with the words of every
+other sentence, and their first fifth with their own words. Beside the clipped shares are those that the rest of the
+repository uses, 1 minus the word error rate, which have no floor but go below 0.
 """
 
 import json

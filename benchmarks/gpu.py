@@ -1,4 +1,4 @@
-"""What a GPU does with this project, in one command: on a machine with a GPU, without a network, in 25 minutes.
+"""What a GPU does with this project, in one command: on a machine with a GPU, without network access, in 25 minutes.
 
     python benchmarks/gpu.py                 # all parts
     python benchmarks/gpu.py --part 2        # one of them, in less than ten minutes
@@ -6,16 +6,16 @@
     python benchmarks/gpu.py --small --json FILE   # all parts in seconds, on any machine: nothing in it is a measurement
 
 part 1  tests that need a GPU (marker `gpu`), the training of notebook 05 and that of `make train`, both cut short
-part 2  training: tokens a second and utilisation, a dense mask against FlexAttention, rows of 1k, 4k and 16k tokens
+part 2  training: tokens per second and utilisation, a dense mask against FlexAttention, rows of 1k, 4k and 16k tokens
 part 3  decoding: audio in blocks (NAR) against one slot at a time (AR), with and without CUDA graphs, 1 to 64 rows; and the
         time from a spoken question to the first sound
 
-Every figure is written to the JSON as soon as it is there, so that a run that is cut off loses only what was under way; a
-part that is run again replaces its own figures. A figure that could not be had says why in its place.
+Every figure is written to the JSON as soon as it is there, so that a run that is cut off loses only what was in progress; a
+part that is run again replaces its own figures. Where a figure could not be measured, the reason is in its place.
 
 Model FLOPs are what the mathematics asks for, forward and backward: 3 x (2 x weights x tokens + 4 x width x layers x visible
 pairs). Utilisation (MFU) is their rate over that of a large bfloat16 matrix product, measured on the same device in the same
-run: no data sheet is trusted. Tokens are those that the network sees, both streams.
+run: no data sheet is trusted. Tokens are those that the network sees, in both streams.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""A context for CUDA: few shapes, each of which is recorded as a CUDA graph and played again.
+"""A context for CUDA: few shapes, each of which is captured as a CUDA graph and replayed.
 
-A small network on a GPU spends its time launching kernels. A graph launches all of a forward at once, but its shapes are
-fixed: so every row gets equally many new tokens (1, 2, 4, ...) and looks at one of few numbers of slots (256, 512, ...).
-What is padding goes to the cache's spare slot, which nobody sees. Long prompts, and all devices but CUDA, take the same
-steps without a graph, so that the shapes can be tested anywhere.
+A small network on a GPU spends its time launching kernels. A graph launches a whole forward pass at once, but its shapes are
+fixed: so every row gets equally many new tokens (1, 2, 4, ...) and looks at one of a few numbers of slots (256, 512, ...).
+Padding goes to the cache's spare slot, which nobody sees. Long prompts, and all devices but CUDA, take the same steps
+without a graph, so that the shapes can be tested anywhere.
 
 Nothing here has been timed: no CUDA device was at hand.
 """

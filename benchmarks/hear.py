@@ -1,4 +1,4 @@
-"""Several talkers on one HTML page: a row for each question, a player for each talker, its text below.
+"""Several talkers on one HTML page: a row for each question, a player for each talker, with its text below.
 
 python benchmarks/hear.py data_samples/wav/question_?.wav --talkers runs/ar/talker.safetensors reference -o hear.html
 """

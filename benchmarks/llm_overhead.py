@@ -2,9 +2,9 @@
 
     python benchmarks/llm_overhead.py            # prints a table; --json FILE keeps it
 
-Vocabulary 156,000, as Qwen2.5's with 4,096 codes. The plain way stands below: it sorts all tokens to keep a few, finds the
-text ids anew at each token, and copies the rows of the head that are asked for. Both ways take turns in one run, on one
-thread; what is compared is processor time, since other work on the machine disturbs the clock more; medians are printed.
+The vocabulary has 156,000 ids, like Qwen2.5's with 4,096 codes. The plain way is given below: it sorts all tokens to keep a
+few, finds the text ids anew for each token, and copies the requested rows of the head. Both ways take turns in one run, on
+one thread. Processor time is compared, since other work on the machine disturbs the clock more; medians are printed.
 """
 
 import argparse

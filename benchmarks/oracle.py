@@ -1,7 +1,7 @@
-"""An oracle in the network's place: a small hidden Markov model, its conditionals exact, its samplers enumerated.
+"""An oracle in the network's place: a small hidden Markov model with exact conditionals, its samplers enumerated.
 
-What is left when the network makes no mistake is the sampler's own error. A hidden state that seldom changes is a voice:
-slots depend on each other through it alone, as the codes of one speaker do.
+When the network makes no mistakes, what remains is the sampler's own error. A hidden state that seldom changes is a voice:
+slots depend on each other only through it, as the codes of one speaker do.
 """
 
 import itertools

@@ -1,10 +1,10 @@
-"""A cache that pads every row to the longest, measured against the ragged one of `minittt/context.py`.
+"""A cache that pads every row to the longest, measured against the ragged one in `minittt/context.py`.
 
     python benchmarks/padded_cache.py            # prints a table; --json FILE keeps it
 
 This is the shorter way to write `CachedContext`: new tokens are a rectangle (B, N), a mask says who sees what, and padding
-is written to a spare slot. While some rows draft a block of eight and others write one token of text, most of the rectangle
-is padding. Both decode the same replies of the shipped talker in one run, in turn; the ratio is what padding costs.
+is written to a spare slot. While some rows draft a block of eight and others write one text token, most of the rectangle is
+padding. Both decode the same replies of the shipped talker in one run, taking turns; the ratio is what padding costs.
 """
 
 import argparse

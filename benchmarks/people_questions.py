@@ -2,7 +2,7 @@
 
     python benchmarks/people_questions.py --people DIR -o data_samples/people
 
-Each is drawn by a seed of its own, and is written as it was recorded: level and edges are left to whoever listens.
+Each has its own seed and is written as recorded: level and edges are left to whoever listens.
 """
 
 import argparse

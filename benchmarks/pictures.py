@@ -1,4 +1,4 @@
-"""Pictures that are small enough for a repository."""
+"""Pictures small enough for a repository."""
 
 import io
 from pathlib import Path

@@ -1,10 +1,10 @@
 """What steps and policies cost the shipped talker, in time and in quality. `decoding.py` beside this file runs it.
 
 time       seconds per audio token, one reply at a time, from the opening of a span to its end
-quality    share of words that the referee hears right, over spoken answers and texts read aloud; against the best number of
-           steps in random order, item by item: the difference with its 95 % interval (bootstrap over records)
-nats       per token of true speech on the policy's own way through it: NELBO(K) for random order, an upper bound in
-           expectation; -log p exactly for orders that do not look at what was drawn; none for the one that does
+quality    share of words that the referee hears correctly, over spoken answers and texts read aloud; compared item by item
+           with the best number of steps in random order: the difference with its 95 % interval (bootstrap over records)
+nats       per token of true speech, along the policy's own path through it: NELBO(K) for random order, an upper bound in
+           expectation; exact -log p for orders that do not look at what was drawn; none for the one that does
 """
 
 import itertools

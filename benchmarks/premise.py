@@ -1,21 +1,21 @@
-"""The premise of Text-to-Talk, measured: does text lean on what was said before it, and audio on what it is made from?
+"""The premise of Text-to-Talk, measured: does text depend on what was said before it, and audio on what it is made from?
 
     for seed in 0 1 2; do python benchmarks/premise.py --seed $seed; done     # about eight minutes of one core each
 
 Writes data_samples/scores/premise/SEED.json.
 
-The shipped talker (`exact`) is trained on, to miss things: each of four parts of the context is replaced by MASK in one
-record of ten. It is measured halfway, too, to see whether the figures still move.
-Then nats per token of true replies are compared with and without them. Hiding context from a talker that never missed any
-would measure its surprise at MASKs, not what it knows.
+The shipped talker (`exact`) is trained further, to get used to missing context: each of four parts of it is replaced by MASK
+in one record in ten. Then nats per token of true replies are compared with and without these parts; a measurement halfway
+shows whether the figures still move. Hiding context from a talker that never missed any would measure its surprise at MASKs,
+not what it knows.
 
               its source                                        its own past
     text      what the user said                                the reply so far, words and sound
     audio     what the user said, and the words of the reply    the sound of the reply so far, in earlier blocks
 
-Inside a block the past is given by what is revealed already: that is the bound at one step (nothing revealed) less the
-bound at one token a step. Lengths, turns and instructions stay to be seen. The corpus decides all this, not the method:
-here text repeats or computes, and four voices speak two dozen words.
+Inside a block, the past is what has already been revealed: its worth is the bound at one step (nothing revealed) minus the
+bound at one token per step. Lengths, turns and instructions stay visible. The corpus decides all this, not the method: here
+text repeats or computes, and four voices speak two dozen words.
 """
 
 import argparse

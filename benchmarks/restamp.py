@@ -1,9 +1,9 @@
-"""Write the headers of the shipped files anew, as this version writes them, without changing a tensor.
+"""Rewrite the headers of the shipped files as this version writes them, without changing a tensor.
 
     python benchmarks/restamp.py
 
-Needed when a field is added to the headers (`minittt/data/headers.py`), not when a network is trained anew: what
-trains it writes the header itself.
+Needed when a field is added to the headers (`minittt/data/headers.py`), not when a network is retrained: training writes
+the header itself.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""The sampler's own error: an oracle answers (`oracle.py`), so all that is wrong is drawing several slots at once.
+"""The sampler's own error: an oracle answers (`oracle.py`), so the only error comes from drawing several slots at once.
 
     python benchmarks/sampler_study.py       # under a minute; writes data_samples/scores/sampler_study.json and a picture
 
-For each policy and number of steps: the exact divergence KL(data || sampler) and total variation by enumeration, beside the
-entropy bound, the sum over steps of sum H - max H of what is revealed together. At one slot a step every policy that does
-not look at drawn tokens is exact; the released confidence rule is not, even where slots are independent.
+For each policy and number of steps: the exact divergence KL(data || sampler) and total variation, by enumeration, beside the
+entropy bound: the sum over steps of sum H - max H over what is revealed together. At one slot per step, every policy that
+does not look at drawn tokens is exact; the released confidence rule is not, even where slots are independent.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/serve_film.py -o tutorials/pictures/conversation.webp
 
 Four questions are spoken into the browser's microphone, from the shipped recordings, and one is typed. Denoising is shown in
-slow motion, so that eyes can follow; nothing else is changed. Needs Chromium and the extras [serve] and [dev].
+slow motion, so that the eye can follow; nothing else is changed. Needs Chromium and the extras [serve] and [dev].
 """
 
 import argparse

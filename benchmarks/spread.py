@@ -1,10 +1,10 @@
-"""Runs that differ in their seed alone: mean and standard deviation of every figure, as a Markdown table.
+"""Runs that differ only in their seed: mean and standard deviation of every figure, as a Markdown table.
 
     python benchmarks/spread.py runs/ar-0.json runs/ar-1.json runs/ar-2.json runs/exact-?.json
     python benchmarks/spread.py runs/ar-?/log.jsonl runs/exact-?/log.jsonl
 
-The first are scores (`minittt evaluate --json`), the second logs of trainings, whose last fifty steps are averaged. What the
-name of the file, or of the log's folder, says before its last hyphen is what is compared.
+The first are scores (`minittt evaluate --json`), the second are training logs, whose last fifty steps are averaged. Runs are
+grouped by the name of the file, or of the log's folder, up to its last hyphen; the groups are compared.
 """
 
 import argparse

@@ -1,21 +1,21 @@
-"""Three bounded studies of when Text-to-Talk is worth wanting: one JSON a run. Start it, stop it, start it again.
+"""Three bounded studies of when Text-to-Talk is worth having: one JSON per run. Start it, stop it, start it again.
 
-    python benchmarks/studies.py --measure-cost              # first, on an idle machine: seconds a step, for each preset
-    python benchmarks/studies.py                             # all that is missing, one run after the other
+    python benchmarks/studies.py --measure-cost              # first, on an idle machine: seconds per step, for each preset
+    python benchmarks/studies.py                             # all that is missing, one run after another
     python benchmarks/studies.py --study claims --jobs 2     # one study, two runs at a time, a core each
     python benchmarks/studies.py --measure-pace              # last, on an idle machine: what a second of speech costs
     python benchmarks/studies.py --seconds 20 --base-seconds 20 --items 4 --seeds 1 --out out/studies  # to try it (cost too)
 
-claims: exact, paper, ar and nar, twenty processor-minutes each. sizes: exact trained with blocks of 8 alone, beside exact
-and ar of the first study. little: exact and ar on 300 and on 1,000 records, three quarters of an hour each.
+claims: exact, paper, ar and nar, twenty processor-minutes each. sizes: exact trained with blocks of 8 only, beside exact and
+ar from the first study. little: exact and ar on 300 and on 1,000 records, three quarters of an hour each.
 
-As the paper's, all runs of a seed start from one network that knows language and speaks not a word (`ablations.run_base`).
-A seed decides the base, the order of the records, which records are few, and which questions are asked: they are drawn anew
-for each seed, and are the same for all arms of a seed.
+As in the paper, all runs of a seed start from one network that knows language but cannot speak a word
+(`ablations.run_base`). A seed decides the base, the order of the records, which records the small sets hold, and which
+questions are asked: these are drawn anew for each seed, and are the same for all arms of a seed.
 
-Equal time is made of steps: `--measure-cost` times the steps of all presets in turns on one core, and a run takes as many as
-fit into its seconds at that cost. So a run is the same whatever else the machine does, and one that was killed goes on from
-its last state to the same end. The learning rate warms up for a share of the steps. `study_tables.py` makes the page.
+Equal time is counted in steps: `--measure-cost` times the steps of all presets in turn on one core, and a run takes as many
+as fit into its seconds at that cost. So a run is the same whatever else the machine does, and one that was killed continues
+from its last state to the same end. The learning rate warms up for a share of the steps. `study_tables.py` makes the page.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Every way to fill a block, on a trained talker: quality against forwards per audio token, and which ways nothing beats.
+"""Every way to fill a block, on a trained talker: quality against forwards per audio token, and which ways are unbeaten.
 
     python benchmarks/sweep.py                                   # the shipped talker; writes data_samples/scores/sweep.json
 
-Block size x steps x policy x temperature. Three qualities: the text of spoken answers (greedy, decided by the question: a
-deterministic answer), their words as the referee hears them, and the voice: the share of windows that agree with their
-reply's voice, beside how evenly the four voices occur (one that is always chosen would be coherent too).
+Block size x steps x policy x temperature. Three qualities: the text of spoken answers (greedy, and determined by the
+question), their words as the referee hears them, and the voice: the share of windows that agree with their reply's voice,
+beside how evenly the four voices occur (always choosing the same one would be coherent too).
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/ten_words.py ten_words            # Estonian, one to ten
     minittt adapt ten_words -o runs/ten_words --hold-out aunty linda travis
 
-Twelve voices of espeak-ng say each word a few times, at any rate and pitch. Whoever adapts names those that are held out.
+Twelve espeak-ng voices say each word a few times, at any rate and pitch. `adapt` is told which of them are held out.
 """
 
 import argparse

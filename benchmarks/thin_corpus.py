@@ -1,9 +1,9 @@
-"""A corpus with fewer training records: what is shipped of one that would be too large.
+"""A corpus with fewer training records: the part that is shipped of one that would be too large.
 
     python benchmarks/thin_corpus.py my_corpus data_samples/people/corpus --train 12000 --without mbrola recorded
 
-Every other split stays whole, but for the voices that are not to be passed on (their licences do not allow it, or not for
-every use). Utterances that no record needs any more are left out.
+Every other split stays whole, except for voices that must not be passed on (their licences do not allow it, or not for every
+use). Utterances that no record needs any more are left out.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Training against the clock: so many seconds whatever an objective costs, with weights that are good whenever one looks.
+"""Training against the clock: a fixed number of seconds whatever an objective costs, with weights that are good at any time.
 
-A schedule that falls towards a known end would make runs of unlike speed unlike in more than speed. Here the rate never
-knows the end ("anytime"), and what is measured is a mean of weights over about the last tenth of all steps so far, which
-does for the noise of a high rate what falling to zero does.
+With a schedule that falls towards a known end, runs of different speed would differ in more than speed. Here the rate never
+knows the end ("anytime"), and what is measured is a mean of the weights over about the last tenth of all steps so far, which
+averages out the noise of a high rate just as decaying to zero would.
 """
 
 import math

@@ -3,14 +3,14 @@
     python benchmarks/training.py --threads 2 --json out/training.json
     python benchmarks/training.py --width 512 --layers 8 --heads 8 --row-length 1024 --records 32
 
-causal        plain next-token loss over every token, packed rows, the mask given as a dense (L, L) one
-causal kernel the same through the is_causal kernel (documents of a row see each other: no mask, the fastest there is)
+causal        plain next-token loss over every token, packed rows, with a dense (L, L) mask
+causal kernel the same through the is_causal kernel (documents in a row see each other: no mask, the fastest there is)
 paper, exact  the two presets as they are trained, packed rows
-padded        `paper` in the layout of the released code: one record a row, padded to the longest record
+padded        `paper` in the layout of the released code: one record per row, padded to the longest record
 
 Steps of all layouts take turns and the median counts, so that a busy machine slows all alike. Tokens are those of the
-records themselves: padding, filler and the noisy stream count for nothing, so tokens/s compare useful work. Model FLOPs
-are what the mathematics asks for, whatever a kernel computes besides: forward and backward of
+records themselves: padding, filler and the noisy stream do not count, so tokens/s compares useful work. Model FLOPs are
+what the mathematics asks for, whatever else a kernel computes: forward and backward of
 3 x (2 x weights x slots + 4 x width x layers x visible pairs + 2 x width x choices x places read), padding left out.
 Utilisation is their rate over that of a large matrix product measured here, in the same number format.
 """

@@ -1,11 +1,11 @@
-"""What is short when people are not understood: voices of a make, people, or minutes of training? Word errors against each.
+"""What is missing when people are not understood: voices per make, people, or minutes of training? Word errors against each.
 
     python benchmarks/voices_and_minutes.py --corpus my_corpus --people DIR --left-out speaker_c --json voices.json
 
-Each arm trains from the reference talker, which has met espeak-ng alone, on the part of a corpus in which a user's voice is
-one of so many voices of each make, or one of so many people, for so many steps. Nobody hears the person left
-out. All arms take the same steps of the same size: fewer voices are heard more often, not less. Every number of steps is a
-training of its own. What the JSON has already is not run again.
+Each arm trains from the reference talker, which has met only espeak-ng, for a given number of steps on the part of a corpus
+in which users have one of a given number of voices per make, or are one of a given number of people. No arm hears the person
+left out. All arms take the same steps of the same size: fewer voices are heard more often, not less. Every number of steps
+is a separate training run. What the JSON already has is not run again.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""From a folder of recordings to a talker that knows them: import, train on from a talker, measure before and after.
+"""From a folder of recordings to a talker that knows them: import, train a talker further, measure before and after.
 
-What the talker knew is practised along, from the corpus that it came from, and measured, too: who learns new voices forgets
-old ones. Nothing that is measured was trained on.
+What the talker already knew is practised as well, on the corpus that it came from, and measured too: learning new voices
+makes it forget old ones. Nothing that is measured was trained on.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from minittt.training.checkpoints import states
 from minittt.training.trainer import Trainer, steps_in
 from minittt.world.recordings import import_recordings
 
-COPIES = 6  # of each recording in training, in other voices and rooms
-SHARE = 0.5  # of the records: the recordings; the rest is what the talker knew
-KNOWN = 100  # records of what the talker knew that are measured, of each kind
+COPIES = 6  # of each training recording, in other voices and rooms
+SHARE = 0.5  # share of records that come from the recordings; the rest is what the talker knew
+KNOWN = 100  # records of each kind on which to measure what the talker knew
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def adapt(
 ) -> list[Measure]:
     """Write out/talker.safetensors and out/report.json, and return what was measured.
 
-    known: the corpus whose tasks are practised along. settings: of the training; its steps are as many as fit into the
-    minutes. Raises MinitttError for a folder that holds a run already.
+    known: the corpus whose tasks are practised as well. settings: for training; it takes as many steps as fit into the
+    minutes. Raises MinitttError for a folder that already holds a run.
     """
-    if states(out):  # before any work is done, and before what lies there is touched
+    if states(out):  # before any work is done, and before anything there is touched
         raise MinitttError(f"{out} holds a run already: give another folder")
     # 1. The recordings, for this talker.
     import_recordings(
@@ -69,15 +69,15 @@ def adapt(
     own = load_corpus(out / "corpus")
     # 2. How it does before.
     before = measure(talker, own, known)
-    # 3. Training, from its weights on.
+    # 3. Training, starting from its weights.
     both = mixed(own, known, SHARE)
     settings = replace(settings, steps=steps_in(minutes, both, settings, talker, device))
     say(f"{settings.steps} steps fit into {minutes:g} minutes here")
     adapted = Trainer(both, out, settings, start=talker, device=device).train()
-    # 4. How sure it may be, on records of their own.
+    # 4. How sure it may be, on separate records.
     if "calibration" in known.splits:
         found, _ = calibrate_on(adapted, known, known.split("calibration"))
-        # When to decline is not taken from it: these records do not know the voice that was just learned.
+        # When to decline is not taken from here: these records do not know the voice that was just learned.
         adapted.info["confidence"] = found.as_field()
     adapted.save(out / "talker.safetensors")
     # 5. How it does after.
@@ -90,7 +90,7 @@ def adapt(
 
 
 def measure(talker: Talker, own: Corpus, known: Corpus) -> list[Score]:
-    """Word error rates on the recordings that are held out, and on voices that the talker knew how to hear."""
+    """Word error rates on the held-out recordings, and on voices that the talker could already hear."""
     scores = []
     for split, name in (("renditions", "your held-out takes"), ("voices", "speakers held out")):
         if split in own.splits:

@@ -1,7 +1,7 @@
 """What can be written on the command line: every command with its options, their help and their ranges.
 
-Options come from `settings.py` where they have a value there; `checks.py` looks at what goes together, and `cli.py` runs it.
-Nothing heavy is imported here: help has to come at once.
+Options come from `settings.py` where they have a value there; `checks.py` checks what goes together, and `cli.py` runs it.
+Nothing heavy is imported here: help has to appear at once.
 """
 
 import argparse
@@ -46,7 +46,7 @@ MEASURED_ON = "corpus folder (default: the shipped one, for talkers that were tr
 
 
 class Parser(argparse.ArgumentParser):
-    """Bad arguments end in one line, too."""
+    """For bad arguments, too, prints a single line."""
 
     def error(self, message: str) -> NoReturn:
         """Print one line and end with exit code 2."""
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_options(parser: argparse.ArgumentParser, settings: type, only: tuple[str, ...] = ()) -> None:
-    """An option for each field of a settings class (or for those in `only`), with its default and range in the help."""
+    """Add an option for each field of a settings class (or for those in `only`), with default and range in the help."""
     for entry in options_of(settings):
         if only and entry.name not in only:
             continue
@@ -75,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type, only: tuple[str
 
 
 def _escaped(text: str) -> str:
-    """argparse takes help texts for formats: a bare percent sign ends it with a TypeError."""
+    """argparse treats help texts as format strings: a bare percent sign ends it with a TypeError."""
     return text.replace("%", "%%")
 
 
@@ -84,10 +84,10 @@ def _metavar(entry: dataclasses.Field) -> str:
 
 
 def _reader(entry: dataclasses.Field):
-    """What argparse calls on the text of an option: its value, or one line that says what would be right."""
+    """What argparse calls on an option's text; it returns the value, or raises one line that says what would be right."""
 
     def read(text: str) -> Any:
-        """The value, or what argparse prints."""
+        """Return the value, or raise what argparse prints."""
         try:
             value = kind_of(entry)(text)
         except ValueError:
@@ -190,7 +190,7 @@ def _talk(command) -> None:
     talk.add_argument("--examples", action="store_true", help="say what this talker may be asked, and end")
 
     def check(args: argparse.Namespace) -> None:
-        """A question is required, unless examples are asked for: argparse has no word for this."""
+        """A question is required unless examples are asked for: argparse cannot express this."""
         if not args.questions and not args.examples:
             talk.error("the following arguments are required: QUESTION")
 
@@ -486,7 +486,7 @@ def _data(command) -> None:
 
 
 def _crowd_options(sub: argparse.ArgumentParser) -> None:
-    """Who is heard besides espeak-ng, where the spoken world is drawn."""
+    """Options for who is heard besides espeak-ng when the spoken world is drawn."""
     sub.add_argument(
         "--recorded", type=Path, help="also voices of other makes (a folder of minittt.world.makes)"
     )

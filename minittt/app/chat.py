@@ -1,7 +1,7 @@
 """A conversation in the terminal: several turns, spoken, from files or typed.
 
-The shipped talkers were taught conversations of two turns only where the second asks to hear the answer again. Any other
-question they answer worse with a turn in view than alone, so it stands alone unless asked otherwise.
+The shipped talkers were taught conversations of two turns only where the second asks to hear the answer again. They answer
+any other question worse with an earlier turn in view than alone, so it is asked alone unless you say otherwise.
 """
 
 import sys
@@ -17,7 +17,7 @@ from minittt.errors import MinitttError
 from minittt.files import remove
 from minittt.talker import Reply, Talker
 
-AGAIN = "say again"  # shows the turn before, where it is typed
+AGAIN = "say again"  # when typed, the talker is shown the previous turn
 EXAMPLES = (
     ("what is two plus three", "a sum or a difference of digits, however it is asked: 2+3, two plus three"),
     ("count from three to nine", "counting, up to twenty"),
@@ -28,7 +28,7 @@ LONGEST = 8.0  # seconds of a recording from the microphone
 
 
 def examples(words: Iterable[str] | None) -> str:
-    """What may be asked, a line each, as far as the talker was taught the words."""
+    """What may be asked, one example per line, as far as the talker was taught the words."""
     known = set(words or [])
     lines = []
     for question, what in EXAMPLES:
@@ -38,7 +38,7 @@ def examples(words: Iterable[str] | None) -> str:
 
 
 class Conversation:
-    """Questions and replies so far. Each reply is drawn with the next seed; with `remember`, each sees the turn before."""
+    """Questions and replies so far. Each reply is drawn with the next seed; with `remember`, each sees the previous turn."""
 
     def __init__(
         self, talker: Talker, codec: Codec, settings: Settings, seed: int = 0, remember: bool = False
@@ -62,14 +62,14 @@ class Conversation:
         return reply
 
     def hear(self, question: str) -> str | list[int]:
-        """A typed line as a message part: a file is listened to, all else is text."""
+        """A typed line as a message part: a file is listened to, anything else is text."""
         if typed.is_audio(question):
             return self.talker.listen(self.codec, read_audio(Path(question), self.codec.config.sample_rate))
         return typed.question(question, self.talker.words)
 
 
 def parts_of(reply: Reply, talker: Talker) -> list[str | list[int]]:
-    """A reply as the parts of a message: its text and its spans, in their order."""
+    """A reply as the parts of a message: its text and its spans, in order."""
     v = talker.vocabulary
     parts: list[str | list[int]] = []
     pieces: list[int] = []
@@ -117,9 +117,10 @@ def chat(
     describe: Callable[[Reply], str],
     sound: Callable[[Reply], np.ndarray],
 ) -> None:
-    """Answer line after line until there are no more, or "quit". What cannot be understood is said, and the talk goes on.
+    """Answer line after line until there are no more, or "quit". A bad line gets a message, and the conversation goes on.
 
-    An empty line listens to the microphone. out: a folder for the answers' sound. describe, sound: of a reply.
+    An empty line listens to the microphone. out: a folder for the sound of the answers. describe, sound: these give the
+    description and the sound of a reply.
     """
     record = microphone()
     rate = conversation.codec.config.sample_rate
@@ -149,7 +150,7 @@ def chat(
 
 
 def _write(path: Path, wave: np.ndarray, rate: int) -> None:
-    """Write an answer (samples,); where nothing was said, say so, and leave no older answer under its name."""
+    """Write an answer (samples,); if nothing was said, say so and leave no older answer under its name."""
     if len(wave):
         write_audio(path, wave, rate)
         print(f"wrote {path}")

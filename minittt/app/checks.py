@@ -1,6 +1,6 @@
-"""What argparse cannot see of a command line: options that go together, and whether results can be written where they shall.
+"""What argparse cannot see in a command line: which options go together, and whether results can be written as asked.
 
-All of it is asked before the work, so that an evaluation of an hour does not end in a folder that is not there.
+All of this is checked before the work, so that an hour's evaluation does not end in a folder that does not exist.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PAGE = (".html", ".htm")
 
 # ---- options that would be ignored
 
-# command -> (option, what it needs, in words): a switch or an option that must be given, or the action that takes it
+# command -> (option, what it needs, in words): a switch or option that must be given, or the action that takes it
 NEEDS = {
     "talk": (
         ("compare", "page", "--compare needs a page to show its replies on: add --page reply.html"),
@@ -55,7 +55,7 @@ EXCLUDES = {
         ("foreign", "pace", "--pace only works with a corpus: leave it out with --foreign"),
     ),
 }
-# what each action of `data` and `codec` takes besides
+# what else each action of `data` and `codec` takes
 ONLY = {
     ("data", "build"): ("recorded", "people", "leave_out", "held_out", "foreign", "workers", "licence"),
     ("data", "import"): ("recordings", "like", "hold_out", "test_only", "copies", "licence"),
@@ -63,7 +63,7 @@ ONLY = {
     ("codec", "train"): ("recorded", "people", "leave_out", "start", "resume", "minutes", "seed", "licence"),
     ("codec", "roundtrip"): (),
 }
-# (command, action) -> what says something of recordings, and needs some: without, all voices are espeak-ng's
+# (command, action) -> options about recordings, which need some: without any, all voices are espeak-ng's
 OF_RECORDINGS = {
     ("data", "build"): ("licence", "held_out", "workers"),
     ("codec", "train"): ("licence",),
@@ -85,7 +85,7 @@ def check(args: argparse.Namespace) -> None:
     if "device" in args:
         device_named(settings_from(args, DeviceOption).device)
     if "policy" in args:
-        settings_from(args, DecodingOptions)  # a policy's number is no matter of a range
+        settings_from(args, DecodingOptions)  # a range cannot check a policy's number
     if args.command == "talk" and args.stream and len(args.questions) > 1:
         raise MinitttError("--stream answers one question, and makes no page")
     for path in (*inputs_of(args), *targets_of(args)):
@@ -103,7 +103,7 @@ def _is_given(args: argparse.Namespace, option: str) -> bool:
 
 
 def _check_action(args: argparse.Namespace) -> None:
-    """An option of `data build` says nothing to `data import`, and the other way round; `codec` alike."""
+    """Refuse options of `data build` given to `data import`, and the other way round; likewise for `codec`."""
     action = getattr(args, "action", None)
     for (command, other), options in ONLY.items():
         if command != args.command or other == action:
@@ -117,7 +117,7 @@ def _check_action(args: argparse.Namespace) -> None:
 
 
 def _check_crowd(args: argparse.Namespace) -> None:
-    """Options that say something of recorded voices, where none are named."""
+    """Refuse options about recorded voices where no such voices are named."""
     action = getattr(args, "action", None)
     are_there = any(_is_given(args, name) for name in ("recorded", "people", "input"))
     for option in OF_RECORDINGS.get((args.command, action), ()):
@@ -131,7 +131,7 @@ def _check_crowd(args: argparse.Namespace) -> None:
 
 
 def _check_records(args: argparse.Namespace) -> None:
-    """Options of `train` that say how files of records are read, where --data names a corpus."""
+    """Refuse options of `train` about reading files of records where --data names a corpus."""
     if args.command != "train" or len(args.data) > 1 or args.data[0].is_file():
         return
     for option in ("weights", "tokeniser", "codebook_size", "on_error", "codec_name"):
@@ -143,7 +143,7 @@ def _check_records(args: argparse.Namespace) -> None:
 def _check_name(path: Path) -> None:
     if "\0" in str(path):
         raise MinitttError(f"{str(path)!r} cannot be a file's name: it has a zero byte in it")
-    if writable_text(str(path)) != str(path):  # the libraries that read and write take UTF-8 alone
+    if writable_text(str(path)) != str(path):  # the libraries that read and write take only UTF-8
         raise MinitttError(
             f"{writable_text(str(path))}: the name is not UTF-8: rename the file, or set the terminal to UTF-8"
         )
@@ -181,13 +181,13 @@ def recordings_of(args: argparse.Namespace) -> list[Path]:
 
 
 def targets_of(args: argparse.Namespace) -> list[Path]:
-    """All places that options name for results."""
+    """All places that options name as targets for results."""
     named = (getattr(args, name, None) for name in ("output", "json", "page"))
     return [path for path in named if isinstance(path, Path)]
 
 
 def check_targets(args: argparse.Namespace) -> None:
-    """Raise MinitttError for a place where the results of this command cannot or must not be written."""
+    """Raise MinitttError for a target where the results of this command cannot or must not be written."""
     inputs = inputs_of(args)
     output = getattr(args, "output", None)
     for name, suffixes in (("json", JSON), ("page", PAGE)):
@@ -219,14 +219,14 @@ def check_targets(args: argparse.Namespace) -> None:
 
 
 def _will_be_made(folder: Path, args: argparse.Namespace) -> bool:
-    """Whether the folder is not there yet, but is the one that `talk` makes for its answers."""
+    """Whether the folder does not exist yet but is the one that `talk` makes for its answers."""
     if args.command != "talk" or folder.exists():
         return False
     return any(path != args.output and path.parent == folder for path in answer_paths(args))
 
 
 def check_file_in(path: Path, args: argparse.Namespace, inputs: list[Path]) -> None:
-    """An answer in the folder that -o names, which need not exist, or the file that it names."""
+    """Check where one answer goes: into the folder that -o names, which need not exist, or to the file that it names."""
     if path == args.output:
         check_file(path, (".wav",) if args.stream else SOUNDS, inputs)
         return
@@ -236,7 +236,7 @@ def check_file_in(path: Path, args: argparse.Namespace, inputs: list[Path]) -> N
 
 
 def _is_one_sound(args: argparse.Namespace) -> bool:
-    """Whether what the command makes is one sound, which standard output can take."""
+    """Whether the command makes a single sound, which standard output can take."""
     if args.command == "talk":
         return len(args.questions) == 1 and not args.compare
     return args.command == "speak" or getattr(args, "action", None) == "roundtrip"
@@ -245,7 +245,7 @@ def _is_one_sound(args: argparse.Namespace) -> bool:
 def answer_paths(args: argparse.Namespace) -> list[Path]:
     """Where `talk` writes the sound of each answer: to the file that -o names, or into the folder that it names.
 
-    With --compare there is an answer for each number of steps, question by question. Empty where nothing is written.
+    With --compare there is one answer per number of steps, question by question. Empty if nothing is written.
     """
     if args.output is None or args.output == STANDARD_OUTPUT:
         return []
@@ -258,7 +258,7 @@ def answer_paths(args: argparse.Namespace) -> list[Path]:
             )
         return [args.output]
     if suffix and not args.output.is_dir():
-        check_file(args.output, SOUNDS)  # says which suffixes there are
+        check_file(args.output, SOUNDS)  # its message lists the possible suffixes
     paths = []
     for i, name in enumerate(answers):
         path = args.output / f"{name}.wav"
@@ -269,7 +269,7 @@ def answer_paths(args: argparse.Namespace) -> list[Path]:
 
 
 def _answers(args: argparse.Namespace) -> Iterator[str]:
-    """The name of each answer."""
+    """The name for each answer."""
     place = 0
     for question in args.questions:
         for steps in args.compare or [None]:

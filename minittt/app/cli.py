@@ -1,8 +1,8 @@
 """The command line: minittt talk | chat | serve | transcribe | speak | caption | train | export | evaluate | ...
 
-Whatever goes wrong ends in one line on standard error that says what was wrong and what would be right, and in exit
-code 2 (130 for Ctrl-C); `--debug` shows the traceback. What can be written is in `arguments.py`, what each command does
-in `commands.py`. Nothing heavy is imported before the arguments are understood.
+Whatever goes wrong ends with one line on standard error that says what was wrong and what would be right, and with exit
+code 2 (130 for Ctrl-C); `--debug` shows the traceback. What can be written is in `arguments.py`; what each command does
+is in `commands.py`. Nothing heavy is imported before the arguments are understood.
 """
 
 import _thread
@@ -57,21 +57,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _prepare(is_the_program: bool) -> None:
-    """Make the surroundings harmless: any terminal can be printed to, and a Ctrl-C is heard wherever it falls."""
+    """Make the surroundings harmless: any terminal can be printed to, and a Ctrl-C is noticed wherever it lands."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # LC_ALL=C, or a file name that is no UTF-8
+            stream.reconfigure(errors="backslashreplace")  # LC_ALL=C, or a file name that is not UTF-8
     if is_the_program:
         os.environ["MPLBACKEND"] = (
-            "agg"  # no window is ever shown, and matplotlib ends at a name that it does not know
+            "agg"  # no window is ever shown, and matplotlib fails on a backend name that it does not know
         )
         sys.unraisablehook = _hear_what_is_ignored
 
 
 def _hear_what_is_ignored(ignored: Any) -> None:
-    """Python ignores exceptions inside callbacks of C libraries. A Ctrl-C that falls there is raised once more, after it."""
+    """Python ignores exceptions inside callbacks from C libraries. A Ctrl-C that lands there is raised again afterwards."""
     if ignored.exc_type is KeyboardInterrupt:
-        again = threading.Timer(0.05, _interrupt)  # at once it would fall into this very function
+        again = threading.Timer(0.05, _interrupt)  # without a delay it would land in this very function
         again.daemon = True
         again.start()
         return
@@ -79,7 +79,7 @@ def _hear_what_is_ignored(ignored: Any) -> None:
 
 
 def _interrupt() -> None:
-    """A Ctrl-C for the main thread, also where it sleeps."""
+    """A Ctrl-C for the main thread, even while it sleeps."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     else:  # Windows
@@ -87,7 +87,7 @@ def _interrupt() -> None:
 
 
 def _was_stopped(error: BaseException | None) -> bool:
-    """Whether an error came of a Ctrl-C: an import that is stopped half-way ends in an ImportError at times."""
+    """Whether an error came from a Ctrl-C: an import that is stopped halfway sometimes ends in an ImportError."""
     seen = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
@@ -98,7 +98,7 @@ def _was_stopped(error: BaseException | None) -> bool:
 
 
 def _flush_or_give_up() -> None:
-    """What is printed but cannot be written, to a full disk for instance, must not make Python complain as it ends."""
+    """Printed output that cannot be written, to a full disk for instance, must not make Python complain as it ends."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -107,7 +107,7 @@ def _flush_or_give_up() -> None:
 
 
 def _print_no_more() -> None:
-    """Whoever was reading has gone; nothing more can be printed, not even by Python as it ends."""
+    """Whoever was reading has gone: nothing more can be printed, not even by Python as it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong. Errors of ours say it all; of others, the kind is part of the message."""
+    """What went wrong, in one line. Our own errors say it all; for others, the kind is part of the message."""
     text = " ".join(str(error).split())
     ours = isinstance(error, MinitttError) or type(error).__name__ == "CodecError"
     if ours:

@@ -1,4 +1,4 @@
-"""All commands by their names on the command line: those that use a talker, and those that make and measure."""
+"""All commands, by their names on the command line: those that use a talker, and those that make and measure."""
 
 from minittt.app.making import adapt, calibrate, codec, data, evaluate, export, referee, train
 from minittt.app.talking import caption, chat, serve, speak, talk, transcribe

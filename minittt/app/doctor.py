@@ -1,6 +1,6 @@
 """Is this machine ready? One line for each part: what was found, and what to do where something is missing.
 
-Nothing of this package is imported but its settings, and each library by itself: doctor must be able to say that torch is
+Of this package only the settings are imported, and each library separately: doctor must be able to say that torch is
 missing where torch is missing.
 """
 
@@ -20,7 +20,7 @@ OPTIONAL = {
     "espeakng-loader": "only to build the spoken world anew: pip install 'minittt[data]'",
     "pytest": "only to run the tests: pip install 'minittt[dev]'",
 }
-DATA_FILES = {  # name -> fewest bytes that it can have
+DATA_FILES = {  # name -> the fewest bytes that it can have
     "codec.safetensors": 100_000,
     "talker.safetensors": 100_000,
     "referee.safetensors": 100_000,
@@ -60,7 +60,7 @@ class Line:
 
 
 def doctor(samples: Path) -> int:
-    """Print one line a part. Returns 0, or 2 if something needed is missing."""
+    """Print one line per part. Returns 0, or 2 if something needed is missing."""
     lines = check(samples)
     for line in lines:
         print(line)
@@ -68,7 +68,7 @@ def doctor(samples: Path) -> int:
 
 
 def check(samples: Path) -> list[Line]:
-    """Every part in turn. samples: the folder of the shipped files."""
+    """Check every part in turn. samples: the folder with the shipped files."""
     lines = [_python()]
     packages, problem = _needed()
     if problem:
@@ -114,7 +114,7 @@ def _needed() -> tuple[dict[str, str], str]:
 
 
 def needed_packages() -> dict[str, str]:
-    """Each package that minittt cannot do without, and its oldest version: from the metadata, or from a clone."""
+    """Each package that minittt cannot do without and its oldest version, from the metadata or from a clone."""
     try:
         requirements = requires("minittt") or []
     except PackageNotFoundError:
@@ -152,7 +152,7 @@ def _import(module: str):
 
 
 def _is_installed(module: str) -> tuple[bool, str]:
-    """Whether a module is there, without importing it, and if it is not, why. A broken import hook may raise anything."""
+    """Whether a module is there, without importing it, and if not, why. A broken import hook may raise anything."""
     try:
         found = importlib.util.find_spec(module) is not None
     except Exception as error:
@@ -192,7 +192,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _encodec(others_work: bool) -> Line:
-    """encodec is imported by the codec's own detour around torchaudio, which needs the other libraries."""
+    """encodec is imported through the codec's own way around torchaudio, which needs the other libraries."""
     installed, why = _is_installed("encodec")
     if not installed:
         return Line(False, True, "encodec", f"{why}: pip install encodec")
@@ -226,8 +226,8 @@ def _optional(name: str, advice: str) -> Line:
 def _jupyter() -> Line:
     """A notebook server that can be started, and a kernel to run cells with.
 
-    Many packages bring jupyter_core along, which opens nothing. So the module that `jupyter lab` starts is
-    imported itself; it fails where the server under it is missing or broken.
+    Many packages bring jupyter_core along, which opens nothing. So the very module that `jupyter lab` starts is
+    imported; this fails where the server beneath it is missing or broken.
     """
     reasons = []
     for name, program in NOTEBOOK_SERVERS.items():
@@ -247,7 +247,7 @@ def _jupyter() -> Line:
 
 
 def _kernel(server: str) -> Line:
-    """The line of a server that can be started: without a kernel it opens notebooks, and runs no cell."""
+    """The line for a server that can be started: without a kernel it opens notebooks but runs no cell."""
     module, why = _import("ipykernel")
     if module is None:
         return Line(False, False, "jupyter", f"{server}, but no kernel to run cells ({why}): {NOTEBOOKS}")

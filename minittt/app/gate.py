@@ -1,7 +1,7 @@
-"""What guards the page of `minittt serve`: names, origins, headers, sizes, times, and one answer at a time.
+"""What guards the page of `minittt serve`: host names, origins, headers, sizes, times, and one answer at a time.
 
-The server trusts nobody. A page of another origin, or a foreign name that was made to point at this machine (DNS rebinding),
-is refused; bodies, queue and times are bounded; the page may load nothing from anywhere else.
+The server trusts nobody. A page from another origin, or a foreign name made to point at this machine (DNS rebinding), is
+refused; bodies, queue and times are bounded; the page may not load anything from elsewhere.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ LARGEST_BODY = (
     int(LONGEST * HIGHEST_RATE * 2 * 4 / 3) + 65_536
 )  # bytes: the longest take in base64, and the rest
 BODY_SECONDS = 20.0  # for a request to arrive
-SEND_SECONDS = 60.0  # for the browser to take an event; in slow motion it takes its time
+SEND_SECONDS = 60.0  # for the browser to accept an event; in slow motion it takes its time
 ANSWER_SECONDS = 180.0  # for an answer, once its turn has come
 SECURITY = {
     "content-security-policy": (
@@ -52,7 +52,7 @@ SECURITY = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, seen from itself."""
+    """Whether a host is this machine as seen from itself."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -66,15 +66,15 @@ def _is_address(host: str) -> bool:
 
 
 def in_address(host: str) -> str:
-    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    """A host as written in a URL: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 class Gate:
-    """In front of the application: refuses foreign hosts and origins, and adds the security headers to all that goes out.
+    """Sits in front of the application: refuses foreign hosts and origins, and adds security headers to all responses.
 
-    A host name that anyone may choose could be made to point here, so only numbers, localhost, and the name that was asked
-    for are answered to; where the page is this machine's alone, only this machine's.
+    Anyone could choose a host name and make it point here, so the server answers only to numeric addresses, localhost and
+    the name it was given; where the page is for this machine alone, only to this machine's own names.
     """
 
     def __init__(self, app: Callable, host: str, port: int) -> None:
@@ -87,7 +87,7 @@ class Gate:
             return await self.app(scope, receive, send)
 
         async def send_guarded(message: Message) -> None:
-            """Pass a message on, the first with the headers that guard the page."""
+            """Pass a message on, adding the headers that guard the page to the first one."""
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY)
             await send(message)
@@ -115,11 +115,11 @@ class Gate:
         return name == self.host.lower() or name == "localhost" or _is_address(name)
 
     def is_same_origin(self, headers: Headers) -> bool:
-        """Whether a request comes from this page, or from no page at all (a browser always says where it comes from)."""
+        """Whether a request comes from this page, or from no page at all (a browser always says where one comes from)."""
         origin = headers.get("origin")
         if origin is not None and origin != f"http://{headers['host']}":
             return False
-        # "none": typed by hand. Absent: no browser, or one too old to say
+        # "none": typed by hand. Absent: not a browser, or one too old to say
         return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
@@ -132,7 +132,7 @@ def refusal(status: int, message: str) -> JSONResponse:
 
 
 async def read_object(request: Request) -> dict:
-    """The JSON object in a request's body, which is bounded in size and time."""
+    """The JSON object in a request's body, which is limited in size and time."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "a request is JSON: say so in its content-type, application/json")
     body = bytearray()
@@ -159,21 +159,21 @@ async def read_object(request: Request) -> dict:
 
 
 class Ticket:
-    """A place in the queue. `moved` is set when somebody ahead has left."""
+    """A place in the queue. `moved` is set when somebody ahead leaves."""
 
     def __init__(self) -> None:
         self.moved = asyncio.Event()
 
 
 class Queue:
-    """Requests in the order in which they came: the first is answered, `waiting` more may wait."""
+    """Requests in order of arrival: the first is answered, `waiting` more may wait."""
 
     def __init__(self, waiting: int) -> None:
         self.waiting = waiting
         self.tickets: list[Ticket] = []
 
     def join(self) -> Ticket:
-        """A place at the end. Raises HTTPException 503 where there is none."""
+        """Take a place at the end. Raises HTTPException 503 if there is none."""
         if len(self.tickets) > self.waiting:
             raise HTTPException(503, f"{len(self.tickets)} others are waiting already: try again in a while")
         ticket = Ticket()
@@ -187,7 +187,7 @@ class Queue:
             other.moved.set()
 
     async def wait(self, ticket: Ticket) -> AsyncIterator[int]:
-        """How many are ahead, at once and whenever that changes, until none is."""
+        """Yield how many are ahead, at once and whenever that changes, until nobody is."""
         while ahead := self.tickets.index(ticket):
             yield ahead
             await ticket.moved.wait()
@@ -195,7 +195,7 @@ class Queue:
 
 
 class Telling(StreamingResponse):
-    """Events as lines of JSON, once the turn has come. However it ends, the place in the queue is given back."""
+    """Events as lines of JSON, once their turn has come. However it ends, the place in the queue is given back."""
 
     def __init__(self, queue: Queue, ticket: Ticket, events: Iterator[dict]) -> None:
         self.queue = queue
@@ -209,13 +209,13 @@ class Telling(StreamingResponse):
                 await send(message)
 
         try:
-            with suppress(TimeoutError, ClientDisconnect):  # nobody is there to be told
+            with suppress(TimeoutError, ClientDisconnect):  # nobody is left to tell
                 await super().__call__(scope, receive, send_in_time)
         finally:
             self.queue.leave(self.ticket)
 
     async def lines(self, events: Iterator[dict]) -> AsyncIterator[str]:
-        """Wait for the turn, then tell event by event. Whatever goes wrong is the last of them."""
+        """Wait for the turn, then tell event by event. If something goes wrong, that is the last event."""
         async for ahead in self.queue.wait(self.ticket):
             yield _line({"event": "queued", "ahead": ahead})
         deadline = time.monotonic() + ANSWER_SECONDS

@@ -1,8 +1,8 @@
-"""What a Ctrl-C does: before the work begins it ends the process at once, from then on it is an exception.
+"""What a Ctrl-C does: before the work begins it ends the process at once; from then on it is an exception.
 
-Before the work there is nothing to clean up, and an exception may not come through: one that falls into the import of a
-library in C++ ends Python with a message of that library. This file and `__main__.py` import next to nothing, so that the
-first moments are as short as they can be.
+Before the work there is nothing to clean up, and an exception might not come through: one that lands in the import of a C++
+library ends Python with a message from that library. This file and `__main__.py` import next to nothing, to keep those first
+moments as short as possible.
 """
 
 import _signal  # what `signal` wraps, without the enumerations that it has to build first
@@ -10,7 +10,7 @@ import os
 
 
 def stop_at_once(number: int, frame: object) -> None:
-    """End the process with the word and the exit code of every Ctrl-C."""
+    """End the process with the same word and exit code as for any Ctrl-C."""
     try:
         os.write(2, b"stopped\n")
     finally:

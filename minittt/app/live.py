@@ -50,13 +50,13 @@ from minittt.settings import DecodingOptions
 from minittt.talker import Reply, Talker, decoding_settings
 from minittt.unmasking import Sampling, policy_named
 
-EOA = -1  # how a slot that holds the end of audio is told; a code is its number, a masked slot is None
-LIKELY = 5  # codes that are named when one slot is drawn again
+EOA = -1  # stands for the end of audio in a slot; a code is given by its number, a masked slot by None
+LIKELY = 5  # how many likely codes are named when one slot is drawn again
 
 
 @dataclass
 class Answer:
-    """An answer that can be gone on from: the next turn sees it, and each of its slots can be drawn again."""
+    """An answer to continue from: the next turn sees it, and each of its slots can be drawn again."""
 
     id: str
     options: DecodingOptions
@@ -65,7 +65,7 @@ class Answer:
 
 
 class Speaker:
-    """A talker with all it takes to be spoken with: its codec and, where one fits, a judge of voices."""
+    """A talker with all it takes to converse with it: its codec and, where one fits, a judge of voices."""
 
     def __init__(self, name: str, talker: Talker, codec: Codec, judge: Referee | None = None) -> None:
         talker.check_codec(codec)
@@ -83,7 +83,7 @@ class Speaker:
             self.judge = None
 
     def about(self) -> dict:
-        """What a page says of this talker before it is asked anything."""
+        """What a page says about this talker before it is asked anything."""
         known = set(self.talker.words or [])
         examples = [list(pair) for pair in EXAMPLES if set(pair[0].split()) <= known]
         voices = [] if self.judge is None else list(self.judge.config.voices)
@@ -105,8 +105,8 @@ class Speaker:
     def hear(self, wave: np.ndarray, rate: int) -> list[int]:
         """A take (samples,) at any rate in Hz -> its codes, as a message part.
 
-        A talker without a front end was trained on recordings that begin with speech, and whoever holds a button is silent
-        first. So its takes are cut to what stands out; any other talker's front end does that itself.
+        A talker without a front end was trained on recordings that begin with speech, but people who press a button are
+        silent at first. So its takes are trimmed to what stands out; any other talker's front end does that itself.
         Raises MinitttError if there is nothing to hear.
         """
         own_rate = self.codec.config.sample_rate
@@ -125,17 +125,17 @@ class Speaker:
         return typed.question(text, self.talker.words)
 
     def in_words(self, part: str | list[int]) -> str:
-        """What was asked, in words: as it was typed, or as the talker writes down what it heard."""
+        """What was asked, in words: as typed, or as the talker transcribes what it heard."""
         if isinstance(part, str):
             return part
-        settings = replace(decoding_settings(), max_spans=0)  # text alone
+        settings = replace(decoding_settings(), max_spans=0)  # text only
         [reply] = self.talker.converse([[["system", "transcribe"], ["user", part]]], settings)
         return reply.text
 
     # ---- answering
 
     def tell(self, part: str | list[int], before: list, answer: Answer) -> Generator[dict, None, None]:
-        """Answer a question, filling in `answer`; before: the turn that the talker is to see besides, or nothing."""
+        """Answer a question, filling in `answer`; before: an earlier turn for the talker to see as well, or nothing."""
         begin = time.perf_counter()
         yield {"event": "heard", "text": self.in_words(part)}
         messages = [["system", "answer"], *before, ["user", part]]
@@ -165,7 +165,7 @@ class Speaker:
         )
 
     def _end(self, answer: Answer, seconds: float, first_sound: float | None) -> dict:
-        """The figures of a whole reply. `answer.id` is what the next turn, or `again`, goes on from."""
+        """The figures of a whole reply. `answer.id` is what the next turn, or `again`, continues from."""
         reply = answer.reply
         waves = [self.talker.sound(self.codec, span) for span in reply.spans]
         voice, share, along = self._voices(waves)
@@ -189,7 +189,7 @@ class Speaker:
         }
 
     def _voices(self, waves: list[np.ndarray]) -> tuple[int, float | None, list[list[int]]]:
-        """The voice of an answer (-1: none), the share of it in that voice, and the voice around each frame of each span."""
+        """The voice of an answer (-1: none), its share in that voice, and the voice around each frame of each span."""
         if self.judge is None or not waves:
             return -1, None, []
         wave = np.concatenate(waves)
@@ -223,13 +223,13 @@ class Speaker:
             "entropy": _share_of_highest(float(torch.special.entr(p).sum()), len(p)),
             "likely": [[code, round(float(p[code]), 4)] for code in ranked],
         }
-        # 2. The answer with the code that was drawn.
+        # 2. The answer with the new code.
         ids[position] = code
         new.reply = replace(reply, ids=ids[len(reply.prompt) :], events=[])
         parts = parts_of(new.reply, self.talker)
         new.reply.spans = [part for part in parts if isinstance(part, list)]
         new.turn = [old.turn[0], ["assistant", *parts]]
-        # 3. Its sound, whole: a codec that looks ahead changes its neighbours' samples, too.
+        # 3. All of its sound: in a codec that looks ahead, neighbouring samples change, too.
         waves = [self.talker.sound(self.codec, span) for span in new.reply.spans]
         yield {"event": "sound", "pcm": pcm(np.concatenate(waves))}
         yield self._end(new, time.perf_counter() - begin, None)
@@ -238,9 +238,9 @@ class Speaker:
     def _draw(
         self, ids: list[int], groups: list[int], position: int, temperature: float, seed: int
     ) -> tuple[torch.Tensor, int]:
-        """The network's probabilities (codes,) of a masked slot, and the code drawn; the end of audio is not among them.
+        """The network's probabilities (codes,) for a masked slot, and the code drawn; the end of audio is not among them.
 
-        An end in the middle of a span would throw away all after it, and this is about one slot.
+        An end in the middle of a span would discard everything after it, and this is about a single slot.
         """
         v = self.talker.vocabulary
         start = groups.index(groups[position])
@@ -258,7 +258,7 @@ class Speaker:
 
 
 class Telling:
-    """The events of one reply, in dictionaries. It counts groups as the decoder does, which tells them only at the end."""
+    """The events of one reply as dictionaries. It counts groups itself, as the decoder reports them only at the end."""
 
     def __init__(self, talker: Talker, reply: Reply, full_span: bool) -> None:
         self.talker = talker
@@ -301,7 +301,7 @@ class Telling:
         }
 
     def _step(self, event: DenoisingStep) -> dict:
-        # a block is a group; where the whole span is one, only its first block begins it
+        # each block is a group; where the whole span is one group, only its first block begins it
         if event.step == 0 and not (self.full_span and event.block):
             self.group += 1
         choices = len(self.vocabulary.audio_choices())
@@ -330,7 +330,7 @@ class Telling:
 
 
 def _share_of_highest(entropy: float, choices: int) -> float:
-    """Entropy in nats as a share of the highest there can be over so many choices: 0 is sure, 1 knows nothing."""
+    """Entropy in nats as a share of the highest possible for this many choices: 0 is certain, 1 knows nothing."""
     return round(max(0.0, entropy) / math.log(choices), 3)
 
 

@@ -1,6 +1,6 @@
 """The commands that make and measure: train, export, adapt, evaluate, calibrate, data, codec, referee.
 
-What they need is imported when they run: a talker is asked without loading what trains one.
+What they need is imported when they run: asking a talker does not load what trains one.
 """
 
 import json
@@ -94,14 +94,14 @@ def train(args) -> None:
 
 
 def _model_sizes(args) -> dict[str, int]:
-    """The sizes of the model that options change. Raises MinitttError for a width that the heads cannot share."""
+    """The model sizes that options change. Raises MinitttError for a width that the heads cannot share."""
     asked = settings_from(args, ModelSizes)
     sizes = {}
     if asked.layers is not None:
         sizes["n_layers"] = asked.layers
     if asked.width is None:
         return sizes
-    if args.init is None:  # else the model has the heads of what it begins with
+    if args.init is None:  # otherwise the model has the heads of what it begins with
         n_heads = ModelConfig.n_heads
         if asked.width % (2 * n_heads):
             raise MinitttError(
@@ -120,7 +120,7 @@ def export(args) -> None:
 
 
 def _training_data(args) -> Corpus:
-    """The corpus folder that --data names, or the files of records that it names as a corpus."""
+    """The corpus folder that --data names, or the files of records that it names, as a corpus."""
     if len(args.data) == 1 and not args.data[0].is_file():
         return load_corpus(args.data[0])
     from minittt.data.streaming_records import HELD_OUT, RecordStream, stream_corpus
@@ -136,7 +136,7 @@ def _training_data(args) -> Corpus:
 
 
 def _tokeniser_for(args, stream) -> Tokeniser:
-    """What reads the texts of the records: the tokeniser that is named, or that of --init, or one trained on them."""
+    """The tokeniser for the texts of the records: the one that is named, the one of --init, or one trained on the texts."""
     from minittt.data.streaming_records import tokeniser_of
 
     if args.tokeniser:
@@ -149,7 +149,7 @@ def _tokeniser_for(args, stream) -> Tokeniser:
 
 
 def _check_run(args) -> None:
-    """Raise MinitttError where the folder of the run does not fit: asked before anything is read."""
+    """Raise MinitttError where the folder of the run does not fit: checked before anything is read."""
     from minittt.training.checkpoints import states
 
     if args.resume and not states(args.output):
@@ -161,14 +161,14 @@ def _check_run(args) -> None:
 
 
 def adapt(args) -> None:
-    """Import recordings, train on from a talker, and print how it did before and after."""
+    """Import recordings, train a talker further on them, and print how it did before and after."""
     from minittt.app import adapt as adapting
 
     use_threads(args)
     talker, codec = load(args)
     settings = TrainingSettings(
         preset=talker.info["training"]["preset"],
-        steps=1,  # replaced by what fits into the minutes
+        steps=1,  # replaced by the number that fits into the minutes
         learning_rate=1e-3,
         muon_learning_rate=2.5e-3,
         seed=seed_of(args),
@@ -222,7 +222,7 @@ def evaluate(args) -> None:
     referee = Referee.load(args.referee).to(codec.device)
     options = settings_from(args, EvaluationOptions)
     evaluation = Evaluation(talker, corpus, codec, referee, options.split, settings, seed_of(args))
-    corpus.split(options.split)  # names the splits there are, if this is none
+    corpus.split(options.split)  # if there is no such split, the error names those there are
     strange = evaluation.strange_voices()
     if strange:
         warn(
@@ -240,7 +240,7 @@ def evaluate(args) -> None:
 
 
 def _report(scores: list, path: Path | None) -> None:
-    """Print scores, and write them where a file is named."""
+    """Print scores, and write them to a file if one is named."""
     from minittt.evaluation.scores import write_scores
 
     for score in scores:
@@ -291,7 +291,7 @@ def calibrate(args) -> None:
 
 
 def _build(args, codec: Codec) -> None:
-    """The spoken world: asked by one synthesiser, or by the crowd that the options name."""
+    """Build the spoken world: asked by one synthesiser, or by the crowd that the options name."""
     from minittt.world import peopled_world, spoken_world
     from minittt.world.users import Users
 
@@ -367,7 +367,7 @@ def codec(args) -> None:
     if args.action == "roundtrip":
         _roundtrip(args)
         return
-    with locked_file(args.output):  # drawing what is heard takes minutes
+    with locked_file(args.output):  # drawing the corpus takes minutes
         _train_codec(args)
     print(f"wrote {args.output}")
 

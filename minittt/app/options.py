@@ -1,6 +1,6 @@
 """What several commands make of their options: talker, codec, settings, device, seed, and where to write.
 
-What is named in `arguments.py` becomes what the other rooms work with. `warn` tells what may be other than asked for.
+What is named in `arguments.py` becomes what the other rooms work with. `warn` says where a result may not be as asked for.
 """
 
 import sys
@@ -66,7 +66,7 @@ def _check_first_block(talker: Talker, block: int, first_block: int) -> None:
 def _block(args, talker: Talker, block: int) -> int:
     """The block size to decode with: the one asked for, with a warning where this talker was not trained for it.
 
-    Where none is asked for and the default was not trained, it is the largest that was.
+    If none is asked for and the default was not trained, it is the largest that was.
     """
     trained = [size for size in talker.info.get("block_sizes") or [] if size is not None]
     if not trained or block in trained:
@@ -81,7 +81,7 @@ def _block(args, talker: Talker, block: int) -> int:
 
 
 def warn(message: str) -> None:
-    """One line on standard error: the result may be wrong, or is not all that was asked for."""
+    """Print one line on standard error: the result may be wrong, or is not all that was asked for."""
     print(f"warning: {message}", file=sys.stderr)
 
 
@@ -91,12 +91,12 @@ def seed_of(args) -> int:
 
 
 def licence_of(args) -> str:
-    """Of the recordings that a command reads."""
+    """The licence of the recordings that a command reads."""
     return args.licence or UNKNOWN
 
 
 def use_threads(args) -> None:
-    """As many CPU threads as --threads says."""
+    """Use as many CPU threads as --threads says."""
     threads = settings_from(args, ComputingSettings).threads
     if threads is not None:
         torch.set_num_threads(threads)
@@ -113,7 +113,7 @@ def device_name(args) -> str:
 
 
 def load(args) -> tuple[Talker, Codec]:
-    """The talker and its codec, as the options name them, on the device that they name."""
+    """The talker and codec that the options name, on the device that they name."""
     device = device_of(args)
     talker = Talker.load(args.talker).to(device)
     codec = codec_for(talker, args.codec).to(device)
@@ -134,12 +134,12 @@ def console(args):
 
 
 def shown(question: object) -> str:
-    """A question or a file's name, as every terminal and file can hold it."""
+    """A question or a file's name, in a form that every terminal and file can hold."""
     return writable_text(str(question))
 
 
 def write_sound(path: Path, wave: np.ndarray, codec: Codec, what: str) -> None:
-    """Write one sound (samples,), to a file or as WAV to standard output; without samples, say so and leave no older one."""
+    """Write one sound (samples,) to a file, or as WAV to standard output; without samples, say so and leave no older one."""
     if not len(wave):
         gone = path != STANDARD_OUTPUT and remove(path)
         warn(f"{what}: nothing was said" + (f"; the older {path} is removed" if gone else ""))

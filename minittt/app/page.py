@@ -1,9 +1,8 @@
 """The reply page: one HTML file in which a reply can be heard, read, and watched while it is written.
 
-Everything is inside the file (sound as WAV, pictures as PNG, both in base64), and its security policy
-forbids the browser to fetch anything. The whole sequence stands in the HTML in its final state; the script
-only hides and uncovers tokens as the slider moves, one forward of the network per position. The HTML is in
-`page.html`.
+Everything is inside the file (sound as WAV, pictures as PNG, both in base64), and its security policy forbids the browser
+to fetch anything. The HTML holds the whole sequence in its final state; the script only hides and uncovers tokens as the
+slider moves, one forward pass of the network per position. The HTML is in `page.html`.
 """
 
 import base64
@@ -31,15 +30,15 @@ from minittt.errors import MinitttError
 from minittt.files import json_text, writable_text
 from minittt.talker import Reply, Talker
 
-TINTS = 48  # shades of a spectrogram on the page: fewer make a smaller file, more are not seen
-MASK_PIXELS = 832  # height of the picture of a mask, at least: twice the pixels it is shown at
-STRIPE_EVERY = 14  # pixels of it between the beginnings of two stripes
+TINTS = 48  # shades of a spectrogram on the page: fewer make a smaller file, more would not be seen
+MASK_PIXELS = 832  # least height of the picture of a mask: twice the height it is shown at
+STRIPE_EVERY = 14  # pixels in it from the beginning of one stripe to the next
 STRIPE_WIDTH = 4
 
 
 @dataclass
 class Entry:
-    """One question and one reply to it. Waves are (samples,) at sample_rate Hz, of no samples if silent."""
+    """One question and one reply to it. Waves are (samples,) at sample_rate Hz, with no samples if silent."""
 
     title: str
     question_wave: np.ndarray | None
@@ -54,7 +53,7 @@ class Entry:
 
 @dataclass
 class PageSettings:
-    """What the page says of its own making; what is empty is left out."""
+    """What the page says about how it was made; what is empty is left out."""
 
     heading: str = "A reply, and how it was written"
     talker: str = ""  # file name
@@ -67,15 +66,15 @@ def write_page(
 ) -> None:
     """Write the page of these entries, whole or not at all.
 
-    Entries in a row that answer the same question are compared: the question once, then a player for each,
-    with its steps per block, forwards and coherence. Raises MinitttError if there is no entry, CodecError if
-    the file cannot be written.
+    Consecutive entries that answer the same question are compared: the question once, then a player for each, with its
+    steps per block, forwards and coherence. Raises MinitttError if there is no entry, CodecError if the file cannot be
+    written.
     """
     if not entries:
         raise MinitttError("a page needs at least one reply to show")
     settings = settings or PageSettings()
     show = _Show(talker)
-    # 1. Entries in a row that answer the same question belong together.
+    # 1. Consecutive entries that answer the same question belong together.
     by_question = groupby(enumerate(entries), key=lambda numbered: _asked(numbered[1]))
     questions = _join(show.question(list(run)) for _, run in by_question)
     # 2. What the script and the style sheet need, as text that is safe inside them.
@@ -99,7 +98,7 @@ def _asked(entry: Entry) -> tuple:
 
 
 def _made(settings: PageSettings, talker: Talker) -> Markup:
-    """Talker, training, codec, seed and command, as far as they are known."""
+    """Talker, training, codec, seed and command, as far as known."""
     facts = {"talker": settings.talker}
     training = talker.info.get("training", {}).get("preset")
     if training:
@@ -116,7 +115,7 @@ def _made(settings: PageSettings, talker: Talker) -> Markup:
 
 @cache
 def _templates() -> jinja2.Environment:
-    """The parts of page.html by name. What is filled in is escaped, unless it is markup already (`Markup`)."""
+    """The parts of page.html by name. Values filled in are escaped, unless they are markup already (`Markup`)."""
     text = files("minittt.app").joinpath("page.html").read_text(encoding="utf-8")
     _, *pieces = re.split(r"<!-- part: (\w+) -->\n", text)
     names = pieces[::2]
@@ -170,9 +169,9 @@ def _mask(reply: Reply) -> str:
 
 
 def _hatched(shades: np.ndarray) -> np.ndarray:
-    """shades (L, L) of `shade_mask` as pixels (height, height): stripes of nothing over the keys that are audio heard.
+    """shades (L, L) of `shade_mask` as pixels (height, height), with empty stripes over the keys that are audio heard.
 
-    Without colour audio heard looks much like text; the stripes tell them apart, as they do in `plotting.draw_mask`.
+    Without colour, audio heard looks much like text; the stripes tell them apart, as they do in `plotting.draw_mask`.
     """
     scale = -(-MASK_PIXELS // len(shades))  # pixels along a token's side, rounded up
     pixels = np.kron(shades, np.ones((scale, scale), int))
@@ -200,7 +199,7 @@ def _sound(wave: np.ndarray | None, rate: int, what: str) -> Markup:
 
 
 class _Show:
-    """Makes the sections of a page, gathering for its script the `data` of each reply."""
+    """Makes the sections of a page and collects the `data` of each reply for the page's script."""
 
     def __init__(self, talker: Talker) -> None:
         self.vocabulary = talker.vocabulary
@@ -228,7 +227,7 @@ class _Show:
         )
 
     def making(self, number: int, entry: Entry, several: bool) -> Markup:
-        """How a reply was written: controls, sequence, mask; folded up but for the page's first."""
+        """How a reply was written: controls, sequence, mask; folded up except for the first on the page."""
         reply = entry.reply
         items, frames = replay(reply, self.vocabulary.mask, lambda token: f"“{self.name(token).strip()}”")
         self.data.append(

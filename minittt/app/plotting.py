@@ -1,9 +1,9 @@
 """Pictures of one style: text, audio heard, audio spoken, MASK and control tokens have one colour everywhere.
 
-The colours are those of Okabe and Ito, safe for colour-blind eyes, chosen so that each also has a lightness
-of its own and stays apart in greyscale. Audio that is heard is hatched as well: nobody can name a grey.
-Every function draws on the axes it is given (`draw_curves` makes its own figure); none touches pyplot or
-changes matplotlib's settings. For figures of one's own: `with house_style():`.
+The colours are those of Okabe and Ito, safe for colour-blind eyes, chosen so that each also has its own lightness and can
+be told apart in greyscale. Audio that is heard is hatched as well: nobody can name a grey. Every function draws on the axes
+it is given (`draw_curves` makes its own figure); none touches pyplot or changes matplotlib's settings. For your own
+figures: `with house_style():`.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,9 +38,9 @@ LABELS = {
     "control": "control token",
 }
 HATCHES = {"source": "//////"}  # audio heard is hatched: without colour it would look much like text
-EARLIER = 0.45  # strength of a key's colour in an earlier group; in the query's own group it is 1
+EARLIER = 0.45  # strength of the colour of a key in an earlier group; in the query's own group it is 1
 SPECTRUM = "magma"  # the colour map of spectrograms
-FLOOR = -70.0  # dB below the loudest point that count as nothing
+FLOOR = -70.0  # dB relative to the loudest point: anything below counts as nothing
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same pictures on every machine
     "font.size": 9,
@@ -78,10 +78,9 @@ def _hatching(name: str) -> dict:
 
 
 def shade_mask(mask, kinds, groups) -> np.ndarray:
-    """What to paint where: 0 hidden, 1 + 2 * kind for a key of another group, 2 + 2 * kind for the own group.
+    """What to paint where: 0 hidden, 1 + 2 * kind for a key in another group, 2 + 2 * kind in the query's own group.
 
-    mask (L, L) bool, [q, k] True where q sees k; kinds, groups (L,). Returns (L, L) places in
-    `mask_palette()`.
+    mask (L, L) bool, [q, k] True where q sees k; kinds, groups (L,). Returns (L, L) indices into `mask_palette()`.
     """
     mask = np.asarray(mask, bool)
     kinds = np.asarray(kinds)
@@ -111,7 +110,7 @@ def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None
     # 1. The mask.
     shades = shade_mask(mask, kinds, groups)  # (L, L)
     ax.imshow(mask_palette()[shades], interpolation="nearest")
-    # 2. A band of colours along both sides says of what kind each token is.
+    # 2. A band of colours along both sides shows the kind of each token.
     band = max(0.4, len(kinds) / 40)
     near = -0.5 - 0.3 * band
     far = -0.5 - 1.3 * band
@@ -133,7 +132,7 @@ def draw_mask(ax: Axes, mask, kinds, groups, labels: Sequence[str] | None = None
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Where equal rows stand side by side, each run as (first, one past the last); rows of nothing are left out."""
+    """Runs of equal adjacent rows, each as (first, one past the last); empty rows are left out."""
     begins = [0]
     for i in range(1, len(rows)):
         if not np.array_equal(rows[i], rows[i - 1]):
@@ -144,7 +143,7 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _hatch(ax: Axes, x: float, y: float, wide: float, high: float) -> None:
-    """White hatching over a rectangle, and no face or frame of its own."""
+    """White hatching over a rectangle, without a face or frame."""
     ax.add_patch(Rectangle((x, y), wide, high, facecolor="none", **_hatching("source")))
 
 
@@ -219,7 +218,7 @@ def token_look(name: str, kind: int) -> str:
 def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], width: float = 48.0) -> None:
     """An interleaved sequence as boxes, each group with its number below; audio codes are empty boxes.
 
-    ids, kinds, groups (L,); names: id -> its name; width: of a line, where a code is 1 wide. EOA is hollow.
+    ids, kinds, groups (L,); names: id -> its name; width: that of a line, where a code is 1 wide. EOA is hollow.
     """
     x = 0.0  # where the next box begins
     y = 0.0  # of its line
@@ -229,7 +228,7 @@ def draw_sequence(ax: Axes, ids, kinds, groups, names: Callable[[int], str], wid
     for token, kind, group in zip(ids, kinds, groups, strict=True):
         tokens.append((names(int(token)), int(kind), int(group)))
     for i, (name, kind, group) in enumerate(tokens):
-        # 1. The box: on this line, or on the next if it does not fit any more.
+        # 1. The box: on this line, or on the next if it no longer fits.
         is_code = kind in (SOURCE, TARGET)
         wide = 1.0 if is_code else 1.0 + 0.72 * len(name.strip())
         if before is not None and before != group:
@@ -271,10 +270,9 @@ def draw_unmasking(
 ) -> None:
     """How a block, or a span of several, was filled in: a row per step, a column per slot.
 
-    steps: the `decoding.DenoisingStep`s of one span, in order. A masked slot is the darker the higher its
-    entropy was in this step; what the step revealed has a frame; end_audio is pale. Codes are printed, minus
-    `first_code`, if there are at most 20 slots. Raises: ValueError if there is no step, or there are steps
-    of several spans.
+    steps: the `decoding.DenoisingStep`s of one span, in order. The higher its entropy was in this step, the darker a masked
+    slot; what the step revealed has a frame; end_audio is pale. Codes are printed, minus `first_code`, if there are at most
+    20 slots. Raises: ValueError if there is no step, or if there are steps of several spans.
     """
     spans = {step.span for step in steps}
     if len(spans) != 1:
@@ -294,7 +292,7 @@ def draw_unmasking(
         elif entropy is not None:
             look["facecolor"] = f"{0.9 - 0.55 * entropy / highest:.3f}"
         else:
-            continue  # of a block not begun yet
+            continue  # in a block not begun yet
         ax.add_patch(Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, **look))
         # 2. A frame around what this step revealed.
         if x in revealed[y]:
@@ -380,7 +378,7 @@ def _draw_loss(ax: Axes, lines: Sequence[dict], name: str, colour: str) -> None:
 
 
 def _series(lines: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of one figure of the log, where it was noted."""
+    """Steps and values of one figure in the log, where it was logged."""
     noted = [line for line in lines if key in line]
     steps = np.array([line["step"] for line in noted])
     values = np.array([line[key] for line in noted])

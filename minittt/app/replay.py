@@ -1,7 +1,7 @@
-"""A reply's events, told again as frames: what each forward of the network did to which token.
+"""A reply's events, told again as frames: what each forward pass of the network did to which token.
 
-The reply page plays them; so may anything else that shows how a reply was written. Every text token and every
-denoising step is one forward and one frame.
+The reply page plays them; so can anything else that shows how a reply was written. Every text token and every denoising
+step is one forward pass and one frame.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from minittt.talker import Reply
 
 @dataclass
 class Item:
-    """One token as it finally was. Filler that a full-span reply threw away has no position."""
+    """One token in its final state. Filler that a full-span reply threw away has no position."""
 
     id: int
     kind: int
@@ -30,13 +30,13 @@ def count(n: int, what: str) -> str:
 
 
 def replay(reply: Reply, mask_id: int, name: Callable[[int], str]) -> tuple[list[Item], list[dict]]:
-    """All tokens that the reply ever held, in order, and a frame per forward, as data fit for JSON.
+    """All tokens that the reply ever held, in order, and one frame per forward pass, as JSON-ready data.
 
-    A frame says `at`, the first item it is about, `n`, how many, and `say`, what happened, in words. One of
-    a denoising step has besides `revealed`, slots of the n; `drawn`, their ids; `entropy` of each of the n
-    slots, in percent of the reply's highest; and `closed`, if the block is complete after it (the items have
-    their final ids then). An item is there from its first frame on. name: a text id -> its name. Raises:
-    MinitttError if the events do not add up to the reply's ids.
+    A frame has `at`, the first item it is about; `n`, how many items; and `say`, what happened, in words. The frame of a
+    denoising step also has `revealed`, which of the n slots; `drawn`, their ids; `entropy` of each of the n slots, in per
+    cent of the reply's highest; and `closed`, if the block is complete after it (the items then have their final ids). An
+    item is there from its first frame on. name: a text id -> its name. Raises: MinitttError if the events do not add up to
+    the reply's ids.
     """
     items: list[Item] = []
     frames: list[dict] = []
@@ -87,7 +87,7 @@ def denoising_frame(event: DenoisingStep, mask_id: int) -> dict:
 
 
 def in_closing(event: BlockClosed) -> str:
-    """What a frame says of the block that is complete after it."""
+    """What a frame says about the block that is complete after it."""
     say = "; block closed"
     if event.changed:
         say += f", {count(event.changed, 'slot')} overwritten"

@@ -1,4 +1,4 @@
-"""`minittt serve`: a page in the browser on which one talks to a talker, and sees how its answers are written.
+"""`minittt serve`: a page in the browser on which you talk to a talker and see how its answers are written.
 
     GET  /         the page; /serve.js, /recorder.js and /serve.css belong to it
     GET  /about    talkers, what they may be asked, settings and limits
@@ -8,7 +8,7 @@
 Events are those of `live.py`, in the order in which they arise, with two more: `queued` says how many others are ahead, and
 `error` says what went wrong. One request is answered at a time, a few wait, more are refused.
 
-The server trusts nobody: `gate.py` says who may come in, and how much may come at a time; here each field is checked.
+The server trusts nobody: `gate.py` decides who may come in, and how much at a time; here each field is checked.
 """
 
 import errno
@@ -66,7 +66,7 @@ except ImportError as error:
 
 LONGEST_TEXT = 500  # characters of a typed question
 WAITING = 8  # requests that may wait while one is answered
-KEPT = 64  # answers that can be gone on from
+KEPT = 64  # answers kept to continue from
 ENCODING = "utf-8"
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
@@ -87,7 +87,7 @@ def serve(args) -> None:
             )
         config = uvicorn.Config(
             app,
-            log_level="critical",  # what is cut off by Ctrl-C is no error; what fails in an answer is logged below
+            log_level="critical",  # what Ctrl-C cuts off is not an error; what fails in an answer is logged below
             access_log=False,
             server_header=False,
             ws="none",
@@ -100,9 +100,9 @@ def serve(args) -> None:
 def load_speakers(
     talkers: list[Path], codecs: list[Path] | None = None, device: torch.device | None = None
 ) -> list[Speaker]:
-    """The talkers to be spoken with; codecs: one for all, or one for each; without, the shipped ones that belong to them.
+    """The talkers to talk to; codecs: one for all, or one for each; if none, the shipped codecs that belong to them.
 
-    Names that are alike are numbered. device: where all of them compute (default: the CPU).
+    Equal names are numbered. device: where all of them compute (default: the CPU).
     """
     given: list[Path | None] = list(codecs or [None])
     if len(given) == 1:
@@ -126,7 +126,7 @@ def load_speakers(
 
 
 def listen_at(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 picks a free one. Raises MinitttError where that cannot be."""
+    """A listening socket; port 0 picks a free port. Raises MinitttError where that is impossible."""
     where = f"cannot listen at {host}, port {port}"
     try:
         [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -169,7 +169,7 @@ def application(speakers: list[Speaker], host: str, port: int) -> Callable:
 
 
 def _file(name: str) -> Callable:
-    """What serves one part of the page. Colours come from `plotting.py`, so that they are the same everywhere."""
+    """A handler that serves one part of the page. Colours come from `plotting.py`, so that they are the same everywhere."""
     content = files("minittt.app").joinpath(name).read_text(encoding=ENCODING)
     if name.endswith(".css"):
         palette = " ".join(f"--{key}: {colour};" for key, colour in COLOURS.items())
@@ -187,7 +187,7 @@ def _file(name: str) -> Callable:
 
 
 class Page:
-    """What the page asks for. It keeps the last answers, so that a turn can go on from them."""
+    """What the page asks for. It keeps the last answers, so that a turn can continue from them."""
 
     def __init__(self, speakers: list[Speaker]) -> None:
         self.speakers = speakers
@@ -241,7 +241,7 @@ class Page:
         options: DecodingOptions,
         events: Callable[[Answer], Generator[dict, None, None]],
     ) -> Telling:
-        """Queue up for an answer. It is kept when it is whole."""
+        """Queue up for an answer, which is kept once it is complete."""
         answer = Answer(secrets.token_urlsafe(9), options)
 
         def events_and_keep() -> Iterator[dict]:
@@ -268,7 +268,7 @@ class Page:
 
 
 def _described(entry) -> dict:
-    """A setting as the page makes a field of it."""
+    """A setting in the form from which the page makes a field."""
     described = {key: entry.metadata[key] for key in ("at_least", "at_most", "help", "choices")}
     described |= {"name": entry.name, "default": entry.default, "whole": kind_of(entry) is int}
     if entry.name == "policy":
@@ -277,7 +277,7 @@ def _described(entry) -> dict:
 
 
 def decoding_options(given: dict, others: DecodingOptions | None = None) -> DecodingOptions:
-    """Settings by name, what is not given from `others` or the defaults. Raises MinitttError for one that does not fit."""
+    """Settings by name; the rest come from `others` or the defaults. Raises MinitttError for one that does not fit."""
     values = {entry.name: entry.default for entry in options_of(DecodingOptions)}
     if others is not None:
         values = vars(others)
@@ -297,7 +297,7 @@ class Asked:
         self.fields = fields
 
     def get(self, name: str, kind: type, default=None):
-        """A field of that kind, `default` where it is absent or null. Raises MinitttError for another kind, or for none."""
+        """A field of that kind, or `default` if it is absent or null. Raises MinitttError for another kind, or for none."""
         value = self.fields.get(name)
         if value is None:
             value = default
@@ -306,14 +306,14 @@ class Asked:
         return value
 
     def choice(self, name: str, things: list):
-        """One of several things, by its number from 0, which is the default."""
+        """One of several things, by its number, counted from 0; the default is 0."""
         number = self.get(name, int, 0)
         if not 0 <= number < len(things):
             raise MinitttError(f"{name} must be a number from 0 to {len(things) - 1}, not {number}")
         return things[number]
 
     def question(self, speaker: Speaker) -> Callable[[], str | list[int]]:
-        """What makes a message part of the question; it takes a while where that is a recording."""
+        """A function that makes a message part of the question; it takes a while if that is a recording."""
         if ("text" in self.fields) == ("sound" in self.fields):
             raise MinitttError('a question is either "text" or "sound": give one of them')
         if "text" in self.fields:

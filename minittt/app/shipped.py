@@ -3,7 +3,7 @@
     reference    has met one synthesiser, in good recordings; all studies, chapters and notebooks are about it
     people       has met voices of many makes, and people, anywhere; it listens through the front end
 
-A talker refuses tokens of another codec, so whoever names a talker need not name the codec.
+A talker refuses tokens from another codec, so if you name a talker you need not name the codec.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ from minittt.talker import Talker
 
 
 def codec_for(talker: Talker, file: Path | None) -> Codec:
-    """The codec in `file`; without one the shipped codec that the talker was trained with.
+    """The codec in `file`, or if none is given, the shipped codec that the talker was trained with.
 
-    Raises MinitttError if the talker was trained with another one.
+    Raises MinitttError if the talker was trained with another codec.
     """
     if file is not None:
         codec = Codec.load(file)
@@ -35,7 +35,7 @@ def codec_for(talker: Talker, file: Path | None) -> Codec:
 
 
 def corpus_for(talker: Talker, folder: Path | None) -> Corpus:
-    """The corpus in `folder`; without one the shipped corpus that belongs to the talker.
+    """The corpus in `folder`, or if none is given, the shipped corpus that belongs to the talker.
 
     A talker that was an LLM reads any corpus of its codec with its own tokeniser. Raises MinitttError if there is none.
     """

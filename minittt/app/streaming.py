@@ -1,10 +1,10 @@
-"""Sound while the reply is still being made: codes go in block by block, samples that are final come out.
+"""Sound while the reply is still being made: codes go in block by block, final samples come out.
 
 With every block the span is decoded again from its beginning, and only samples that no later code can change are sent.
-Which those are is found by sending NaN through the decoder: it reaches every sample that depends on a frame, and no other.
-A sample is final once every frame that it depends on is there. So the pieces add up to what decoding all codes at once
-gives, up to rounding. They lag by the decoder's lookahead: 3.7 frames (0.15 s of speech) with the shipped codec, nothing
-with a causal one such as EnCodec's own at 24 kHz.
+Sending NaN through the decoder shows which those are: it reaches every sample that depends on a frame, and no other. A
+sample is final once every frame that it depends on is there. So the pieces add up to what decoding all codes at once gives,
+up to rounding. They lag by the decoder's lookahead: 3.7 frames (0.15 s of speech) with the shipped codec, nothing with a
+causal one such as EnCodec's own at 24 kHz.
 """
 
 import io
@@ -27,7 +27,7 @@ from minittt.decoding import BlockClosed, Event, Settings, SpanClosed
 from minittt.errors import MinitttError
 from minittt.talker import Reply, Talker, whole_frames
 
-PROBED = 16  # frames from the beginning of a span; those after them behave as the last of them
+PROBED = 16  # frames from the beginning of a span; later ones behave like the last of these
 
 
 class StreamingDecoder:
@@ -39,16 +39,16 @@ class StreamingDecoder:
         self.sent = 0  # samples
 
     def push(self, codes: Tensor) -> Tensor:
-        """codes (n_q, frames) that follow those before -> wave (samples,), perhaps empty."""
+        """codes (n_q, frames) that follow the earlier ones -> wave (samples,), perhaps empty."""
         self.codes = torch.cat([self.codes, codes], dim=1)
         return self._send(final_samples(self.codec, self.codes.shape[1]))
 
     def finish(self) -> Tensor:
-        """The rest of the wave, (samples,): with it, hop samples have been returned for every frame."""
+        """The rest of the wave, (samples,): after it, hop samples have been returned for every frame."""
         return self._send(self.codes.shape[1] * self.codec.hop)
 
     def _send(self, final: int) -> Tensor:
-        """The samples from the last one sent to number `final`."""
+        """The samples after the last one sent, up to number `final`."""
         if final <= self.sent:
             return torch.zeros(0)
         wave = self.codec.decode(self.codes[None])[0]  # (samples,)
@@ -58,7 +58,7 @@ class StreamingDecoder:
 
 
 def final_samples(codec: Codec, frames: int) -> int:
-    """How many samples of a span no longer change once so many of its frames are there."""
+    """How many samples of a span no longer change once this many of its frames are there."""
     heard = _first_heard(codec)
     if frames < PROBED:
         return min(heard[frames:])
@@ -73,7 +73,7 @@ def _first_heard(codec: Codec) -> list[int]:
 
 @torch.no_grad()
 def first_heard(decoder: nn.Module, dimension: int) -> list[int]:
-    """For each of the first PROBED frames that go into a decoder: the number of the first sample that depends on it."""
+    """For each of the first PROBED frames that go into a decoder: the index of the first sample that depends on it."""
     device = next(decoder.parameters()).device
     # 1. Row j has NaN in frame j, and zeros before and after.
     latents = torch.zeros(PROBED, dimension, 2 * PROBED, device=device)  # (PROBED, dimension, frames)
@@ -85,7 +85,7 @@ def first_heard(decoder: nn.Module, dimension: int) -> list[int]:
 
 
 def sound_along(talker: Talker, codec: Codec, events: Iterable[Event]) -> Iterator[tuple[Event, np.ndarray]]:
-    """Each event as it happens, with the samples of its row that became final by it: (samples,), mostly none.
+    """Each event as it happens, with the samples of its row that it made final: (samples,), mostly none.
 
     Joined, the pieces of a row are what `Talker.sound` makes of its spans, one after the other.
     """
@@ -100,7 +100,7 @@ def sound_along(talker: Talker, codec: Codec, events: Iterable[Event]) -> Iterat
             if event.row not in decoders:
                 decoders[event.row] = StreamingDecoder(codec)
                 waiting[event.row] = []
-            # 1. Whole frames go on, the rest waits for the next block.
+            # 1. Whole frames are passed on; the rest waits for the next block.
             codes = waiting[event.row]
             codes += [token - vocabulary.first_code for token in event.ids if token != vocabulary.eoa]
             whole = len(codes) // n_codebooks * n_codebooks
@@ -123,7 +123,7 @@ class Pace:
     """How fast a reply was heard: seconds of speech, and seconds on the clock since it was asked for."""
 
     speech: float = 0.0
-    first: float | None = None  # until the first sample; None: nothing was said
+    first: float | None = None  # seconds until the first sample; None: nothing was said
     last: float = 0.0
 
     def __str__(self) -> str:
@@ -172,8 +172,8 @@ def write_wav_to(stream: BinaryIO, samples: np.ndarray, sample_rate: int) -> Non
 def growing_sound(path: Path | None, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
     """`with growing_sound(path, rate) as hear:` a 16-bit mono WAV that is whole and playable after every `hear(wave)`.
 
-    The path "-" means raw samples on standard output, for a player behind a pipe; None, nowhere. The file begins with the
-    first sound. Raises MinitttError where it cannot be written.
+    The path "-" means raw samples on standard output, for a player behind a pipe; None means nowhere. The file is created
+    with the first sound. Raises MinitttError where it cannot be written.
     """
     file = None
     sound = None

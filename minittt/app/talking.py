@@ -25,11 +25,11 @@ from minittt.settings import (
 from minittt.talker import Reply, Talker, decoding_settings, whole_frames
 
 SAMPLES = samples_folder()
-ATTEMPTS = 16  # at the parts of a long text, until one is in the voice of the first: one in four is
+ATTEMPTS = 16  # at each part of a long text, until it is in the voice of the first part: one in four is
 
 
 def _warn_of_cuts(talker: Talker, question: object, reply: Reply) -> None:
-    """Say what of a reply was cut off, or is silence."""
+    """Say which parts of a reply were cut off, or are silent."""
     if reply.reason == "limit":
         warn(f"{question}: the text was cut after {MAX_TEXT} tokens")
     ends = [event for event in reply.events if isinstance(event, End)]
@@ -103,7 +103,7 @@ def chat(args) -> None:
 
 
 def serve(args) -> None:
-    """A page in the browser on which one talks."""
+    """Serve a page in the browser on which you can talk."""
     from minittt.app.serve import serve as open_page
 
     use_threads(args)
@@ -111,7 +111,7 @@ def serve(args) -> None:
 
 
 def _described(talker: Talker, reply: Reply) -> str:
-    """A reply as `chat` prints it; what of it was cut is told besides."""
+    """A reply as `chat` prints it; a separate warning says what was cut off."""
     _warn_of_cuts(talker, "this reply", reply)
     return f"{reply}{_how_sure(talker, reply)}"
 
@@ -135,7 +135,7 @@ def _talk_along(args) -> None:
 
 
 def _how_sure(talker: Talker, reply: Reply) -> str:
-    """What follows a reply where the talker's header says how its certainty is to be read, or when to say it."""
+    """What is printed after a reply if the talker's header says how to read its certainty, or when to speak at all."""
     chance = confidence(talker.info, reply.certainty)
     sure = "" if chance is None else f"  (confidence {chance:.2f})"
     if reply.guess:
@@ -144,7 +144,7 @@ def _how_sure(talker: Talker, reply: Reply) -> str:
 
 
 def _write_replies(args, talker: Talker, answered: list[tuple[str, Reply]]) -> None:
-    """Write questions and replies as JSON, where --json names a file."""
+    """Write questions and replies as JSON if --json names a file."""
     if args.json is None:
         return
     rows = []
@@ -177,7 +177,7 @@ def _wave(talker: Talker, codec: Codec, reply: Reply) -> np.ndarray:
 
 
 def _write_answers(args, codec: Codec, entries: list) -> None:
-    """Write the sound of each answer to the place that -o gives it; where nothing was said, no older answer stays there."""
+    """Write the sound of each answer to where -o puts it; if nothing was said, no older answer stays there."""
     if args.output is None:
         return
     paths = [STANDARD_OUTPUT] if args.output == STANDARD_OUTPUT else answer_paths(args)
@@ -250,7 +250,7 @@ def _listen_and_write(args, instruction: str) -> None:
     for path in args.files:  # one at a time: codes are small, recordings are not
         heard = talker.listen(codec, read_audio(path, codec.config.sample_rate))
         conversations.append([["system", instruction], ["user", heard]])
-    settings = replace(decoding_settings(), max_spans=0)  # text alone
+    settings = replace(decoding_settings(), max_spans=0)  # text only
     replies = talker.converse(conversations, settings)
     for path, reply in zip(args.files, replies, strict=True):
         print(f"{shown(path)}: {reply.text}{_how_sure(talker, reply)}")
@@ -270,7 +270,7 @@ def caption(args) -> None:
 
 
 def speak(args) -> None:
-    """Write a text as speech; a long one part by part, in one voice."""
+    """Write a text as speech, a long one part by part in one voice."""
     talker, codec = load(args)
     settings = decoding(args, talker)
     text = typed.sentence(args.text, talker.words)

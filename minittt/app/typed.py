@@ -1,7 +1,7 @@
 """Typed text as a talker was taught to read it: digits and signs become words, common ways of asking become the taught one.
 
-A small talker knows a few dozen words, in one spelling. What people type has capitals, digits and signs, and asks in ways of
-its own. Whatever is left that was never taught is refused by name: a talker would answer it with an invention.
+A small talker knows a few dozen words, in one spelling. What people type has capitals, digits and signs, and is phrased in
+many ways. Any remaining word that was never taught is refused by name: a talker would answer it with an invention.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from minittt.errors import MinitttError
 from minittt.world.lexicon import NUMBERS
 
-FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # of a name in one word: question.m4a is no text
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # of a one-word name: question.m4a is not a text
 AUDIO_SUFFIXES = {
     ".wav",
     ".flac",
@@ -54,9 +54,9 @@ QUESTIONS = (  # how people ask, and how the talker was taught to be asked
 
 
 def is_audio(question: str) -> bool:
-    """Whether a question names a recording, also one that is not there: a mistyped path must not be answered as a text.
+    """Whether a question names a recording, even a missing one: a mistyped path must not be answered as a text.
 
-    So does what exists, what is written like a path, and a single word with the ending of a file.
+    Anything that exists does, as does anything written like a path, and a single word that ends like a file's name.
     """
     if not question.strip():
         return False
@@ -74,7 +74,7 @@ def is_audio(question: str) -> bool:
 
 
 def knows_numbers(taught: list[str] | None) -> bool:
-    """Whether a talker was taught the spoken world: of others nothing is known about how they read."""
+    """Whether a talker was taught the spoken world: how others read is not known."""
     return taught is not None and {*NUMBERS, "plus", "minus", "equals"} <= set(taught)
 
 
@@ -85,7 +85,7 @@ def spelled_out(text: str) -> list[str]:
     """
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     plain = re.sub(r"\b(what|how|who|it|that)'s\b", r"\1 is", plain)
-    plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", plain)  # a hyphen inside a word is no minus
+    plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", plain)  # a hyphen inside a word is not a minus
     words = []
     for token in re.findall(r"\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[+\-−–=*/×÷]", plain):
         if token.isdigit():
@@ -100,7 +100,7 @@ def spelled_out(text: str) -> list[str]:
 def question(text: str, taught: list[str] | None) -> str:
     """What was typed as a question, in the words that the talker was taught (`Talker.words`; None: not known).
 
-    A talker of another world than the spoken one gets it as it is. Raises MinitttError naming words that are new.
+    A talker from a world other than the spoken one gets it unchanged. Raises MinitttError naming words that are new.
     """
     _check_text(text)
     if not knows_numbers(taught):
@@ -116,7 +116,7 @@ def question(text: str, taught: list[str] | None) -> str:
 
 
 def sentence(text: str, taught: list[str] | None) -> str:
-    """What is to be said aloud, in the words that the talker was taught; see `question`."""
+    """What to say aloud, in the words that the talker was taught; see `question`."""
     _check_text(text)
     if not knows_numbers(taught):
         return text
@@ -126,7 +126,7 @@ def sentence(text: str, taught: list[str] | None) -> str:
 
 
 def _check_text(text: str) -> None:
-    """Raise MinitttError for what no talker can read: nothing, or bytes that are no letters."""
+    """Raise MinitttError for what no talker can read: nothing, or bytes that are not letters."""
     if not text.strip():
         raise MinitttError("there are no words in the text: write, for instance, 'what is two plus three'")
     try:
@@ -154,7 +154,7 @@ LONGEST = 5  # words that a talker has learned to say in one go
 
 
 def pieces(text: str, longest: int = LONGEST) -> list[str]:
-    """A long text in parts of about equal length, of at most `longest` words each."""
+    """A long text in parts of about equal length, with at most `longest` words each."""
     words = text.split()
     n_parts = -(-len(words) // longest)  # rounded up
     parts = []

@@ -1,9 +1,9 @@
-"""The likelihood bounds of masked diffusion, exact, by enumeration, in every form they are known by.
+"""The likelihood bounds of masked diffusion, exact, by enumeration, in every form in which they are known.
 
 All of them are sums over one table: `surprisals` asks a network once for every masked set S of a short
 sequence and keeps -log p(x_i | the tokens outside S) for each i in S. CE(S) is the sum of a row. Rows count
-in binary: position i is masked in row r when bit i of r is set. The bound, in nats (equal for any network,
-consistent or not; density lambda: each token is in S with probability lambda):
+in binary: position i is masked in row r when bit i of r is set. The bound, in nats (all forms agree for any
+network, consistent or not; density lambda: each token is in S with probability lambda):
 
     integral over lambda in (0, 1) of 1/lambda E CE(S), S of density lambda                `lambda_integral`
     = the same over t with weight -alpha'(t) / (1 - alpha(t))                              `time_integral`
@@ -12,8 +12,8 @@ consistent or not; density lambda: each token is in S with probability lambda):
     = mean over all L! orders of -log p, revealing one token at a time                     `any_order_form`
 
 Sources: MDLM (arXiv 2406.07524) and TtT (2509.20072) for the integral, RADD (2406.03736) for the equality
-with any-order autoregression, LLaDA (2502.09992) for k-subsets. This file needs nothing but torch; copied
-alone:
+with any-order autoregression, LLaDA (2502.09992) for k-subsets. This file needs nothing but torch; it also
+works when copied on its own:
 
 ```python
 import torch
@@ -43,9 +43,9 @@ Predict = Callable[[Tensor], Tensor]  # x_t (N, L) long -> log p(x_0 | x_t) (N, 
 
 
 def group_surprisals(predict: Predict, x0: Tensor, mask_id: int, groups: Tensor) -> list[Tensor]:
-    """One table (2^n, n) per group of n tokens: earlier groups clean, this one partly, later ones all masked.
+    """One table (2^n, n) per group of n tokens: earlier groups clean, this one partly masked, later ones fully.
 
-    The sum of the groups' bounds bounds -log p(x0) of a model that generates group after group. (A network
+    The sum of the groups' bounds bounds -log p(x0) for a model that generates group after group. (A network
     whose attention hides later groups sees no difference.) x0, groups (L,) long. Raises ValueError when
     `predict` does not return normalised log-probabilities, x0 holds MASK, or a group has more than 16 tokens.
     """
@@ -104,18 +104,18 @@ def lambda_integral(table: Tensor, lower: float = 0.0, upper: float = 1.0) -> Te
     """Integral over lambda from lower to upper of 1/lambda E CE(S). table (2^n, n) -> nats ().
 
     The integrand is a polynomial of degree n - 1 in lambda, so Gauss-Legendre with n/2 nodes or more is
-    exact. Limits inside (0, 1) give a schedule that stops short; that alone bounds nothing: the missing ends
-    are further terms.
+    exact. Limits inside (0, 1) give a schedule that stops short, which bounds nothing by itself: the missing
+    ends are further terms.
     """
     node, weight = _gauss_legendre(table.shape[1], lower, upper)  # (J,)
     return (weight * _ce_over_p(table, node)).sum()
 
 
 def time_integral(table: Tensor, schedule, nodes: int = 64) -> Tensor:
-    """Integral over t in (0, 1) of -alpha'(t) / (1 - alpha(t)) E CE(S), each token in S with 1 - alpha(t).
+    """Integral over t in (0, 1) of -alpha'(t) / (1 - alpha(t)) E CE(S) at density 1 - alpha(t).
 
-    `schedule` has alpha(t) and alpha_prime(t) on tensors. Gauss-Legendre in t: exact up to the smoothness of
-    alpha. table (2^n, n) -> nats ().
+    `schedule` has alpha(t) and alpha_prime(t) on tensors. Gauss-Legendre in t: as exact as alpha is smooth.
+    table (2^n, n) -> nats ().
     """
     t, weight = _gauss_legendre(nodes, 0.0, 1.0)  # (J,)
     return (weight * -schedule.alpha_prime(t) * _ce_over_p(table, 1 - schedule.alpha(t))).sum()
@@ -134,11 +134,11 @@ def discrete_time_bound(table: Tensor, masked_share: Sequence[float]) -> Tensor:
 
 
 def path_nll(table: Tensor, rounds: Sequence[Sequence[int]]) -> Tensor:
-    """-log p of revealing round by round, each round's tokens in parallel. table (2^n, n) -> nats ()."""
+    """-log p when revealing round by round, each round's tokens in parallel. table (2^n, n) -> nats ()."""
     n = table.shape[1]
     if sorted(itertools.chain(*rounds)) != list(range(n)):
         raise ValueError(f"rounds is {rounds}; it must hold each of the positions 0..{n - 1} once")
-    row = 2**n - 1  # all are masked
+    row = 2**n - 1  # all masked
     nll = table.new_zeros(())
     for positions in rounds:
         nll = nll + table[row, list(positions)].sum()
@@ -162,9 +162,9 @@ def any_order_form(table: Tensor) -> Tensor:
 
 
 def any_order_nll(table: Tensor) -> Tensor:
-    """-log of the mean over orders of p, what a random-order sampler assigns. table (2^n, n) -> nats ().
+    """-log of the mean over orders of p, which a random-order sampler assigns. table (2^n, n) -> nats ().
 
-    Never above `any_order_form` (Jensen); equal when the network is consistent, all orders agreeing on p.
+    Never above `any_order_form` (Jensen); equal when the network is consistent, so that all orders agree on p.
     """
     nll = order_nlls(table)
     return math.log(len(nll)) - torch.logsumexp(-nll, 0)
@@ -183,7 +183,7 @@ def round_sizes(n: int, steps: int) -> list[int]:
 def k_step_bound(table: Tensor, steps: int) -> Tensor:
     """NELBO(K): mean over random partitions into K rounds of -log p, each round revealed in parallel.
 
-    A uniformly random order is cut into `round_sizes`. Before round j, r_j tokens are masked, a uniform
+    A uniformly random order is cut into `round_sizes`. Before round j, r_j tokens are masked, forming a uniform
     r_j-subset S; the round reveals a uniform n_j-subset of S, which costs n_j/r_j CE(S) on average. So
     NELBO(K) = sum over rounds of (n_j / r_j) m_{r_j}; NELBO(n) is the any-order bound. table (2^n, n) -> nats
     ().
@@ -200,7 +200,7 @@ def k_step_bound(table: Tensor, steps: int) -> Tensor:
 def forced_path_nll(
     predict: Predict, x0: Tensor, mask_id: int, choose: Callable[[Tensor, Tensor], Sequence[int]]
 ) -> Tensor:
-    """-log p(x0) of a sampler with a deterministic order, exact: only the tokens it draws are random.
+    """-log p(x0) under a sampler with a deterministic order, exact: only the tokens it draws are random.
 
     `choose(x_t (L,), log_p (L, V))` names the positions revealed next; it may look at revealed tokens and
     predictions but not at sampled candidates. x0 (L,) long -> nats (). ValueError when it names a revealed
@@ -234,7 +234,7 @@ def k_subset_moments(table: Tensor) -> tuple[Tensor, Tensor]:
 def inverse_p_moments(table: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and variance of CE(S)/p, p uniform on (eps, 1), each token in S with probability p.
 
-    Sets of one token give the variance a term log(1/eps): it is infinite at eps = 0 (unless they cost
+    Sets of one token add a term in log(1/eps) to the variance: it is infinite at eps = 0 (unless they cost
     nothing). table (2^n, n) -> two tensors ().
     """
     n = table.shape[1]
@@ -263,14 +263,14 @@ def inverse_p_moments(table: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def inverse_p_bias(table: Tensor, eps: float) -> Tensor:
     """What 1/p weights with p uniform on (eps, 1) add to the bound on average. table (2^n, n) -> nats ().
 
-    Integral from eps to 1 over (1 - eps), minus the bound: sets of one token count too little, full ones too
-    much.
+    The integral from eps to 1, divided by (1 - eps), minus the bound: sets of one token count too little, full
+    ones too much.
     """
     return lambda_integral(table, eps, 1.0) / (1 - eps) - closed_form(table)
 
 
 def _ce_over_p(table: Tensor, p: Tensor) -> Tensor:
-    """E CE(S)/p, each token in S with probability p: sum of p^(|S|-1) (1-p)^(n-|S|) CE(S). (J,) -> (J,)."""
+    """E CE(S)/p, with each token in S with probability p: sum of p^(|S|-1) (1-p)^(n-|S|) CE(S). (J,) -> (J,)."""
     n = table.shape[1]
     k = torch.arange(1, n + 1).unsqueeze(1)  # (n, 1)
     chance_over_p = _choose(n, k) * p ** (k - 1) * (1 - p) ** (n - k)  # (n, J): of k masked tokens
@@ -287,7 +287,7 @@ def _mean_square_by_count(ce: Tensor) -> Tensor:
 
 
 def _choose(n: int, k: Tensor) -> Tensor:
-    """Binomial coefficients n over k, of the shape of k."""
+    """Binomial coefficients n choose k, in the shape of k."""
     coefficients = [math.comb(n, int(i)) for i in k.flatten()]
     return torch.tensor(coefficients, dtype=torch.float64).view_as(k)
 

@@ -3,14 +3,14 @@
 Four things differ from this project's own way; each is written here once, plainly, with nothing cached:
 
 weights     Hugging Face's Qwen2 files, untied, with four more keys in `config.json`
-classes     a token is audio if its id is `first_audio` or more, MASK and what ends a span included; what
-            opens a span is text. Who speaks is not known, nor needed: every run of audio is one group
+classes     a token is audio if its id is `first_audio` or more, including MASK and what ends a span; what
+            opens a span is text. Who speaks is neither known nor needed: every run of audio is one group
 training    one masking probability for a whole row, two normalisers, one softmax over all ids
 decoding    a span has no class restriction; the most likely candidates are committed; guidance forgets the past
-            by writing MASK over it, which makes all of it one span that sees itself in both directions
+            by writing MASK over it, which turns all of it into one span that sees itself in both directions
 
-All is checked against recordings of the original (law 13): masks, noise and greedy ids exactly, logits,
-losses and gradients to float32 rounding.
+Everything is checked against recordings of the original (law 13): masks, noise and greedy ids exactly; logits,
+losses and gradients up to float32 rounding.
 """
 
 import json
@@ -49,8 +49,8 @@ _EXTRA = ("audio_token_id_start", "mask_token", "unmasked_audio_prob", "prefix_p
 def load_qwen2(folder: str | Path) -> tuple[Transformer, dict]:
     """A Transformer in float32 from Hugging Face's `config.json` and `*.safetensors` of a Qwen2 model.
 
-    Returns it with what TtT adds to the configuration: of `audio_token_id_start`, `mask_token`,
-    `unmasked_audio_prob` (BANOM) and `prefix_preservation_ratio` (PPM), those that are there.
+    Returns it with what TtT adds to the configuration: those of `audio_token_id_start`, `mask_token`,
+    `unmasked_audio_prob` (BANOM) and `prefix_preservation_ratio` (PPM) that are there.
     Raises MinitttError if a file, a setting or a weight is missing, unknown, or of another shape.
     """
     folder = Path(folder)
@@ -97,10 +97,10 @@ class ReleasedIds:
 
 
 def released_groups(ids: Tensor, first_audio: int) -> Tensor:
-    """Group numbers from ids alone, (B, L) -> (B, L), from 0 up: the released rule, said as a number.
+    """Group numbers from ids alone, (B, L) -> (B, L), counted from 0: the released rule as a number.
 
-    Released: a query sees what is not after it, and among audio also what has as many text tokens before it.
-    So a run of audio is one group, and so is a text token. It does not matter which audio is MASK.
+    The rule: a query sees what is not after it; an audio query also sees all audio with as many text tokens
+    before it. So a run of audio is one group, and so is a text token. It does not matter which audio is MASK.
     """
     text = ids < first_audio
     count = 2 * text.cumsum(1) - text.long()  # (B, L): never falls; odd at text, even and equal in a run
@@ -108,9 +108,9 @@ def released_groups(ids: Tensor, first_audio: int) -> Tensor:
 
 
 def released_mask(ids: Tensor, real: Tensor, first_audio: int) -> Tensor:
-    """Who sees whom, (B, L, L) bool, of ids (B, L) of which `real` (B, L) bool are no padding.
+    """Who sees whom, (B, L, L) bool, for ids (B, L), where `real` (B, L) bool marks what is not padding.
 
-    Padding is at the right, and as a query it sees all real tokens, which nobody reads.
+    Padding is on the right. As a query it sees all real tokens, but nobody reads its output.
     """
     groups = released_groups(ids, first_audio)
     return visible(groups, groups) & real[:, None]
@@ -120,7 +120,7 @@ def released_mask(ids: Tensor, real: Tensor, first_audio: int) -> Tensor:
 
 
 class Draws(NamedTuple):
-    """The random numbers of one noised batch, in the order in which the released code draws them."""
+    """The random numbers for one noised batch, in the order in which the released code draws them."""
 
     u_prefix: Tensor  # (B,) uniform: does the row keep a prefix clean?
     split_draw: Tensor  # (n,) long: for each row that does and has a maskable span, where one of them starts
@@ -129,7 +129,7 @@ class Draws(NamedTuple):
 
 
 class ReleasedNoise(NamedTuple):
-    """What the draws amount to."""
+    """What the draws result in."""
 
     masked: Tensor  # (B, L) bool
     ids: Tensor  # (B, L): MASK where masked
@@ -142,9 +142,9 @@ def released_noise(
 ) -> ReleasedNoise:
     """The noise of one batch, ids (B, L), real (B, L) bool, prompt_lengths (B,) (the paper's PPM).
 
-    Audio after the prompt may be masked; with probability `prefix_ratio` only from a random span of it on.
-    Several turns have the lengths of all their prompts summed into one, so part of the first reply stays
-    clean and a later question may be masked: kept as it is. Raises MinitttError for a wrong `split_draw`.
+    Audio after the prompt may be masked; with probability `prefix_ratio` only from a random one of its spans on.
+    With several turns, the lengths of all prompts are summed into one, so part of the first reply stays clean
+    and a later question may be masked: kept as in the original. Raises MinitttError for a wrong `split_draw`.
     """
     position = torch.arange(ids.shape[1], device=ids.device)  # (L,)
     audio = ids >= layout.first_audio
@@ -168,7 +168,7 @@ def released_noise(
 
 
 def released_ar_loss(logits: Tensor, labels: Tensor, first_audio: int) -> Tensor:
-    """Next-token cross-entropy of text: a mean per row, then over all rows, also those without any.
+    """Next-token cross-entropy of text: a mean per row, then over all rows, even those without text.
 
     logits (B, L, V) over all ids, labels (B, L), -100 where there is nothing to learn -> a scalar in nats. A
     short reply weighs as much as a long one.
@@ -182,10 +182,10 @@ def released_ar_loss(logits: Tensor, labels: Tensor, first_audio: int) -> Tensor
 
 
 def released_diffusion_loss(logits: Tensor, labels: Tensor, noise: ReleasedNoise) -> Tensor:
-    """Cross-entropy at the masked positions themselves, over p_mask, over how many could have been masked.
+    """Cross-entropy at the masked positions themselves, divided by p_mask and by how many could have been masked.
 
-    logits (B, L, V), labels (B, L) -> a scalar in nats, the mean of all B rows, added to the text loss; a
-    batch left clean (BANOM) goes without. A masked question has label -100 and costs nothing.
+    logits (B, L, V), labels (B, L) -> a scalar in nats, the mean over all B rows, added to the text loss; a
+    batch left clean (BANOM) goes without it. A masked question has label -100 and costs nothing.
     """
     by_class = logits.transpose(1, 2)  # (B, V, L)
     targets = labels.where(noise.masked, -100)  # (B, L)
@@ -204,7 +204,7 @@ class ReleasedSettings:
     block_size: int = 26
     steps: int = 2
     guidance: float = 0.0
-    max_new: int = 512  # tokens in all; looked at between runs alone, see `generate_released`
+    max_new: int = 512  # tokens in all; checked only between runs, see `generate_released`
     gen_length: int = 2600  # slots of one run of blocks, a multiple of `block_size`
     min_text_after_audio: int = 0  # tokens that have to follow a span before the turn may end
 
@@ -216,14 +216,14 @@ class ReleasedSettings:
 
 
 class Forward(NamedTuple):
-    """One call of the network: what it was for and what it was given, (1 or 2, L)."""
+    """One call to the network: what it was for and what it was given, (1 or 2, L)."""
 
     diffusion: bool
     ids: Tensor
 
 
 class ReleasedReply(NamedTuple):
-    """The prompt with all that was generated, and every forward it took."""
+    """The prompt with everything generated after it, and every forward pass it took."""
 
     ids: list[int]
     forwards: list[Forward]
@@ -239,12 +239,12 @@ class ReleasedReply(NamedTuple):
 def generate_released(
     model: Transformer, prompt: list[int], layout: ReleasedIds, settings: ReleasedSettings
 ) -> ReleasedReply:
-    """Continue one prompt greedily; every forward computes all positions anew, on the model's device.
+    """Continue one prompt greedily; every forward pass computes all positions anew, on the model's device.
 
     Neither text nor audio is restricted to its class. A span is filled in runs of at most `gen_length` slots; a run
-    without an ender leaves the span open, and the next run goes on with it. `max_new` is looked at between text
-    tokens and between runs, never inside a run: so a reply may exceed it, by a run at most, and may end in an
-    open span. As in the original.
+    without an ender leaves the span open, and the next run continues it. `max_new` is checked between text tokens
+    and between runs, never inside a run: so a reply may exceed it by at most one run, and may end in an open span,
+    as in the original.
     """
     ids = list(prompt)
     forwards = []
@@ -258,7 +258,7 @@ def generate_released(
             in_span = ids[-1] not in layout.enders
             owed = settings.min_text_after_audio
             continue
-        # 2. One text token, the most likely.
+        # 2. One text token, the most likely one.
         row = torch.tensor([ids], device=model.embed_tokens.weight.device)  # (1, L)
         logits = _look(model, row, layout, forwards, diffusion=False)[0, -1]  # (V,)
         if owed > 0:
@@ -272,7 +272,7 @@ def generate_released(
 
 
 def _look(model: Transformer, ids: Tensor, layout: ReleasedIds, forwards: list, diffusion: bool) -> Tensor:
-    """One recorded forward: ids (R, L) -> logits (R, L, V), under the mask that follows from the ids."""
+    """One recorded forward pass: ids (R, L) -> logits (R, L, V), under the mask that follows from the ids."""
     forwards.append(Forward(diffusion, ids))
     everything_is_real = torch.ones_like(ids, dtype=torch.bool)  # (R, L)
     mask = released_mask(ids, everything_is_real, layout.first_audio)  # (R, L, L)
@@ -282,7 +282,7 @@ def _look(model: Transformer, ids: Tensor, layout: ReleasedIds, forwards: list, 
 def _fill_run(
     model: Transformer, past: list[int], layout: ReleasedIds, settings: ReleasedSettings, forwards: list
 ) -> list[int]:
-    """Blocks of a span until one holds an ender, or there are `gen_length` slots."""
+    """The blocks of a span, until one holds an ender or there are `gen_length` slots."""
     run: list[int] = []
     while len(run) < settings.gen_length:
         run += _fill_block(model, past + run, layout, settings, forwards)
@@ -294,7 +294,7 @@ def _fill_run(
 def _fill_block(
     model: Transformer, past: list[int], layout: ReleasedIds, settings: ReleasedSettings, forwards: list
 ) -> list[int]:
-    """The next block of a span, up to and with its first ender if it has one."""
+    """The next block of a span, up to and including its first ender if it has one."""
     n = settings.block_size
     s = settings.guidance
     start = len(past)
@@ -310,11 +310,11 @@ def _fill_block(
             cond, un = found
             logits = un + (1 + s) * (cond - un)
         logits[:, layout.end_of_turn] = -torch.inf
-        # 2. Greedy: the most likely token of each slot. It may be MASK itself: then it is drawn again, or stays.
+        # 2. Greedy: the most likely token for each slot. It may be MASK itself: then it is drawn again, or stays.
         confidence, candidates = logits.softmax(-1).max(-1)  # (n,), (n,)
         confidence = confidence.masked_fill(ids[start:] != layout.mask, -torch.inf)
-        # 3. The surest slots are revealed, an even share of them; the first steps take what remains. Sure slots tie
-        #    at 1.0, and which of them topk takes depends on the length of its input: a row as long as the original's.
+        # 3. The surest slots are revealed, an even share per step; the first steps take the remainder. Sure slots tie at
+        #    1.0, and which of them topk takes depends on the length of its input: so a row as long as the original's.
         share = n // settings.steps
         if step < n % settings.steps:
             share += 1

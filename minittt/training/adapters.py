@@ -1,9 +1,9 @@
-"""Low-rank adapters: a large model is trained through two thin matrices beside each of its own, which stay as they are.
+"""Low-rank adapters: a large model is trained through two thin matrices beside each of its own, which stay frozen.
 
     y = W x + B A x        W (out, in) frozen, A (rank, in) random, B (out, rank) zero: at the start nothing is added
 
-Frozen weights need no gradient and no moments: of a model of 0.5 B parameters that is 6 GB in float32. The rows of new
-ids (control tokens, codes, EOA, MASK) were never trained, so these are trained in full; those of the old ids are kept.
+Frozen weights need no gradients and no optimiser moments, which for a model of 0.5 B parameters saves 6 GB in float32. The
+rows of new ids (control tokens, codes, EOA, MASK) have never been trained, so they are trained in full; the old rows stay.
 """
 
 import torch
@@ -34,7 +34,7 @@ class LowRank(nn.Module):
 
 
 class Table(nn.Module):
-    """Embeddings (V, d) of which the first `known` rows are frozen. As an embedding and as a head: see `Transformer`."""
+    """Embeddings (V, d) whose first `known` rows are frozen. Used as an embedding and as a head: see `Transformer`."""
 
     def __init__(self, weight: Tensor, known: int) -> None:
         super().__init__()
@@ -53,10 +53,10 @@ class Table(nn.Module):
 
 
 def add_adapters(model: Transformer, rank: int, known: int) -> None:
-    """Freeze the model, and put an adapter of this rank beside every matrix of its layers; in place.
+    """Freeze the model in place and put an adapter of this rank beside every matrix of its layers.
 
-    known: how many ids have rows that are kept; those that follow are trained in full. Raises MinitttError for a rank
-    that is not below the model's width, where an adapter would be as large as what it adapts.
+    known: the number of ids whose rows stay frozen; the rows after them are trained in full. Raises MinitttError for a
+    rank that is not below the model's width: such an adapter would be as large as the matrix it adapts.
     """
     if rank >= model.config.d_model:
         raise MinitttError(f"lora {rank} must be below the model's width, {model.config.d_model}")
@@ -67,7 +67,7 @@ def add_adapters(model: Transformer, rank: int, known: int) -> None:
                 if isinstance(linear, nn.Linear):
                     setattr(part, name, LowRank(linear, rank))
     tied = model.config.tie_embeddings
-    # A Table has what the model asks of an Embedding and of a Linear.
+    # A Table offers everything that the model needs from an Embedding and from a Linear.
     model.embed_tokens = Table(model.embed_tokens.weight, known)  # type: ignore[assignment]
     if tied:
         model.lm_head = model.embed_tokens  # type: ignore[assignment]
@@ -77,7 +77,7 @@ def add_adapters(model: Transformer, rank: int, known: int) -> None:
 
 @torch.no_grad()
 def merged(model: Transformer) -> Transformer:
-    """A plain Transformer that computes what the adapted one does, on the same device. A plain one is returned as it is."""
+    """A plain Transformer that computes what the adapted one does, on the same device. A plain one is returned unchanged."""
     if not isinstance(model.embed_tokens, Table):
         return model
     plain = Transformer(model.config).to(model.embed_tokens.new)

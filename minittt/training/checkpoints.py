@@ -1,9 +1,9 @@
-"""Checkpoints that a kill cannot spoil: whole files or none, the last few of them, and a log that agrees with them.
+"""Checkpoints that a killed process cannot spoil: whole files or none, the last few of them, and a log that matches.
 
-A state is one safetensors file, `state-00000250.safetensors`: weights, the optimiser's moments, and in its header the
-step, the settings and the number of the next record. With FSDP2 it is a folder of shards (`sharded_states`). Either kind
-is read by any number of processes. No random state is kept, because none is needed: what is drawn depends on
-(seed, step, part) alone.
+A state is one safetensors file, `state-00000250.safetensors`: weights, optimiser moments and, in its header, the step,
+the settings and the number of the next record. With FSDP2 it is a folder of shards (`sharded_states`). Any number of
+processes can read either kind. No random state is kept, because none is needed: every draw depends on (seed, step, part)
+alone.
 """
 
 import json
@@ -25,7 +25,7 @@ from minittt.training.parallel import World, full_tensor, shard_like
 from minittt.training.sharded_states import Shards
 
 FORMAT = "minittt training state 1"
-# What may change when a run is resumed. `accumulate` only together with the number of processes: their product may not.
+# What may change when a run is resumed. `accumulate` may change only if its product with the number of processes does not.
 FREE = (
     "evaluate_every",
     "save_every",
@@ -51,7 +51,7 @@ def _step_in(state: Path) -> int:
 
 
 def changing(model: nn.Module, optimiser: CombinedOptimiser) -> dict[str, Tensor]:
-    """All that training changes, as it lies on the devices: whole, or this process's shards."""
+    """All that training changes, as it is on the devices: whole, or this process's shards."""
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for i, moments in optimiser.state_dict()["state"].items():
         for name, tensor in moments.items():
@@ -82,7 +82,7 @@ def save_shards(
 
 
 def _remove_old(folder: Path, step: int, keep: int) -> None:
-    """Remove all states up to this step but the newest `keep`. One of a later step could not be read, and is not counted."""
+    """Remove all but the newest `keep` states up to this step. A later state was unreadable, and does not count."""
     known = [path for path in states(folder) if _step_in(path) <= step]
     for old in known[:-keep]:
         _remove(old)
@@ -99,7 +99,7 @@ def _remove(state: Path) -> None:
 def load(folder: Path, world: World | None = None) -> tuple[int, dict[str, Tensor] | Shards, dict]:
     """Step, tensors and header of the newest state that every process can read. Raises MinitttError if there is none.
 
-    world: of the processes, which all must call it; none: this process reads alone.
+    world: the processes that read together, all of which must call it; None: this process reads alone.
     """
     world = world or World()
     wrong = ""
@@ -117,7 +117,7 @@ def load(folder: Path, world: World | None = None) -> tuple[int, dict[str, Tenso
 
 
 def _read(path: Path, verify: bool) -> tuple[dict[str, Tensor] | Shards, dict]:
-    """Tensors and header of one state. verify: whether shards are compared with their checksums; a file always is."""
+    """Tensors and header of one state. verify: whether to check shards against their checksums; a file always is checked."""
     if path.is_dir():
         run, shards = sharded_states.load(path, verify)
         return shards, run
@@ -126,7 +126,7 @@ def _read(path: Path, verify: bool) -> tuple[dict[str, Tensor] | Shards, dict]:
 
 
 def steps_of(folder: Path) -> int:
-    """How many steps the run in a folder was started for. Raises MinitttError if it holds no state."""
+    """How many steps the run in a folder was meant to take. Raises MinitttError if it holds no state."""
     _, _, header = load(folder)
     steps = header["settings"].get("steps")
     if type(steps) is not int or steps < 0:
@@ -137,9 +137,9 @@ def steps_of(folder: Path) -> int:
 
 
 def check(folder: Path, found: dict, given: dict) -> None:
-    """Raise MinitttError if a run is to be resumed with other settings than it was started with.
+    """Raise MinitttError if a run is to be resumed with settings other than those it was started with.
 
-    found, given: headers of a state, the one that is there and the one that would be written now.
+    found, given: the header of the existing state, and the header that would be written now.
     """
     if found.get("start") and not given.get("start"):
         raise MinitttError(f"the run in {folder} began with a model: resume it with the same --init")
@@ -157,7 +157,7 @@ def check(folder: Path, found: dict, given: dict) -> None:
 
 
 def _what_must_stay(header: dict) -> dict:
-    """Settings and all else in the header of a state, without what may change when a run is resumed."""
+    """The header of a state, settings included, without what may change when a run is resumed."""
     everything = {**header.get("settings", {}), **header}
     return {name: value for name, value in everything.items() if name not in (*FREE, "settings")}
 
@@ -186,7 +186,7 @@ def restore(model: nn.Module, optimiser: CombinedOptimiser, tensors: dict[str, T
     state = _moments_by_parameter(moments, order)
     for name, parameter in parameters.items():
         parameter.copy_(shard_like(weights[name], parameter))
-    # 2. The optimiser's moments, in one order in all processes, or their transfers would cross.
+    # 2. The optimiser's moments, in the same order in all processes, or their transfers would cross.
     for i, mine in state.items():
         for key, moment in mine.items():
             if moment.dim() > 0:
@@ -204,12 +204,12 @@ def _other_model() -> MinitttError:
 
 
 def _read_share(shards: Shards, parameters: Mapping[str, Tensor], order: list[Tensor]) -> dict[str, Tensor]:
-    """Of each tensor in shards what this process has of its parameter. Raises MinitttError where they do not fit."""
+    """This process's share of each tensor in shards, cut as its parameter is. Raises MinitttError where they do not fit."""
     tensors = {}
     for name, shape in shards.shapes.items():
         owner = _owner(name, parameters, order)
         if name.startswith("optimiser.") and not shape:
-            tensors[name] = torch.zeros(())  # a count of steps: whole in every process
+            tensors[name] = torch.zeros(())  # a step count: whole in every process
         elif owner.shape == shape:
             tensors[name] = torch.zeros_like(owner)
         else:
@@ -256,7 +256,7 @@ def _step_of(log: Path, line: str) -> int:
 
 
 def tidy(folder: Path, step: int) -> None:
-    """Remove half-written states of a killed process, and what was logged after `step`: it will be logged again."""
+    """Remove half-written states of a killed process and all log lines after `step`: they will be logged again."""
     for unfinished in [*folder.glob(".*-state-*"), *folder.glob(".*-log.jsonl")]:
         _remove(unfinished)
     log = folder / "log.jsonl"

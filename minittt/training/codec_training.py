@@ -1,6 +1,6 @@
 """Training a tiny codec: a spectral loss, codebooks initialised by k-means, unused entries moved to where latents are.
 
-There is no discriminator: with a spectral loss alone a codec becomes intelligible, not pretty, and trains in minutes.
+There is no discriminator: with a spectral loss alone, a codec trains in minutes and becomes intelligible, not pretty.
 """
 
 import json
@@ -38,8 +38,9 @@ _SAVE_EVERY = 60.0  # seconds
 def draw_listening_corpus(n: int, users: Users, seed: int = 0) -> Pairs:
     """n pairs (input, target) of waves (samples,) for a codec that has to hear people.
 
-    A quarter are reply voices as they are, a twentieth other sounds. The rest are users of all kinds, half of them perturbed
-    in voice, recorded somewhere and through the front end: the input as the microphone gives it, the target clean.
+    A quarter are unaltered reply voices, a twentieth other sounds. The rest are users of all kinds, half of them with a
+    perturbed voice, recorded in some room and passed through the front end: the input is what the microphone delivers,
+    the target is clean.
     """
     pairs = []
     for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
@@ -64,13 +65,13 @@ def draw_listening_corpus(n: int, users: Users, seed: int = 0) -> Pairs:
 def draw_corpus(n: int, seed: int = 0, speakers: tuple[str, ...] | None = None) -> Pairs:
     """n pairs (input, target) of waves (samples,) to train a codec on: nine in ten are speech, the rest other sounds.
 
-    Half of the users' utterances are perturbed in voice, and half have noise in the input but not in the target, so
-    the codec learns to leave noise out of its tokens. speakers: voices to draw from evenly; None draws from the voices
-    of training: 35 % from the reply voices, never perturbed, and the rest from the users'.
+    Half of the users' utterances have a perturbed voice, and half have noise in the input but not in the target, so the
+    codec learns to leave noise out of its tokens. speakers: voices to draw from evenly; None draws from the training
+    voices: 35 % from the reply voices, never perturbed, and the rest from the users' voices.
     """
     pairs = []
     for i in tqdm(range(n), "corpus", unit=" waves", leave=False):
-        # One generator per wave: the lengths of the synthesiser vary, and must not shift later draws.
+        # One generator per wave: the lengths of the synthesiser's waves vary, and must not shift later draws.
         rng = np.random.default_rng([seed, i])
         if rng.random() < 0.1:
             wave = synthesis.sound(str(rng.choice(list(synthesis.SOUNDS))), rng)
@@ -111,9 +112,9 @@ def read_corpus(folder: str | Path, sample_rate: int) -> Pairs:
 
 
 class SpectralDistance(nn.Module):
-    """Distance of two waves (B, samples): a scalar, from mel and plain spectrograms of three resolutions.
+    """Distance between two waves (B, samples): a scalar, from mel and plain spectrograms at three resolutions.
 
-    Logarithms compare what is heard, floors under them keep silence from counting, and the linear term holds
+    The logarithms compare what is heard, the floors under them keep silence from counting, and the linear term keeps
     the loud parts in place.
     """
 
@@ -148,7 +149,7 @@ class SpectralDistance(nn.Module):
 
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
-    """Centres (k, d) and sizes (k,) of k clusters of points (n, d), by n * k floats (encodec: n * k * d)."""
+    """Centres (k, d) and sizes (k,) of k clusters of points (n, d), using n * k floats (encodec: n * k * d)."""
     if len(points) < k:
         first = torch.randint(len(points), (k,))
     else:
@@ -163,7 +164,7 @@ def k_means(points: Tensor, k: int, rounds: int = 20) -> tuple[Tensor, Tensor]:
 
 
 def _place(codebook: Any, chosen: Tensor, entries: Tensor, sizes: Tensor) -> None:
-    """Put entries of a codebook of encodec's at new places, with the moving averages that would otherwise take them back."""
+    """Move entries of an encodec codebook to new places, with the moving averages that would otherwise pull them back."""
     codebook.embed[chosen] = entries
     codebook.embed_avg[chosen] = entries * sizes[:, None]
     codebook.cluster_size[chosen] = sizes
@@ -210,7 +211,7 @@ def perplexity(usage: Tensor) -> float:
 
 
 def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tensor:
-    """n random crops (2, n, samples): input and target of a crop share place and gain; a short wave is padded."""
+    """n random crops (2, n, samples): input and target of a crop share offset and gain; a short wave is padded."""
     batch = np.zeros((2, n, samples), np.float32)
     for i in range(n):
         pair = pairs[rng.integers(len(pairs))]
@@ -226,12 +227,12 @@ def crops(pairs: Pairs, n: int, samples: int, rng: np.random.Generator) -> Tenso
 
 
 def state_path(out: str | Path) -> Path:
-    """Where the state of a training lies that writes `out`; it is removed when the training is over."""
+    """The path of the state of the training run that writes `out`; the file is removed when training is over."""
     return Path(out).with_suffix(".state")
 
 
 def check_state(out: str | Path, resume: bool) -> None:
-    """Raise MinitttError unless a state lies there if, and only if, the training is to be resumed."""
+    """Raise MinitttError unless a state exists exactly when the training run is to be resumed."""
     state = state_path(out)
     if resume and not state.is_file():
         raise MinitttError(
@@ -244,7 +245,7 @@ def check_state(out: str | Path, resume: bool) -> None:
 
 
 def _comparable(settings: CodecTrainingSettings) -> dict:
-    """The settings as JSON gives them back, for comparison."""
+    """The settings after a round trip through JSON, for comparison."""
     return json.loads(json.dumps(asdict(settings)))
 
 
@@ -291,7 +292,7 @@ class _Trainer:
         return self.settings.learning_rate * warm_up * cosine
 
     def learn(self, progress: float) -> None:
-        """One step at `progress` in [0, 1) of the training."""
+        """One step, at `progress` in [0, 1) through training."""
         settings = self.settings
         wave, target = self.crops(settings.batch_size)  # (B, samples) each
         self.optimiser.param_groups[0]["lr"] = self.learning_rate(progress)
@@ -300,7 +301,7 @@ class _Trainer:
             enough = math.ceil(8 * self.config.codebook_size / self.frames)
             inputs, _ = self.crops(enough)
             start_codebooks(self.codec, inputs)
-        # 2. Reconstruct: without quantisation at first, later through the codes.
+        # 2. Reconstruct: at first without quantisation, later through the codes.
         if self.step < self.unquantised_steps:
             latents = self.codec.latents(wave)  # (B, dimension, T)
             reconstruction = self.codec.decoder(latents)[:, 0]  # (B, samples)
@@ -325,7 +326,7 @@ class _Trainer:
             counts += torch.bincount(code.flatten(), minlength=len(counts))
 
     def tend(self, progress: float) -> None:
-        """Every hundred steps, move unused entries, and start counting again."""
+        """Every hundred steps, move unused entries and restart the count."""
         if self.step % _REVIVE_EVERY != 0:
             return
         if self.step <= self.unquantised_steps:
@@ -337,7 +338,7 @@ class _Trainer:
         self.usage.zero_()
 
     def save(self, path: Path, seconds: float) -> None:
-        """Write everything that the rest of the training depends on: the whole file, or none."""
+        """Write everything that the rest of training depends on: the whole file, or nothing."""
         tensors = {f"codec.{name}": value for name, value in self.codec.state_dict().items()}
         for i, moments in self.optimiser.state_dict()["state"].items():
             for name, value in moments.items():
@@ -355,9 +356,9 @@ class _Trainer:
         write_tensors(path, whole, {"format": STATE_FORMAT, "run": json.dumps(run)})
 
     def load(self, path: Path) -> float:
-        """Take back what `save` wrote; returns the seconds of training until then.
+        """Restore what `save` wrote; returns the seconds of training up to that point.
 
-        Raises MinitttError if the file cannot be read, or if the run was started with other settings.
+        Raises MinitttError if the file cannot be read, or if the run was started with different settings.
         """
         header, tensors = headers.read_file(path, STATE_FORMAT)
         run = headers.read_object(path, header, "run")
@@ -386,7 +387,7 @@ class _Trainer:
         return run["seconds"]
 
     def report(self, seconds: float) -> dict[str, float]:
-        """A line of the log; the loss is the mean since the last one."""
+        """A line of the log; its loss is the mean since the previous line."""
         loss = float(np.mean(self.distances))
         self.distances = []
         return {
@@ -410,14 +411,14 @@ def train_codec(
 ) -> Codec:
     """Train a codec on pairs (input, target) of waves (samples_i,); return it as written to `out`.
 
-    Both are at the codec's sample rate (8 kHz for the shipped codec).
+    Both waves are at the codec's sample rate (8 kHz for the shipped codec).
 
-    out: written in half precision every minute and at the end; the state of the training lies beside it
-    (`state_path`), and `resume` goes on from there. log: JSON lines, one per 200 steps: step, seconds, loss (spectral
-    distance), perplexity of the codes, entries revived so far. licence: of the codec, as an SPDX identifier, for the
-    file's header. start: a codec of the same shape whose weights to start from. device: where to train (default: the
-    best there is). Raises MinitttError where another process trains a codec into `out`, or where one was left unfinished
-    that is not to be resumed.
+    out: written in half precision every minute and at the end; the training state is kept beside it (`state_path`), and
+    `resume` continues from there. log: JSON lines, one per 200 steps: step, seconds, loss (spectral distance), perplexity
+    of the codes, entries revived so far. licence: the codec's licence, as an SPDX identifier, for the file's header.
+    start: a codec of the same shape whose weights to start from. device: where to train (default: the best available).
+    Raises MinitttError where another process is training a codec into `out`, or where an unfinished run is there that is
+    not to be resumed.
     """
     with locked_file(out):
         return _train(pairs, settings, out, log, licence, resume, start, device)
@@ -433,12 +434,12 @@ def _train(
     start: Codec | None,
     device: torch.device | None,
 ) -> Codec:
-    """As `train_codec`, which has locked `out`."""
+    """Like `train_codec`, which has locked `out`."""
     torch.set_flush_denormal(True)  # gradients that fade into denormal numbers make a CPU very slow
     trainer = _Trainer(pairs, settings, start, device)
     trainer.codec.licence = licence
     state = state_path(out)
-    before = 0.0  # seconds of training, of the run that is resumed
+    before = 0.0  # seconds of training before the run was resumed
     check_state(out, resume)
     if resume:
         before = trainer.load(state)

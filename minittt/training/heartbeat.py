@@ -1,10 +1,10 @@
-"""A sign of life of every process that trains with others: one that stands still must not hold up the rest for half an hour.
+"""A sign of life from every process that trains with others: one that hangs must not hold up the rest for half an hour.
 
-A process that is killed breaks its connections, which the others notice at once. One that is stopped, or whose machine is
-gone, breaks none: the others wait in the next exchange until the timeout of the process group, which has to be long, because
-one process may write a large checkpoint while the others wait. A thread, however, lives on in a process that works or waits,
-and stands still with one that is stopped. So each process counts up a number in the store that they met in, and watches that
-of the next: all of them stand in a ring.
+A process that is killed breaks its connections, which the others notice at once. One that is stopped, or whose machine has
+gone, breaks none: the others wait in the next exchange until the process group's timeout, which has to be long, because one
+process may be writing a large checkpoint while the others wait. A thread, however, keeps running in a process that works or
+waits, and stops with one that is stopped. So the processes form a ring: a thread in each keeps incrementing a counter in the
+store where they met, and watches the counter of the next process.
 """
 
 import os
@@ -15,12 +15,12 @@ from datetime import timedelta
 import torch.distributed as dist
 
 BEAT = 2.0  # seconds between two signs of life
-PATIENCE = 30.0  # seconds without one, after which a process is given up
-LEFT = b"left"  # the sign of a process that has ended its work in good order
+PATIENCE = 30.0  # seconds without a sign of life after which a process is given up
+LEFT = b"left"  # the sign of a process that has finished its work in good order
 
 
 class Heartbeat:
-    """The thread of one process, `rank` of `size`. store: a connection of its own, as the main thread may wait in one."""
+    """The thread of one process, `rank` of `size`. store: a separate connection, as the main thread may block in its own."""
 
     def __init__(
         self, store: dist.Store, rank: int, size: int, beat: float = BEAT, patience: float = PATIENCE
@@ -35,11 +35,11 @@ class Heartbeat:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Give signs of life, and watch, until `leave`."""
+        """Give signs of life and watch the next process until `leave`."""
         self.thread.start()
 
     def leave(self) -> None:
-        """End in good order: whoever watches this process does so no more."""
+        """End in good order: whoever watches this process stops doing so."""
         self.left.set()
         self.thread.join(self.beat)
 
@@ -55,7 +55,7 @@ class Heartbeat:
         """Returns when this process leaves; ends it when the watched one gives no sign of life."""
         beats = 0
         last = b""
-        # own beats without one of the other: a clock would run on while this process is stopped itself
+        # our own beats since the other's last one: a clock would keep running while this process itself is stopped
         silent = 0
         while not self.left.wait(self.beat):
             beats += 1
@@ -73,13 +73,13 @@ class Heartbeat:
 
 
 def _give_up(why: str) -> None:
-    """End this process from its thread: the main thread waits inside a library, and hears no exception."""
+    """End this process from its thread: the main thread is waiting inside a library and would not see an exception."""
     print(f"minittt: {why}; start again, a training with --resume", file=sys.stderr, flush=True)
     os._exit(2)
 
 
 def heartbeat_of_torchrun(rank: int, size: int) -> Heartbeat:
-    """A heartbeat in the store that torchrun's processes met in."""
+    """A heartbeat in the store where torchrun's processes met."""
     store = dist.TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),

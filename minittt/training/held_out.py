@@ -1,7 +1,7 @@
 """What is measured while training: losses on unseen renditions under noise that never changes, and a few replies.
 
-The bound is averaged over noise levels by chance, and presets draw them in different ways. At a fixed level, with the
-same share of every block masked and the softmax over audio ids alone, two curves differ by what was learned.
+The bound averages over random noise levels, and presets draw them in different ways. At a fixed level, with the same
+share of every block masked and the softmax over audio ids alone, two curves differ only by what was learned.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ LEVELS = (0.25, 0.5, 1.0)  # shares of each block that are masked
 def level_noise(batch: Batch, p: Preset, level: float, generator: torch.Generator) -> Noise:
     """Mask k = ceil(level * n) slots, a uniform subset, of each group of n, with the weight n/k: a mean over slots."""
     slots = batch.noisy if p.two_streams else batch.kinds == TARGET  # (B, L)
-    # 1. A number for each group: of its document and row, then of the whole batch.
+    # 1. A number for each group: unique within its row, then within the whole batch.
     stride = int(batch.groups.max()) + 2
     segments = torch.where(slots, batch.documents * stride + batch.groups, -1)  # (B, L)
     row = torch.arange(len(slots), device=slots.device)[:, None]  # (B, 1)
@@ -49,14 +49,14 @@ def level_noise(batch: Batch, p: Preset, level: float, generator: torch.Generato
 
 
 def without_strategies(p: Preset) -> Preset:
-    """The preset without its coins: every batch is noised, and whole."""
+    """The preset without its coin tosses: every batch is noised, with nothing kept clean or cut off."""
     return replace(p, banom=0.0, ppm=0.0, sst=0.0)
 
 
 @torch.no_grad()
 def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
-    """Nats per token: `held_out_text`, `held_out_audio` (in two streams the bound), and `held_out_audio_25`, `_50`, `_100`:
-    with that percentage of slots masked."""
+    """Nats per token: `held_out_text`, `held_out_audio` (with two streams: the bound), and `held_out_audio_25`, `_50`,
+    `_100`, with that percentage of slots masked."""
     p = without_strategies(worker.p)
     comparable = replace(p, restrict_classes=True)  # over the same ids, whatever the preset
     dtype = torch.promote_types(worker.model.embed_tokens.weight.dtype, torch.float32)
@@ -83,18 +83,18 @@ def held_out_losses(worker: Worker, batches: list[Batch]) -> dict[str, float]:
 
 
 class _Mean:
-    """A sum and what it is to be divided by."""
+    """A sum and its divisor."""
 
     total, count = 0.0, 0
 
     def add(self, total: Tensor, counted: Tensor) -> None:
-        """Take in a sum, and how many were counted in it."""
+        """Add a sum and the number of terms in it."""
         self.total += total.item()
         self.count += int(counted.sum())
 
 
 def questions(records: list[dict], most: int) -> list[dict]:
-    """The first record of each family that ends with a reply: questions to be answered first, `most` in all."""
+    """The first record of each family that ends with a reply, at most `most` in all; questions to answer come first."""
     first: dict[str, dict] = {}
     for record in sorted(records, key=lambda r: r["family"] != "qa"):
         if record["messages"][-1][0] == "assistant":
@@ -103,7 +103,7 @@ def questions(records: list[dict], most: int) -> list[dict]:
 
 
 def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Preset) -> str:
-    """What was asked, and the greedy reply with its spans' lengths, a line for each record."""
+    """What was asked, and the greedy reply with the lengths of its spans: one line per record."""
     sizes = [size for size in p.block_sizes if size is not None]
     if 8 in sizes or not sizes:
         block = 8
@@ -126,7 +126,7 @@ def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Prese
 
 
 def _in_words(part: str | int | list[int], corpus: Corpus) -> str:
-    """What a part of a question says: its text, that of its utterance, or how many codes it has."""
+    """What a part of a question says: its text, the text of its utterance, or its number of codes."""
     if isinstance(part, list):
         return f"({len(part)} codes)"
     return corpus.utterances[part]["text"] if isinstance(part, int) else part

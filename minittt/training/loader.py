@@ -1,7 +1,7 @@
-"""From records to the batch of any step, drawn by nothing but (seed, step, part).
+"""From records to the batch of any step, which depends on nothing but (seed, step, part).
 
-A step's records may be divided: part j of n is what one process, or one pass of an accumulated step, computes. Who
-computes a part does not matter, so two processes of one part each train as one process of two parts does.
+A step's records may be divided: part j of n is what one process, or one pass of an accumulated step, computes. It does
+not matter who computes a part, so two processes with one part each train just as one process with two parts does.
 """
 
 import random
@@ -17,15 +17,15 @@ from minittt.errors import MinitttError
 from minittt.objective import Preset, draw_blocks, example
 from minittt.strategies import denoise_replies
 
-SOUGHT = 100  # records that are tried where all records of a part are left out
+SOUGHT = 100  # how many more records are tried where all records of a part are left out
 
 
 class Loader:
-    """Draws the batch of any step. Records come epoch by epoch, each epoch in an order of its own.
+    """Draws the batch of any step. Records come epoch by epoch, in a different order in each epoch.
 
-    A record longer than a row is left out, and counted in `left_out`; with `split` it becomes several documents instead,
+    A record longer than a row is left out and counted in `left_out`; with `split` it becomes several documents instead,
     unless one of its spans alone is longer than a row. Raises MinitttError if no record is left, or for `split` with a
-    preset that denoises text: a reply is one run of slots then, without a group border to cut at.
+    preset that denoises text: there a reply is one run of slots, without a group boundary to cut at.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Loader:
             raise MinitttError(f"no record fits a row of {row_length} tokens: use longer rows")
 
     def _fits(self, record: dict) -> bool:
-        """Whether a row is long enough, whatever block sizes will be drawn."""
+        """Whether the record fits into a row, whatever block sizes are drawn."""
         for block in self.p.block_sizes:
             smaller = [size for size in self.p.block_sizes if block and size and size < block]
             for first in (None, *smaller):
@@ -79,7 +79,7 @@ class Loader:
         return split(sequence, self.row_length, self.p.two_streams)
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        """Part `part` of `parts` of a step's batch: its share of the step's records, its own draw of block sizes."""
+        """Part `part` of `parts` of a step's batch: its share of the step's records, with its own draw of block sizes."""
         rng = random.Random(seed_of(self.seed, "batch", step, part))
         first_record = step * self.per_step
         begin = first_record + self.per_step * part // parts
@@ -100,7 +100,7 @@ class Loader:
         return pack(documents, self.row_length, self.corpus.vocabulary.pad)
 
     def _documents(self, i: int, rng: random.Random) -> list[Tensor]:
-        """What record i, counted over all epochs, gives to a batch: nothing if it is left out, several if it is split."""
+        """The documents that record i, counted over all epochs, adds to a batch: none if left out, several if split."""
         epoch, at = divmod(i, len(self.records))
         record = self._record(epoch, at)
         if record is None:
@@ -112,7 +112,7 @@ class Loader:
         return [example(piece, self.p, block, first, rng) for piece in self._pieces(sequence)]
 
     def _record(self, epoch: int, at: int) -> dict | None:
-        """The record at a place of an epoch; None for one of a stream that is malformed or too long."""
+        """The record at a position in an epoch; None if it comes from a stream and is malformed or too long."""
         if not isinstance(self.records, RecordStream):
             return self.records[self._order(epoch)[at]]
         record = self.records.drawn(epoch, at)
@@ -130,10 +130,10 @@ class Loader:
 
 
 def mishear(sequence: TokenSequence, corpus: Corpus, most: float, rng: random.Random) -> TokenSequence:
-    """Replace some codes of the audio that is listened to by random ones, a share of them uniform between 0 and `most`.
+    """Replace some codes of the audio heard by random ones: a share drawn uniformly between 0 and `most`.
 
-    A voice never heard gives codes never heard: a talker that leans on no single code is less lost there. A random code is
-    of the same codebook, so that frames stay whole.
+    A voice never heard before yields codes never seen before: a talker that leans on no single code is less lost there.
+    A random code comes from the same codebook, so that frames stay whole.
     """
     vocabulary = corpus.vocabulary
     size = vocabulary.codebook_size
@@ -149,7 +149,7 @@ def mishear(sequence: TokenSequence, corpus: Corpus, most: float, rng: random.Ra
 
 
 def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
-    """The name of one stream of random numbers. A step of one part draws what the first of several would."""
+    """The name of one stream of random numbers. A step with a single part draws what the first of several parts would."""
     name = f"{seed} {what} {step}"
     if part:
         name += f" part {part}"
@@ -157,7 +157,7 @@ def seed_of(seed: int, what: str, step: int, part: int = 0) -> str:
 
 
 def length(sequence: TokenSequence, two_streams: bool) -> int:
-    """Slots that a sequence takes in a row: with two streams, target audio is laid out twice."""
+    """How many slots a sequence takes in a row: with two streams, target audio is laid out twice."""
     return _slots(sequence.kinds, two_streams)
 
 
@@ -170,8 +170,8 @@ def _slots(kinds: list[int], two_streams: bool) -> int:
 def split(sequence: TokenSequence, row_length: int, two_streams: bool) -> list[TokenSequence]:
     """Cut a sequence, before text tokens only, into as few pieces of at most `row_length` slots as that allows.
 
-    A text token opens a group, so no group is cut, and a span stays with the OPEN before it. A piece that is longer than a
-    row all the same is one such span. The first token of a later piece is not learned: nothing is left before it.
+    A text token opens a group, so no group is cut, and a span stays with the OPEN before it. A piece that is still longer
+    than a row is one such span. The first token of a later piece is not learned: nothing is left before it.
     """
     if length(sequence, two_streams) <= row_length:
         return [sequence]
@@ -179,7 +179,7 @@ def split(sequence: TokenSequence, row_length: int, two_streams: bool) -> list[T
     cuts.append(len(sequence.kinds))
     pieces = []
     start = 0
-    taken = 0  # slots of the piece that begins at `start`
+    taken = 0  # slots in the piece that begins at `start`
     for here, after in zip(cuts, cuts[1:], strict=False):
         unit = _slots(sequence.kinds[here:after], two_streams)
         if taken and taken + unit > row_length:

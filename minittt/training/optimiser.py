@@ -1,7 +1,7 @@
 """Two optimisers as one: Muon for the matrices inside the Transformer, AdamW for embeddings, norms and biases.
 
-Muon makes each step's update of a matrix nearly orthogonal, so that no direction is neglected. In single
-runs on the shipped tokens it reached AdamW's loss (`--optimiser adamw`) in about half the steps: one seed, no proof.
+Muon makes each step's update of a matrix nearly orthogonal, so that no direction is neglected. In single runs on the
+shipped tokens it reached AdamW's loss (`--optimiser adamw`) in about half the steps: one seed, so no proof.
 """
 
 import torch
@@ -32,8 +32,8 @@ def orthogonalise(matrix: Tensor, steps: int, coefficients: tuple[float, float, 
 
 
 class Muon(TorchMuon):
-    """torch's Muon in the precision of the weights. torch orthogonalises in bfloat16, which most CPUs multiply some thirty
-    times slower than float32, so that the optimiser cost ten times as much as the model."""
+    """torch's Muon in the precision of the weights. torch orthogonalises in bfloat16, in which most CPUs multiply some
+    thirty times more slowly than in float32, so that the optimiser cost ten times as much as the model."""
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -77,7 +77,7 @@ def make_optimiser(
 
 
 class CombinedOptimiser:
-    """Several optimisers that are stepped, saved and restored as one: parameters are numbered through."""
+    """Several optimisers that are stepped, saved and restored as one: their parameters are numbered consecutively."""
 
     def __init__(self, parts: list[Optimizer]) -> None:
         self.parts = parts
@@ -90,7 +90,7 @@ class CombinedOptimiser:
         return [group for part in self.parts for group in part.param_groups]
 
     def set_rate(self, share: float) -> None:
-        """Every learning rate becomes this share of its peak."""
+        """Set every learning rate to this share of its peak."""
         for group in self.param_groups:
             group["lr"] = share * group["peak"]
 
@@ -118,7 +118,7 @@ class CombinedOptimiser:
         return {"state": state}
 
     def load_state_dict(self, saved: dict) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
         first = 0
         for part, size in zip(self.parts, self._sizes(), strict=True):
             mine = {}

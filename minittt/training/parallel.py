@@ -1,11 +1,11 @@
-"""One step of training in several parts, by one process or by many: the gradient is that of the whole step.
+"""One training step in several parts, by one process or by many: the gradient is that of the whole step.
 
-torchrun starts the processes and says in the environment who is who (`join_processes`). DDP keeps a whole model in each of
-them, FSDP2 a shard of every weight; both average gradients over processes, and losses are scaled so that the average is the
-sum that one process would have computed.
+torchrun starts the processes and tells each through the environment which one it is (`join_processes`). DDP keeps a whole
+model in each of them, FSDP2 a shard of every weight; both average gradients over processes, and losses are scaled so that
+the average is the sum that one process would have computed.
 
-A mean of means would weigh a token by how few others its part has. So all noise of a step is drawn first, then its text
-targets and audio slots are counted over all parts of all processes, and every part is normalised by these counts.
+In a mean of means, a token would weigh more the fewer others its part has. So all noise of a step is drawn first, then its
+text targets and audio slots are counted over all parts of all processes, and every part is normalised by these counts.
 """
 
 import random
@@ -48,13 +48,13 @@ class World:
         return total.tolist()
 
     def add_up(self, sums: Tensor) -> Tensor:
-        """As `sum`, of a tensor where it lies; the host does not wait."""
+        """Like `sum`, for a tensor, on its own device; the host does not wait."""
         if self.size > 1:
             dist.all_reduce(sums)
         return sums
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -94,7 +94,7 @@ def leave_processes() -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker computes the loss of. No tuple: in those FSDP2 finds tensors, and moves them to the device."""
+    """What a worker computes the loss of. Not a tuple: FSDP2 would find the tensors inside and move them to the device."""
 
     batch: Batch
     noise: Noise
@@ -103,7 +103,7 @@ class Task:
 
 
 class Worker(nn.Module):
-    """The unified loss as the forward of one module, which is where DDP and FSDP2 hook themselves in."""
+    """The unified loss as the forward of one module, which is where DDP and FSDP2 hook in."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Worker(nn.Module):
         self.attention = attention
         self.hidden = model.hidden
         if compiled:
-            # rows differ in number and length from step to step: without `dynamic` each new shape is compiled anew
+            # the number and length of rows vary from step to step: without `dynamic` each new shape is compiled anew
             self.hidden = torch.compile(model.hidden, dynamic=True)
 
     @property
@@ -163,21 +163,21 @@ def wrap_for_processes(worker: Worker, shard: bool) -> nn.Module:
 
 
 def gradient_sync(module: nn.Module, last: bool) -> AbstractContextManager:
-    """The context of one pass: DDP sums gradients over processes once a step, after the last part."""
+    """The context of one pass: DDP sums gradients over processes once per step, after the last part."""
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return nullcontext()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together (all processes must ask), any other as it is."""
+    """A sharded tensor put together (all processes must ask); any other is returned unchanged."""
     if hasattr(tensor, "full_tensor"):
         return tensor.full_tensor()
     return tensor
 
 
 def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor sharded as `parameter` is, if it is; one that is sharded already is returned as it is."""
+    """A whole tensor, sharded as `parameter` is, if it is; one that is sharded already is returned unchanged."""
     tensor = tensor.to(parameter.device)
     if not hasattr(parameter, "device_mesh") or hasattr(tensor, "device_mesh"):
         return tensor
@@ -191,7 +191,7 @@ def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 class Counts(NamedTuple):
-    """Of a part or a step: text targets, maskable audio slots, records, tokens."""
+    """How many there are in a part or a step: text targets, maskable audio slots, records, tokens."""
 
     text: float
     audio: float
@@ -200,7 +200,7 @@ class Counts(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """What one pass computes: its rows, their noise, and how much there is in them."""
+    """What one pass computes: its rows, their noise, and the counts of what they hold."""
 
     batch: Batch
     noise: Noise
@@ -209,16 +209,16 @@ class MicroBatch(NamedTuple):
 
 @dataclass
 class Accumulator:
-    """This process's parts of every step. `shared` is what calls `worker`, itself or DDP around it."""
+    """This process's parts of every step. `shared` is what to call: `worker` itself, or DDP around it."""
 
     worker: Worker
     shared: nn.Module
     loader: Loader
-    passes: int = 1  # a step, by this process
+    passes: int = 1  # per step, by this process
     half: bool = False  # autocast to bfloat16
 
     def add_gradient(self, step: int) -> tuple[Tensor, Tensor, Counts]:
-        """Add a step's gradient to the parameters'. Returns the step's text sum and audio sum, nats, and its counts.
+        """Add a step's gradient to that of the parameters. Returns its text sum and audio sum in nats, and its counts.
 
         The sums are () and on the device: the host reads them when it has to.
         """
@@ -238,7 +238,7 @@ class Accumulator:
         return text, audio, counts
 
     def draw(self, step: int, part: int) -> MicroBatch:
-        """The batch and the noise of one part. BANOM's coin, one a batch, is tossed for each part."""
+        """The batch and the noise of one part. BANOM's coin, one per batch, is tossed for each part."""
         worker = self.worker
         # 1. The rows.
         parts = worker.world.size * self.passes
@@ -253,13 +253,13 @@ class Accumulator:
         counts = Counts(
             text=int(in_text.sum()),
             audio=int(in_audio.sum()),
-            records=int((batch.documents.amax(1) + 1).sum()),  # documents of a row count up from 0
+            records=int((batch.documents.amax(1) + 1).sum()),  # the documents of a row are numbered from 0
             tokens=int((batch.kinds >= 0).sum()),
         )
         return MicroBatch(batch, noise, counts)
 
     def _forward_and_backward(self, part: MicroBatch, step: Counts) -> Tensor:
-        """Text sum and audio sum of one part, (2,); its gradient is added up. `step` counts the whole step."""
+        """Text sum and audio sum of one part, (2,), whose gradient is accumulated. step: the counts of the whole step."""
         world = self.worker.world
         by_token = self.worker.p.normalise == "token"
         counts = None

@@ -1,12 +1,12 @@
-"""Pretrained language models in and out: a Hugging Face folder becomes a talker's start, a talker a Hugging Face folder.
+"""Pretrained language models in and out: a talker starts from a Hugging Face folder, or is exported as one.
 
-In:   Qwen2, Qwen2.5 and Llama shape. What this Transformer cannot compute is refused by the name of its key, before any
-      weight is read. The old vocabulary keeps its ids and rows; control tokens, codes, EOA and MASK follow it.
-Out:  always Qwen2: it has every part that this Transformer has (Llama has no biases of q, k and v), so that one format
-      holds all talkers, those that never were an LLM among them.
+In:   models shaped like Qwen2, Qwen2.5 or Llama. What this Transformer cannot compute is refused by the name of its key,
+      before any weight is read. The old vocabulary keeps its ids and rows; control tokens, codes, EOA and MASK follow it.
+Out:  always Qwen2: it has every part that this Transformer has (Llama has no biases for q, k and v), so that one format
+      holds all talkers, including those that never were an LLM.
 
-What leaves is the network. Who sees whom is not in it: transformers gives every token a causal mask, which is ours only
-where no group has more than one token. Text agrees; blocks of audio need `attention.py`.
+What is exported is the network. Who sees whom is not part of it: transformers gives every token a causal mask, which
+equals ours only where no group has more than one token. Text agrees; blocks of audio need `attention.py`.
 """
 
 import json
@@ -26,9 +26,9 @@ from minittt.errors import MinitttError
 from minittt.model import ModelConfig, Transformer, place_codes
 from minittt.talker import Talker
 
-# Decoding reserves room for the keys and values of so many tokens in every row; an LLM's own 32,768 would be gigabytes.
+# Decoding reserves room for the keys and values of this many tokens per row; an LLM's own 32,768 would take gigabytes.
 LONGEST = 2048
-# Of the spread of old rows, how much new ones have. On SmolLM2, of 1, 0.3 and 0.1: the lowest losses after seven steps.
+# The spread of new rows, as a share of that of the old. On SmolLM2, of 1, 0.3 and 0.1: the lowest losses after seven steps.
 SPREAD = 0.3
 
 SIZES = {  # ours: theirs
@@ -40,7 +40,7 @@ SIZES = {  # ours: theirs
     "d_ff": "intermediate_size",
     "norm_eps": "rms_norm_eps",
 }
-# What must be so, where it is stated at all: everything else would be another computation.
+# What must hold, where it is stated at all: anything else would be a different computation.
 ONLY = {
     "model_type": ("qwen2", "llama"),
     "hidden_act": ("silu",),
@@ -55,7 +55,7 @@ ONLY = {
 ROPE = {"rope_type": ("default",), "type": ("default",), "partial_rotary_factor": (1,)}  # beside rope_theta
 DTYPES = {"F64", "F32", "F16", "BF16"}
 
-# Control tokens that begin as a mean of rows which mean nearly the same to the LLM: the first of these that it has.
+# Control tokens that begin as the mean of rows that mean nearly the same to the LLM: the first of these that it has.
 OWN_TOKENS = {
     "BOS": (["<|begin_of_text|>"], ["<s>"], ["<|endoftext|>"]),
     "USER": (["<|im_start|>", "user"], ["<|start_header_id|>", "user"], ["[INST]"]),
@@ -72,7 +72,7 @@ def model_config(config: dict, where: str = "config.json") -> ModelConfig:
 
     Raises MinitttError naming a key that is missing, or whose value this Transformer cannot compute.
     """
-    # 1. What must be so.
+    # 1. What must hold.
     if "model_type" not in config:
         raise MinitttError(f"{where} has no model_type: it must be qwen2 or llama")
     for key, allowed in ONLY.items():
@@ -85,7 +85,7 @@ def model_config(config: dict, where: str = "config.json") -> ModelConfig:
             raise MinitttError(f"{where} has layer_types {kind!r}; only 'full_attention' can be loaded")
     # 2. The sizes.
     given = dict(config)
-    if given.get("num_key_value_heads") is None:  # older than grouped queries: each head has keys of its own
+    if given.get("num_key_value_heads") is None:  # older than grouped queries: each head has its own keys
         given["num_key_value_heads"] = config.get("num_attention_heads")
     missing = [theirs for theirs in SIZES.values() if given.get(theirs) is None]
     if missing:
@@ -109,7 +109,7 @@ def model_config(config: dict, where: str = "config.json") -> ModelConfig:
 def _rope_theta(config: dict, where: str) -> float:
     """The base of the rotary angles: `rope_theta` in transformers 4, inside `rope_parameters` in 5.
 
-    Long-context variants scale the angles, and state theta beside it: theta alone would load, and be silently wrong.
+    Long-context variants scale the angles and state theta as well: reading theta alone would load, and be silently wrong.
     """
     for key in ("rope_scaling", "rope_parameters"):
         stated = config.get(key) or {}
@@ -123,7 +123,7 @@ def _rope_theta(config: dict, where: str) -> float:
 
 
 def load_pretrained(folder: str | Path) -> tuple[Transformer, JsonTokeniser]:
-    """The language model in a Hugging Face folder, in float32 and as it is, and its tokeniser.
+    """The language model in a Hugging Face folder, unchanged and in float32, and its tokeniser.
 
     Rows that pad the vocabulary beyond the tokeniser (Qwen's do) are left out: no text has their ids.
     Raises MinitttError if a file, a setting or a weight is missing, unknown, or of another shape.
@@ -145,12 +145,12 @@ def load_pretrained(folder: str | Path) -> tuple[Transformer, JsonTokeniser]:
 
 
 def load_weights(folder: str | Path, config: ModelConfig) -> Transformer:
-    """A Transformer of these sizes with the weights in `folder`, one safetensors file or several, in float32.
+    """A Transformer of these sizes with the weights in `folder`, from one safetensors file or several, in float32.
 
     Every key and shape is checked before the first weight is read. Raises MinitttError naming the key.
     """
     folder = Path(folder)
-    with torch.device("meta"):  # shapes alone: nothing is allocated
+    with torch.device("meta"):  # shapes only: nothing is allocated
         model = Transformer(config)
     wanted = dict(model.named_parameters())  # tied embeddings are listed once, as embed_tokens.weight
     files = _weight_files(folder)
@@ -158,7 +158,7 @@ def load_weights(folder: str | Path, config: ModelConfig) -> Transformer:
     places = {}
     for path in files:
         with _opened(path) as file:
-            for key in file.keys():  # noqa: SIM118 (a safetensors file is no dictionary)
+            for key in file.keys():  # noqa: SIM118 (a safetensors file is not a dictionary)
                 name = key.removeprefix("model.")
                 if _is_needless(name, config):
                     continue
@@ -190,7 +190,7 @@ def load_weights(folder: str | Path, config: ModelConfig) -> Transformer:
 
 
 def _with_weights(model: Transformer, weights: dict[str, Tensor]) -> Transformer:
-    """A model of shapes alone, given its weights."""
+    """A model that had only shapes, given its weights."""
     model.load_state_dict(weights, strict=False, assign=True)
     if model.config.tie_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
@@ -198,7 +198,7 @@ def _with_weights(model: Transformer, weights: dict[str, Tensor]) -> Transformer
 
 
 def _is_needless(name: str, config: ModelConfig) -> bool:
-    """Whether a file may hold this beside the parameters: a second copy of tied embeddings, or angles of older versions."""
+    """Whether a file may hold this besides the parameters: a second copy of tied embeddings, or angles of older versions."""
     return name.endswith("rotary_emb.inv_freq") or (config.tie_embeddings and name == "lm_head.weight")
 
 
@@ -251,12 +251,12 @@ def _opened(path: Path):
 
 
 def resized(model: Transformer, size: int, spread: float = SPREAD) -> Transformer:
-    """The model with `size` rows in its vocabulary: the first ones are kept, and new ones drawn near the mean of the old.
+    """The model with `size` rows in its vocabulary: the old rows are kept, and new ones drawn near their mean.
 
-    Near the mean, because rows share a direction that the layers expect and the head scores: a new row gets the logit that
-    a token gets which nothing speaks for. With noise, because equal rows would get equal gradients; `spread` is its share of
-    the old rows' own, channel by channel. All of it would be too much: noise that no hidden state was trained beside makes
-    for logits as large as those of words, and a network that is sure of codes it has never seen.
+    Near the mean, because rows share a direction that the layers expect and the head scores: a new row gets the logit of a
+    token that nothing speaks for. With noise, because equal rows would get equal gradients; `spread` is its size as a share
+    of the old rows' own spread, channel by channel. The full spread would be too much: noise that no hidden state was
+    trained with gives logits as large as those of words, and a network that is sure of codes it has never seen.
     """
     old = model.config.vocab_size
     weights: dict[str, Tensor] = dict(model.named_parameters())
@@ -277,10 +277,10 @@ def resized(model: Transformer, size: int, spread: float = SPREAD) -> Transforme
 def extended(
     model: Transformer, tokeniser: JsonTokeniser, vocabulary: Vocabulary, codebooks: Tensor | None = None
 ) -> Transformer:
-    """The language model with the ids of `vocabulary`: its own first, unchanged, then those that a talker needs besides.
+    """The language model with the ids of `vocabulary`: its own first, unchanged, then the others that a talker needs.
 
-    Control tokens for which the LLM has words of its own begin as those (`OWN_TOKENS`); codes begin where the codec
-    has them, if `codebooks` (n, dimension) is given; the rest is drawn as `resized` says.
+    Control tokens for which the LLM has its own words begin as those (`OWN_TOKENS`); codes begin where the codec has
+    them, if `codebooks` (n, dimension) is given; the rest is drawn as `resized` says.
     """
     larger = resized(model, vocabulary.size)
     old = larger.embed_tokens.weight[: vocabulary.text_size]  # (V, d)
@@ -300,9 +300,9 @@ def extended(
 
 
 def start_from(path: str | Path | None, corpus: Corpus, seed: int = 0) -> tuple[Talker | None, Corpus]:
-    """What a training begins with, and its corpus: nothing, a talker's file, or a folder with a pretrained LLM.
+    """What training starts from (nothing, a talker's file, or a folder with a pretrained LLM), and its corpus.
 
-    An LLM brings its tokeniser: the corpus is then read by it.
+    An LLM brings its tokeniser: the corpus is then read with that.
     """
     if path is None:
         return None, corpus
@@ -323,7 +323,7 @@ def start_from(path: str | Path | None, corpus: Corpus, seed: int = 0) -> tuple[
 def export_talker(talker: Talker, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a Hugging Face folder that transformers loads as Qwen2: config.json, model.safetensors and the tokeniser.
 
-    Which id means what, and which codec the codes are of, stands in config.json under `minittt`.
+    What each id means, and which codec the codes belong to, is stated in config.json under `minittt`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -334,7 +334,7 @@ def export_talker(talker: Talker, folder: str | Path, dtype: torch.dtype = torch
         tensors[key] = weight.detach().cpu().to(dtype).contiguous()
     with whole_file(folder / "model.safetensors") as unfinished:
         save_file(tensors, unfinished, {"format": "pt"})
-    # 2. The tokeniser: of the text alone, without the ids that follow.
+    # 2. The tokeniser: for text only, without the ids that follow.
     _write_tokeniser(folder, talker.tokeniser)
     # 3. The configuration, last.
     with whole_file(folder / "config.json") as unfinished:

@@ -1,12 +1,13 @@
 """A training state in shards: each process writes its part of every tensor and reads the parts that it needs.
 
     state-00000250/
-        shard-00001-model-00001-of-00001.safetensors ...   one of each process that had something to write
+        shard-00001-model-00001-of-00001.safetensors ...   one from each process that had something to write
         state.json                                         step, settings, shapes, and the SHA-256 of each shard
 
-Nobody gathers the whole. torch.distributed.checkpoint does the writing, and cuts the tensors anew when another number of
-processes reads them. Its own storage pickles an index; the one used here, meant for Hugging Face's safetensors, has none:
-a lost shard would look like a smaller tensor, or leave a hole. `state.json` says what must be there, and is written last.
+Nobody gathers the whole state. torch.distributed.checkpoint does the writing, and re-cuts the tensors when a different
+number of processes reads them. Its own storage pickles an index; the one used here, made for Hugging Face's safetensors,
+has none: a lost shard would look like a smaller tensor, or leave a hole. `state.json` says what must be there, and is
+written last.
 """
 
 import hashlib
@@ -30,12 +31,12 @@ from minittt.training.parallel import World
 
 FORMAT = "minittt sharded training state 1"
 STATED_IN = "state.json"
-DIGEST = 32  # bytes of a SHA-256
+DIGEST = 32  # bytes in a SHA-256
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The tensors of a state that lie in shards: their shapes by name, and the folder to read them from."""
+    """The tensors of a state that is stored in shards: their shapes by name, and the folder to read them from."""
 
     folder: Path
     shapes: dict[str, torch.Size]
@@ -43,14 +44,14 @@ class Shards:
     def read_into(self, tensors: dict[str, Tensor]) -> None:
         """Fill tensors, whole or sharded over processes, in place. All processes must call it.
 
-        Raises MinitttError where a shard cannot be read, or has not what `state.json` says.
+        Raises MinitttError where a shard cannot be read, or does not hold what `state.json` says.
         """
         import torch.distributed.checkpoint as dcp  # slow to import, and rarely wanted
 
         reader = dcp.HuggingFaceStorageReader(str(self.folder))
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*in a single process")  # one process alone is meant
+                warnings.filterwarnings("ignore", ".*in a single process")  # a single process is intended
                 dcp.load(tensors, storage_reader=reader)
         except (dcp.api.CheckpointException, OSError, ValueError, RuntimeError, AssertionError) as error:
             raise MinitttError(f"{self.folder}: its shards cannot be read ({error})") from error
@@ -59,13 +60,13 @@ class Shards:
 def save(folder: Path, tensors: dict[str, Tensor], run: dict, world: World) -> None:
     """Write a state: the whole folder, or nothing. All processes must call it, and see the same folder.
 
-    tensors: whole, or sharded over processes; a whole one is written by one of them. run: the step, and all that the state
-    says of itself.
+    tensors: whole, or sharded over processes; a whole one is written by one of them. run: the step, and whatever else the
+    state says about itself.
     """
     import torch.distributed.checkpoint as dcp
 
     folder = folder.resolve()
-    # 1. The first process makes the folder, which gets its name when all is done.
+    # 1. The first process makes the folder, which gets its final name when all is done.
     maker = world.sum([os.getpid() if world.rank == 0 else 0])
     unfinished = unfinished_name(folder, int(maker[0]))
     with ExitStack() as stack:
@@ -109,7 +110,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _digests_by_all(folder: Path, world: World) -> dict[str, str]:
-    """SHA-256 of each shard, hexadecimal, every process having read its share of them."""
+    """SHA-256 of each shard, hexadecimal; each process reads its share of the shards."""
     shards = sorted(path for path in folder.iterdir() if _is_shard(path.name))
     seen = world.sum([len(shards)])
     if seen[0] != len(shards) * world.size:
@@ -128,7 +129,7 @@ def _digests_by_all(folder: Path, world: World) -> dict[str, str]:
 
 
 def load(folder: Path, verify: bool = True) -> tuple[dict, Shards]:
-    """What a state says of itself, and its tensors to be read. verify: read all shards, to see whether they are its own.
+    """What a state says about itself, and its tensors, yet to be read. verify: read all shards to check that they belong.
 
     Raises MinitttError naming the file that is missing, damaged or foreign.
     """
@@ -149,7 +150,7 @@ def load(folder: Path, verify: bool = True) -> tuple[dict, Shards]:
 
 
 def _check_shards(folder: Path, digests: dict[str, str], verify: bool) -> None:
-    """Raise MinitttError unless the shards that lie in a folder are those that belong there."""
+    """Raise MinitttError unless the shards in a folder are the ones that belong there."""
     found = {path.name for path in folder.iterdir() if path.name != STATED_IN}
     for name in sorted(digests.keys() - found):
         raise MinitttError(f"{folder}: the shard {name} is missing; copy it there, or remove the folder")

@@ -1,12 +1,11 @@
 """Training a talker: records in, one Transformer out, with everything random a function of (seed, step, part).
 
-Of all that is random, only the step number has to be remembered to draw the same batch and the same noise again: a
-checkpoint holds weights, optimiser and step, and a resumed run is the uninterrupted one, number for number (its clock
-alone starts again at 0).
+Only the step number has to be remembered to draw the same batch and the same noise again: a checkpoint holds weights,
+optimiser and step, and a resumed run equals the uninterrupted one, number for number (only its clock restarts at 0).
 
     torchrun --nproc-per-node 2 -m minittt train -o runs/two
 
-A step is cut into as many parts as there are processes times `accumulate`. Text and audio are each averaged over the
+A step is cut into as many parts as there are processes, times `accumulate`. Text and audio are each averaged over the
 tokens of the whole step, so that the gradient depends on what is in the parts, not on who computes them.
 """
 
@@ -42,7 +41,7 @@ from minittt.training.warm_start import warm_start
 
 TRIED = 5  # steps that are timed
 TRAINED = 0.9  # share of the time that goes into steps; the rest into checkpoints and held-out losses
-HELD_OUT_SEED = 12345  # of the held-out batches: the same in every run, whatever its own seed
+HELD_OUT_SEED = 12345  # for the held-out batches: the same in every run, whatever its own seed
 
 
 def rate_share(step: int, s: TrainingSettings) -> float:
@@ -55,9 +54,9 @@ def rate_share(step: int, s: TrainingSettings) -> float:
 def steps_in(
     minutes: float, corpus: Corpus, s: TrainingSettings, start: Talker | None = None, device: str = "auto"
 ) -> int:
-    """How many steps of such a run fit into these minutes, by the time that a few of them take here and now.
+    """How many steps of such a run fit into these minutes, judging by the time that a few of them take here and now.
 
-    Raises MinitttError where several processes train together: each would come to another number.
+    Raises MinitttError where several processes train together: each would arrive at a different number.
     """
     if join_processes(device).size > 1:
         raise MinitttError("several processes cannot train by the clock: give the number of steps")
@@ -73,9 +72,9 @@ def steps_in(
 
 
 class Trainer:
-    """One run: `train()` goes on from the newest checkpoint in `out` if `resume`, and leaves talker.safetensors there.
+    """One run: with `resume`, `train()` continues from the newest checkpoint in `out`; it leaves talker.safetensors there.
 
-    One process of several if torchrun started it: every one of them makes the same calls, and the first writes.
+    If torchrun started it, this is one process of several: each of them makes the same calls, and the first one writes.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Trainer:
         start: Talker | None = None,
         device: str = "auto",
     ) -> None:
-        """start: a talker whose weights the run begins with, in place of random ones. device: see `device_named`."""
+        """start: a talker whose weights the run begins with instead of random ones. device: see `device_named`."""
         self.corpus = corpus
         self.start = start
         self.out = Path(out)
@@ -111,14 +110,14 @@ class Trainer:
             self._resume(*state)
         elif checkpoints.states(self.out):
             raise MinitttError(f"{self.out} holds an unfinished run: resume it, or give another folder")
-        elif self.world.rank == 0:  # what lies here is of a run that ended before its first checkpoint
+        elif self.world.rank == 0:  # what is here comes from a run that ended before its first checkpoint
             checkpoints.tidy(self.out, 0)
             (self.out / "log.jsonl").unlink(missing_ok=True)
         self.world.wait()
 
     @property
     def parts(self) -> int:
-        """Into how many parts a step is cut, over all processes."""
+        """How many parts a step is cut into, over all processes."""
         return self.world.size * self.s.accumulate
 
     def _check_parts(self) -> None:
@@ -126,9 +125,9 @@ class Trainer:
             raise MinitttError(f"{self.s.records} records a step cannot be divided into {self.parts} parts")
 
     def _keep_parts(self, header: dict) -> None:
-        """A run that is resumed by another number of processes keeps its parts: each takes more of them, or fewer.
+        """A run that is resumed by a different number of processes keeps its parts: each takes more of them, or fewer.
 
-        Only where the settings leave `accumulate` at 1. Raises MinitttError if the processes cannot take equally many.
+        Only where the settings leave `accumulate` at 1. Raises MinitttError if they cannot be divided equally.
         """
         parts = header.get("parts")
         size = self.world.size
@@ -151,7 +150,7 @@ class Trainer:
         )
 
     def _unseen(self) -> tuple[list[Batch], list[dict]]:
-        """Batches of held-out renditions, the same in every run, so that curves can be compared, and questions to ask."""
+        """Batches of held-out renditions and questions to ask: the same in every run, so that curves can be compared."""
         try:
             loader = self._loader("renditions", HELD_OUT_SEED)
         except MinitttError as error:
@@ -165,7 +164,7 @@ class Trainer:
         vocabulary = self.corpus.vocabulary
         torch.manual_seed(s.seed)
         torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
-        # 1. The model, its code embeddings where the codec has its codes.
+        # 1. The model, its code embeddings placed where the codec has its codes.
         sizes = {"max_length": max(512, s.row_length), **s.model}
         if self.start is not None:  # its sizes, unless others are asked for
             known = asdict(self.start.model.config)
@@ -181,7 +180,7 @@ class Trainer:
             warm_start(self.model, self.corpus, self.start)
         if s.lora is not None:
             self._adapt(s.lora)
-        # 2. The loss, alone or in several processes, and what adds up its gradient.
+        # 2. The loss, in one process or several, and what accumulates its gradient.
         self.worker = Worker(self.model, vocabulary, self.p, self.world, s.compile, self._attention())
         shared = wrap_for_processes(self.worker, s.shard)
         self.accumulator = Accumulator(self.worker, shared, self.loader, s.accumulate, self._in_bfloat16())
@@ -191,7 +190,7 @@ class Trainer:
         )
 
     def _adapt(self, rank: int) -> None:
-        """Freeze what the run began with, and train adapters beside it. Raises MinitttError if it began with nothing."""
+        """Freeze what the run began with and train adapters beside it. Raises MinitttError if it began with nothing."""
         mine = self.corpus.tokeniser.fingerprint()
         if self.start is None or self.start.tokeniser.fingerprint() != mine:
             raise MinitttError(
@@ -200,7 +199,7 @@ class Trainer:
         add_adapters(self.model, rank, known=self.corpus.vocabulary.text_size)
 
     def _attention(self) -> str:
-        """How the mask is laid out. Raises MinitttError where the way that was asked for cannot be trained."""
+        """How the mask is laid out. Raises MinitttError where the requested layout cannot be trained."""
         if self.s.attention == "flex" and self.world.device.type != "cuda":
             raise MinitttError(
                 f"attention flex has no backward pass on {self.world.device.type}: use auto or dense"
@@ -238,7 +237,7 @@ class Trainer:
                 "{text:.3f} text, {audio:.3f} audio, {tokens_per_s:.0f} tokens/s".format(**line)
             )
             bar.update()
-            # 2. Now and then, losses on records that are held out, and a few replies.
+            # 2. Now and then, losses on held-out records, and a few replies.
             is_last = self.step == stop
             if is_last or self.step % self.s.evaluate_every == 0:
                 line |= self.evaluate()
@@ -274,7 +273,7 @@ class Trainer:
         text, audio, n = self.accumulator.add_gradient(self.step)
         # 3. Clip it; the norm before clipping is logged.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s.clip)
-        # 4. Read what is logged: the one time that the host waits for the device.
+        # 4. Read what is logged: the only time that the host waits for the device.
         text, audio, norm = torch.stack([text, audio, full_tensor(norm)]).tolist()
         line = {
             "step": self.step + 1,
@@ -301,7 +300,7 @@ class Trainer:
         return {**held_out_losses(self.worker, self.held_out), "sample": self.sample()}
 
     def sample(self) -> str:
-        """A few held-out questions beside the replies to them; the first process alone replies."""
+        """A few held-out questions and the replies to them; only the first process replies."""
         talker = self.talker()
         if self.world.rank:
             return ""
@@ -330,7 +329,7 @@ class Trainer:
         return Talker(model.eval(), self.corpus.vocabulary, self.corpus.tokeniser, info)
 
     def _started_from(self) -> dict | None:
-        """Which talker the run began with: its fingerprint, and the steps it had taken."""
+        """Which talker the run began with: its fingerprint and the steps it had taken."""
         if self.start is None:
             return None
         return {"talker": self.start.fingerprint(), "step": self.start.info.get("step")}

@@ -1,7 +1,7 @@
-"""Starting a training from a talker instead of from chance: what it has learned is put where the new vocabulary has it.
+"""Starting a training run from a talker instead of at random: what it learned is put where the new vocabulary has it.
 
-The new corpus may have another tokeniser: a piece that both have keeps its embedding, a new one keeps the random one it
-was born with. Control tokens, codes, EOA and MASK keep theirs by name and place; everything else is copied.
+The new corpus may have a different tokeniser: a piece that both have keeps its embedding, a new one keeps its random
+initial one. Control tokens, codes, EOA and MASK keep theirs by name and place; everything else is copied.
 """
 
 import torch
@@ -17,8 +17,8 @@ from minittt.talker import Talker
 def warm_start(model: Transformer, corpus: Corpus, talker: Talker) -> None:
     """Copy the talker's weights into a new model for this corpus.
 
-    Raises MinitttError if the two differ in size or in their codes' number. A corpus of another codec is told of, not
-    refused: codes keep their places, which is right where that codec was trained on from the talker's.
+    Raises MinitttError if the two differ in size or in the number of codes. A corpus of another codec brings a warning,
+    not an error: codes keep their places, which is right where that codec was trained further from the talker's.
     """
     _check(model, corpus, talker)
     old_rows, new_rows = rows_in_common(talker, corpus)
@@ -39,7 +39,7 @@ def rows_in_common(talker: Talker, corpus: Corpus) -> tuple[Tensor, Tensor]:
     for i, piece in enumerate(talker.tokeniser.all_pieces()):
         if piece in theirs:
             pairs.append((i, theirs[piece]))
-    # what follows the pieces, control tokens to MASK, is the same number of ids in the same order
+    # what follows the pieces, from control tokens to MASK, is the same number of ids in the same order
     n_others = talker.vocabulary.size - talker.vocabulary.text_size
     for offset in range(n_others):
         pairs.append((talker.vocabulary.text_size + offset, corpus.vocabulary.text_size + offset))

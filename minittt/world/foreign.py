@@ -1,8 +1,8 @@
 """What the talker was not taught, so that it learns to say so: other words, other languages, music, noise, mumbling.
 
-A talker that has only ever heard questions takes everything for one and invents an answer. These sounds are met in training
-with one reply, `NOT_UNDERSTOOD`. They are made here, or cut from a folder of recordings, and must be measured on others:
-languages, music and noise that training has not heard.
+A talker that has only ever heard questions takes everything for one and invents an answer. In training, these sounds all
+get one reply, `NOT_UNDERSTOOD`. They are made here, or cut from a folder of recordings; measurements must use others:
+languages, music and noise not heard in training.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ OTHER_WORDS = (
     "buy sell pay bring take give send read write listen speak learn think know remember forget believe love want need "
     "could should would maybe always never often sometimes because before after under over between behind through around"
 ).split()
-PHRASES = {  # by espeak-ng's name of the language; French, Italian, Russian and Spanish are left to tests
+PHRASES = {  # by espeak-ng's name for the language; French, Italian, Russian and Spanish are left to tests
     "de": "guten morgen|wie viel uhr ist es|drei und vier sind sieben|wo ist der bahnhof|eine tasse kaffee bitte|eins zwei",
     "nl": "goede morgen|hoe laat is het|drie en vier is zeven|waar is het station|een kopje koffie|een twee drie",
     "sv": "god morgon|hur mycket är klockan|tre och fyra är sju|var ligger stationen|en kopp kaffe tack|ett två tre",
@@ -42,18 +42,18 @@ PHRASES = {  # by espeak-ng's name of the language; French, Italian, Russian and
     "sw": "habari ya asubuhi|saa ngapi sasa|tatu na nne ni saba|kituo kiko wapi|kahawa tafadhali|moja mbili tatu",
 }
 KINDS = ("other words", "other languages", "music", "noise", "mumbling")
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".gsm", ".aiff"}  # of recordings
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".gsm", ".aiff"}  # of recording files
 
 
 class Recordings:
-    """Recordings of what is not to be understood: a folder with a folder for each kind, and in it any folders and files.
+    """Recordings of what is not to be understood: a folder with one folder per kind, each with any folders and files in it.
 
-    Short recordings of one folder are taken to be of one speaker: they are joined until they are as long as a question.
+    Short recordings in one folder are taken to be from one speaker: they are joined until they are as long as a question.
     """
 
     LENGTHS = (0.7, 3.5)  # seconds of a piece
-    PAUSE = 0.15  # seconds between what is joined
-    LONGEST = 60  # seconds that are heard of a file
+    PAUSE = 0.15  # seconds between joined recordings
+    LONGEST = 60  # seconds of a file that are used
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -71,7 +71,7 @@ class Recordings:
         self.kinds = tuple(self.sources)
 
     def draw(self, kind: str, rng: np.random.Generator) -> np.ndarray:
-        """A piece of this kind, (samples,) float32 at 8 kHz, its peak .7."""
+        """A piece of this kind, (samples,) float32 at 8 kHz with a peak of .7."""
         sources = self.sources[kind]
         files = sources[rng.integers(len(sources))]
         length = round(rng.uniform(*self.LENGTHS) * RATE)
@@ -89,13 +89,13 @@ class Recordings:
 
 @cache
 def _recorded(path: Path) -> np.ndarray:
-    """The beginning of a recording at 8 kHz, without the silence around it; many pieces are cut from one."""
+    """The beginning of a recording at 8 kHz, without the silence around it; many pieces are cut from it."""
     wave = read_audio(path, RATE, LONGEST_IN_PIECES)
     return synthesis.trim(wave[: Recordings.LONGEST * RATE])
 
 
 def foreign(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A new sound of one of KINDS, (samples,) float32 at 8 kHz, its peak .7."""
+    """A new sound of one of KINDS, (samples,) float32 at 8 kHz with a peak of .7."""
     makers = {
         "other words": _other_words,
         "other languages": _other_language,
@@ -132,14 +132,14 @@ def _other_language(rng: np.random.Generator) -> np.ndarray:
 
 
 def _music(rng: np.random.Generator) -> np.ndarray:
-    """A tune, a row of chords, or both: tones with harmonics that are struck and fade, on a scale."""
+    """A tune, a series of chords, or both: tones on a scale, with harmonics, that are struck and fade."""
     scale = (
         np.array([0, 2, 4, 5, 7, 9, 11, 12]) if rng.random() < 0.5 else np.array([0, 2, 3, 5, 7, 8, 10, 12])
     )
     root = 110 * 2 ** rng.uniform(0, 2)  # Hz
     beat = rng.uniform(0.12, 0.5)  # seconds
     n_notes = int(rng.integers(4, 14))
-    decay = rng.uniform(2, 12)  # a second
+    decay = rng.uniform(2, 12)  # per second
     brightness = rng.uniform(0.8, 2.5)
     wave = np.zeros(int((n_notes + 2) * beat * RATE))
     for i in range(n_notes):
@@ -152,7 +152,7 @@ def _music(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(hertz: float, seconds: float, decay: float, brightness: float) -> np.ndarray:
-    """One struck tone; harmonics fall as number ** -brightness."""
+    """One struck tone; its harmonics fall as number ** -brightness."""
     time = np.arange(int(seconds * RATE)) / RATE
     wave = np.zeros(len(time))
     for harmonic in range(1, 9):
@@ -163,7 +163,7 @@ def _tone(hertz: float, seconds: float, decay: float, brightness: float) -> np.n
 
 
 def _noise(rng: np.random.Generator) -> np.ndarray:
-    """Steady noise, gusts, or knocks, in any band."""
+    """Steady noise, gusts or knocks, in any band."""
     n = int(rng.uniform(0.5, 3.0) * RATE)
     wave = room_noise(n, rng.uniform(0, 9), RATE, rng)
     time = np.arange(n) / RATE

@@ -1,8 +1,8 @@
 """What is said in the spoken world, and by whom: numbers, sums, counting, echoes; four sets of voices.
 
-Sentences are text only: lower case, one space between words. Voices are espeak-ng's, an English voice with a variant each;
-the four sets share no member. USER asks in training, UNSEEN asks only in tests, REPLY answers (exactly four, which one is
-never given), REFEREE is heard only by the recogniser that judges. LOW and HIGH sort them for captions.
+Sentences are text only: lower case, one space between words. Voices are espeak-ng's, each an English voice with a variant;
+the four sets have no member in common. USER asks in training, UNSEEN asks only in tests, REPLY answers (exactly four; which
+one is never given), REFEREE is heard only by the recogniser that judges. LOW and HIGH sort them for captions.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ def question(a: int, operator: str, b: int) -> str:
 
 
 def equation(a: int, operator: str, b: int) -> str:
-    """'two plus three equals five': the whole equation, which a small model learns sooner than the bare result."""
+    """'two plus three equals five': the whole equation, which a small model learns sooner than the result alone."""
     return f"{NUMBERS[a]} {operator} {NUMBERS[b]} equals {NUMBERS[value(a, operator, b)]}"
 
 
@@ -69,7 +69,7 @@ def count_request(a: int, b: int) -> str:
 
 
 def count_reply(a: int, b: int, chunk: int = 3) -> list[str]:
-    """['three four five', 'six seven eight', 'nine']: chunks of `chunk` words, each to be spoken after it is written."""
+    """['three four five', 'six seven eight', 'nine']: chunks of `chunk` words, each spoken after it is written."""
     words = NUMBERS[a : b + 1]
     chunks = []
     for start in range(0, len(words), chunk):
@@ -78,7 +78,7 @@ def count_reply(a: int, b: int, chunk: int = 3) -> list[str]:
 
 
 def ways_to_ask(a: int, operator: str, b: int) -> tuple[str, ...]:
-    """A sum in the words of people: 'what is two plus three', 'two plus three', 'how much is two plus three'."""
+    """A sum as people ask for it: 'what is two plus three', 'two plus three', 'how much is two plus three'."""
     bare = f"{NUMBERS[a]} {operator} {NUMBERS[b]}"
     return question(a, operator, b), bare, f"how much is {bare}"
 
@@ -87,7 +87,7 @@ Fact = tuple[int, str, int] | tuple[int, int]  # a sum, or where counting begins
 
 
 def fact_of(text: str) -> Fact | None:
-    """The sum or the counting that a question is about, however it is asked; None if it is no such question."""
+    """The sum or the counting that a question is about, however it is asked; None for any other question."""
     return _FACTS.get(text)
 
 
@@ -105,7 +105,7 @@ def reply_to(text: str) -> list[str] | None:
 
 
 def draw_sentence(rng: np.random.Generator) -> str:
-    """A sentence of the spoken world, or one to nine words in no order: grammar is not hearing."""
+    """A sentence of the spoken world, or one to nine words in random order: hearing must not rest on grammar."""
     kind = rng.random()
     chosen_sum = SUMS[rng.integers(len(SUMS))]
     chosen_count = COUNTS[rng.integers(len(COUNTS))]

@@ -1,7 +1,7 @@
 """Recordings as microphones and rooms make them: silence, noise, reverberation, narrow bands, clipping, MP3, any level.
 
-What is clean in the corpus meets users in rooms. `record` puts a voice into one; `draw_recording` draws how. Both also give
-the clean voice at the same place, so that a codec can learn to leave the room out of its tokens.
+The corpus is clean, but users sit in rooms. `record` puts a voice into one, as `draw_recording` draws it. `record` also
+returns the clean voice, aligned with the recording, so that a codec can learn to leave the room out of its tokens.
 """
 
 import io
@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-PEAK = 0.7  # of a voice before anything is done to it
+PEAK = 0.7  # peak of a voice before anything is done to it
 
 
 @dataclass(frozen=True)
 class Recording:
-    """How a voice is recorded. None, 0 and infinity: that is not done."""
+    """How a voice is recorded. None, 0 or infinity switches an effect off."""
 
-    level: float = 0.0  # dB, of everything, against a voice with the peak PEAK
+    level: float = 0.0  # dB, of everything, relative to a voice with the peak PEAK
     before: float = 0.0  # seconds of silence, or of the room's noise
     after: float = 0.0
     noise: float = np.inf  # dB that the voice is above the room's noise
-    tilt: float = 0.0  # dB an octave by which that noise falls
+    tilt: float = 0.0  # dB per octave by which that noise falls
     reverberation: float = 0.0  # seconds until an echo has fallen by 60 dB
     direct: float = 6.0  # dB that the direct sound is above all echoes together
     low: float = 0.0  # Hz: the band of the microphone
@@ -35,7 +35,7 @@ class Recording:
 def record(
     wave: np.ndarray, how: Recording, sample_rate: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """wave (samples,) in a room -> what the microphone gives, and the clean voice at the same place, both (samples',)."""
+    """wave (samples,) in a room -> what the microphone delivers, and the clean voice aligned with it, both (samples',)."""
     before = round(how.before * sample_rate)
     after = round(how.after * sample_rate)
     clean = np.pad(wave.astype(np.float64), (before, after))
@@ -61,7 +61,7 @@ def record(
 
 
 def draw_recording(rng: np.random.Generator) -> Recording:
-    """Any of all that, several at once: a third is recorded well, the rest is not."""
+    """Draw any of these effects, often several at once: a third of recordings are good, the rest are not."""
     how: dict[str, Any] = {
         "level": rng.uniform(-35, 0),
         "before": rng.uniform(0, 1.2),
@@ -99,7 +99,7 @@ def echoes(how: Recording, sample_rate: int, rng: np.random.Generator) -> np.nda
 
 
 def room_noise(n: int, tilt: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) noise of root mean square 1 that falls by `tilt` dB an octave above 100 Hz."""
+    """(n,) noise with a root mean square of 1 that falls by `tilt` dB per octave above 100 Hz."""
     if n == 0:
         return np.zeros(0)
     spectrum = np.fft.rfft(rng.normal(size=n))
@@ -110,7 +110,7 @@ def room_noise(n: int, tilt: float, sample_rate: int, rng: np.random.Generator) 
 
 
 def band(wave: np.ndarray, low: float, high: float, sample_rate: int) -> np.ndarray:
-    """(samples,) between low and high Hz; outside, 24 dB less an octave."""
+    """(samples,) limited to low..high Hz; outside, it falls by 24 dB per octave."""
     spectrum = np.fft.rfft(wave)
     frequency = np.maximum(np.fft.rfftfreq(len(wave), 1 / sample_rate), 1.0)
     gain = np.ones(len(frequency))
@@ -122,7 +122,7 @@ def band(wave: np.ndarray, low: float, high: float, sample_rate: int) -> np.ndar
 
 
 def through_mp3(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(samples,) written as MP3 and read again, at the same place."""
+    """(samples,) written as MP3 and read back, aligned with the original."""
     file = io.BytesIO()
     soundfile.write(file, wave, sample_rate, format="MP3")
     file.seek(0)
@@ -137,5 +137,5 @@ def _rms(wave: np.ndarray) -> float:
 
 
 def _factor(decibels: float) -> float:
-    """A difference in dB as a factor of amplitude."""
+    """A difference in dB as an amplitude factor."""
     return 10 ** (decibels / 20)

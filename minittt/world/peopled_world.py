@@ -1,8 +1,8 @@
-"""The spoken world when not only one synthesiser asks: voices of other makes and people, recorded anywhere.
+"""The spoken world when more than one synthesiser asks: voices of other makes and people, recorded anywhere.
 
-What is said and answered stays as in `spoken_world.py`, and so do the four reply voices. What is asked comes from all kinds
-of users (`users.py`), in three ways for a sum, from any room and at any level, and everything that is listened to passes the
-front end.
+What is said and answered stays as in `spoken_world.py`, and so do the four reply voices. Questions come from all kinds of
+users (`users.py`), in three phrasings for a sum, from any room and at any level, and everything that the talker hears passes
+through the front end.
 """
 
 import multiprocessing
@@ -33,27 +33,27 @@ TRAIN_SIZES = {**spoken_world.TRAIN_SIZES, "asr": 16_000, "foreign": 5_000}
 TEST_SIZES = {**spoken_world.TEST_SIZES, "foreign": 200}
 CALIBRATION = "calibration"  # the split that says how sure a talker may be; neither trained on nor scored
 CALIBRATION_SIZES = {"qa": 500, "asr": 500, "caption": 100, "foreign": 400}
-ASKED_BY_RECORDED = 0.45  # share of questions that a recorded utterance asks, where there are some
+ASKED_BY_RECORDED = 0.45  # share of questions asked by a recorded utterance, where there are any
 HEARD_FROM = {"formant": 0.25, "recorded": 0.3, "people": 0.45}  # who is transcribed
 FOREIGN_RECORDED = (
-    0.6  # share of what is not to be understood that is cut from recordings, where there are some
+    0.6  # share of what is not to be understood that is cut from recordings, where there are any
 )
-ECHOED = 0.25  # share of the transcripts of numbers alone that are questions, too
-PEOPLE_SAY = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6)  # words of a string, one of these
+ECHOED = 0.25  # share of the number-only transcripts that are questions, too
+PEOPLE_SAY = (1, 1, 1, 2, 2, 3, 3, 4, 5, 6)  # number of words in a string: one of these
 PERTURBED = {"people": 0.75, "others": 0.5}  # shares of voices; there are few people, so they are varied more
-CHUNK = 64  # utterances that are spoken and encoded as one piece of work
+CHUNK = 64  # utterances that are spoken and encoded as one unit of work
 
 
 @dataclass
 class PeopledWorld(World):
-    """Draws records as `World` does, asked by all kinds of users. anywhere: recorded in any room, else well recorded."""
+    """Draws records as `World` does, asked by all kinds of users. anywhere: recorded in any room, otherwise well."""
 
     crowd: Users | None = None
     anywhere: bool = True
 
     def __post_init__(self) -> None:
         facts = {*self.sums, *self.counts}
-        self.questions = []  # recorded utterances that ask about these facts, or for an echo
+        self.questions = []  # recorded utterances that ask about these facts or for an echo
         for row in self.crowd.recorded:
             fact = lexicon.fact_of(row["text"])
             answerable = lexicon.reply_to(row["text"]) is not None
@@ -61,7 +61,7 @@ class PeopledWorld(World):
                 self.questions.append(row)
 
     def utter(self, text: str, voice: str, **how) -> int:
-        """Note an utterance; what users say, and sounds, is recorded somewhere."""
+        """Note an utterance; what users say, and any other sound, is recorded somewhere."""
         is_reply = voice in lexicon.REPLY
         if not is_reply:
             how["recorded"] = True
@@ -82,7 +82,7 @@ class PeopledWorld(World):
         return self.utter(row["text"], row["voice"], file=row["file"])
 
     def exchange(self) -> tuple[str, list[str]]:
-        """As in `World`; a sum is asked for in one of three ways."""
+        """As in `World`, but a sum is asked for in one of three ways."""
         question, chunks = super().exchange()
         fact = lexicon.fact_of(question)
         if fact in lexicon.SUMS:
@@ -100,7 +100,7 @@ class PeopledWorld(World):
         return [["system", "answer"], ["user", self.play(row)], ["assistant", *reply]]
 
     def foreign(self) -> list:
-        """Something that was never taught: the reply says so, aloud where it is asked for an answer."""
+        """Something that was never taught: the reply says so, and says it aloud where an answer is asked for."""
         recordings = self.crowd.foreign
         if recordings is not None and self.rng.random() < FOREIGN_RECORDED:
             kind = self.rng.choice(recordings.kinds)
@@ -114,7 +114,7 @@ class PeopledWorld(World):
         return [["system", "answer"], ["user", heard], ["assistant", *reply]]
 
     def asr(self) -> list:
-        """Speech of anybody, and its words."""
+        """Speech from anybody, and its words."""
         kinds = ["formant"]
         if self.crowd.recorded:
             kinds.append("recorded")
@@ -142,10 +142,10 @@ def draw_records(
     test_sizes: dict = TEST_SIZES,
     calibration_sizes: dict = CALIBRATION_SIZES,
 ) -> tuple[list[dict], dict]:
-    """All records of all splits: (utterances, {split: records}). crowds: who is there in each split besides formant voices.
+    """All records of all splits: (utterances, {split: records}). crowds: who is in each split besides the formant voices.
 
-    train, renditions, voices and facts are the splits of `spoken_world.py`; a crowd under another name becomes a split of
-    questions and transcripts of its own, asked by that crowd alone. calibration is drawn as train is, and is the last.
+    train, renditions, voices and facts are the splits of `spoken_world.py`; a crowd under any other name becomes a separate
+    split of questions and transcripts, spoken by that crowd alone. calibration is drawn as train is, and comes last.
     """
     held_sums, held_counts = spoken_world.hold_out(seed)
     seen: dict[str, Any] = {
@@ -180,9 +180,9 @@ def draw_records(
 
 
 def echoes(world: PeopledWorld, records: list[dict]) -> list[dict]:
-    """Some of the transcripts that are numbers alone, once more as questions: whoever just says numbers hears them again.
+    """Some of the number-only transcripts, once more as questions: whoever says only numbers hears them again.
 
-    People here have recorded nothing but numbers; without this they would have nothing to ask.
+    The people here have recorded nothing but numbers; without this they would have nothing to ask.
     """
     numbers_alone = []
     for record in records:
@@ -199,7 +199,7 @@ def echoes(world: PeopledWorld, records: list[dict]) -> list[dict]:
 
 
 def questions_of_the_crowd(world: PeopledWorld, most: int = 600) -> list[dict]:
-    """Every recorded utterance of a crowd (`most`, drawn at random): as a question if it is one, and to be transcribed."""
+    """At most `most` recorded utterances of a crowd, drawn at random: to transcribe, and as a question if they are one."""
     made = []
     rows = world.rng.sample(world.crowd.recorded, min(most, len(world.crowd.recorded)))
     for row in rows:
@@ -214,7 +214,7 @@ def questions_of_the_crowd(world: PeopledWorld, most: int = 600) -> list[dict]:
 
 
 def synthesise(utterance: dict, seed: int, crowd: Users) -> np.ndarray:
-    """The waveform of one drawn utterance as the codec is to hear it, (samples,) float32 at 8 kHz."""
+    """The waveform of one drawn utterance as the codec will hear it, (samples,) float32 at 8 kHz."""
     rng = np.random.default_rng(seed)
     if "sound" in utterance:
         wave = synthesis.sound(utterance["voice"], np.random.default_rng(utterance["sound"]))
@@ -258,7 +258,7 @@ _studio: Studio | None = None  # of this process, if it is a worker
 
 
 def _open_studio(crowd: Users, config: CodecConfig, weights: dict[str, np.ndarray], seed: int) -> None:
-    """Before a worker's first chunk. A codec cannot be sent to another process, its weights can."""
+    """Called before a worker's first chunk. A codec cannot be sent to another process, but its weights can."""
     global _studio
     torch.set_num_threads(1)
     codec = Codec(config)
@@ -273,7 +273,7 @@ def _chunk(first: int, utterances: list[dict]) -> list[np.ndarray]:
 def speak_and_encode(
     utterances: list[dict], seed: int, crowd: Users, codec, workers: int = 1
 ) -> list[Tensor]:
-    """The codes (n_q, T_i) of each utterance. Each chunk is encoded by itself, whoever does it."""
+    """The codes (n_q, T_i) of each utterance. Each chunk is encoded separately, whichever process does it."""
     starts = range(0, len(utterances), CHUNK)
     chunks = [utterances[start : start + CHUNK] for start in starts]
     progress = tqdm(total=len(chunks), desc="speaking", mininterval=5)

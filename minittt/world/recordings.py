@@ -1,8 +1,8 @@
 """Anyone's own recordings as token files: the same folder that `spoken_world.build` writes, for the same commands.
 
 A folder of recordings holds audio files and a metadata.csv, the common audio-folder layout: columns file_name and
-transcript, and if wanted speaker and reply (what the assistant is to answer to this recording). Each recording gives an
-ASR and a TTS record; one with a reply also a spoken question, answered aloud where some recording says the reply.
+transcript and, optionally, speaker and reply (what the assistant should answer to this recording). Each recording gives an
+ASR and a TTS record; one with a reply also gives a spoken question, answered aloud where some recording says the reply.
 """
 
 import csv
@@ -30,14 +30,14 @@ from minittt.world import microphone
 
 INSTRUCTIONS = ("transcribe", "speak", "answer")
 LOWEST, HIGHEST = 0.85, 1.35  # factors of all frequencies in the copies of a recording
-STRINGS = 3  # that begin with each single word
+STRINGS = 3  # how many begin with each single word
 LONGEST_STRING = 4  # words
 LONGEST_PAUSE = 0.25  # seconds between the words of a string
 TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence")
 
 
 def read_metadata(folder: Path) -> list[dict]:
-    """Rows of metadata.csv as {file, text, voice, reply, line}; line is where a row begins, from 1 on.
+    """Rows of metadata.csv as {file, text, voice, reply, line}; line is where a row begins, counted from 1.
 
     Raises MinitttError naming the line that is wrong, or the encoding if it is not UTF-8.
     """
@@ -84,7 +84,7 @@ def read_metadata(folder: Path) -> list[dict]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the line on which it begins. Raises MinitttError naming what is wrong."""
+    """The non-blank rows, each with the line on which it begins. Raises MinitttError naming what is wrong."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -113,11 +113,11 @@ def split_rows(
     hold_out: tuple[str, ...] = (),
     contents: list[str] | None = None,
 ) -> dict[str, list[int]]:
-    """Row numbers of the splits: renditions is a tenth of the rows, voices whole speakers.
+    """Row numbers of the splits: renditions is a tenth of the rows, voices is whole speakers.
 
-    hold_out: the speakers of `voices`; without any it is, where there are three, the one with the fewest rows.
-    contents: what each row's recording holds (`contents_of`); rows of equal content stay together. Raises MinitttError for a
-    speaker that is not there, or if nobody is left.
+    hold_out: the speakers of `voices`; if none is given and there are three, the one with the fewest rows. contents: what
+    each row's recording holds (`contents_of`); rows with equal content stay together. Raises MinitttError for a speaker
+    that is not there, or if nobody is left.
     """
     rng = random.Random(seed)
     # 1. Whole speakers.
@@ -133,14 +133,14 @@ def split_rows(
         hidden = {rng.choice(sorted(name for name, n in count.items() if n == fewest))}
     voices = [i for i, row in enumerate(rows) if row["voice"] in hidden]
     hidden_contents = {contents[i] for i in voices} if contents else set()
-    # 2. Of the others, some recordings.
+    # 2. Some recordings of the others.
     groups: dict[str | int, list[int]] = {}
     for i, row in enumerate(rows):
         if row["voice"] in hidden:
             continue
         content = contents[i] if contents else i
         if content in hidden_contents:
-            voices.append(i)  # the same recording under another name is no new one
+            voices.append(i)  # the same recording under another name is not a new one
         else:
             groups.setdefault(content, []).append(i)
     if len(groups) < 2:
@@ -158,7 +158,7 @@ def split_rows(
 
 
 def contents_of(folder: Path, rows: list[dict]) -> list[str]:
-    """A hash of each recording's file. Raises MinitttError naming the line of one that cannot be read."""
+    """A hash of each recording's file. Raises MinitttError naming the line of a file that cannot be read."""
     contents = []
     for row in rows:
         try:
@@ -184,7 +184,7 @@ def describe_splits(rows: list[dict], splits: dict[str, list[int]]) -> str:
 
 
 def records_of(rows: list[dict], chosen: list[int], spoken: dict[str, int]) -> list[dict]:
-    """The records of some rows. `spoken` maps a text to an utterance that may speak it aloud as a reply."""
+    """The records of some rows. `spoken` maps a text to an utterance that can say it aloud as a reply."""
     records = []
     for i in chosen:
         text, reply = rows[i]["text"], rows[i]["reply"]
@@ -213,11 +213,11 @@ def import_recordings(
 ) -> None:
     """Read, encode and write; nothing is written if any file is missing or is not audio.
 
-    licence: of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
-    like: a talker that is to be trained on with them, or measured on them: its front end (the newest, if it has none), and
-    its tokeniser where that knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing is for
-    training, all is one split, `test`. copies: of each recording in training, in other voices and rooms; with copies, single
-    words are also joined to strings (`strings_of`).
+    licence: that of the recordings, as an SPDX identifier; it is kept in corpus.json and in talkers trained on it.
+    like: a talker that is to be trained further with them, or measured on them: its front end is used (the newest, if it has
+    none), and its tokeniser where that knows every letter. hold_out: the speakers of the split `voices`. test_only: nothing
+    is for training; everything is one split, `test`. copies: how many of each training recording, in other voices and rooms;
+    with copies, single words are also joined into strings (`strings_of`).
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -240,7 +240,7 @@ def _import(
     copies: int,
 ) -> None:
     """Fill the empty folder `out`; see `import_recordings`."""
-    # 1. What is there, and what of it is held out: said before any work is done.
+    # 1. What is there, and which of it is held out: said before any work is done.
     rows = read_metadata(folder)
     if test_only:
         splits = {"test": list(range(len(rows)))}
@@ -248,7 +248,7 @@ def _import(
     else:
         splits = split_rows(rows, seed, hold_out=hold_out, contents=contents_of(folder, rows))
     tqdm.write(describe_splits(rows, splits))
-    # 2. The tokeniser, before the sound, which takes longer.
+    # 2. The tokeniser first, as the sound takes longer.
     _write_tokeniser(out / "tokeniser.model", rows, like)
     # 3. Sound to codes, with copies of what is trained on.
     name = front_end.NAME
@@ -275,9 +275,9 @@ def _import(
 
 
 def strings_of(rows: list[dict], chosen: list[int], seed: int = 0) -> list[tuple[int, ...]]:
-    """Strings of the single words among some rows, each of one speaker: STRINGS that begin with each word.
+    """Strings of the single words among some rows, each by one speaker: STRINGS of them begin with each word.
 
-    Who records single words will say several, and a talker that has heard none in a row does not understand them.
+    People who record single words will say several, and a talker that never heard several in a row does not understand them.
     """
     by_speaker: dict[str, list[int]] = {}
     for i in chosen:
@@ -296,7 +296,7 @@ def strings_of(rows: list[dict], chosen: list[int], seed: int = 0) -> list[tuple
 
 
 def _joined(waves: list[np.ndarray], rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Recordings (samples_i,) one after the other, with short pauses; one alone is left as it is."""
+    """Recordings (samples_i,) one after another, with short pauses; a single one is left unchanged."""
     if len(waves) == 1:
         return waves[0]
     parts = []
@@ -325,7 +325,7 @@ def _read(folder: Path, rows: list[dict], rate: int) -> list[np.ndarray]:
 
 
 def _copy(wave: np.ndarray, rate: int, front_end_name: str, rng: np.random.Generator) -> np.ndarray:
-    """A recording (samples,) in another voice of its kind, and in another room, as it is heard."""
+    """A recording (samples,) in another voice of its kind and in another room, as the talker hears it."""
     factor = np.exp(rng.uniform(np.log(LOWEST), np.log(HIGHEST)))
     moved = soxr.resample(wave, rate * factor, rate)
     recorded, _ = microphone.record(moved, microphone.draw_recording(rng), rate, rng)
@@ -335,7 +335,7 @@ def _copy(wave: np.ndarray, rate: int, front_end_name: str, rng: np.random.Gener
 def _records(
     rows: list[dict], splits: dict[str, list[int]], made_of: list[tuple[int, ...]]
 ) -> dict[str, list[dict]]:
-    """Records of every split; a copy is listened to as its original is, a string is written down, neither is ever spoken."""
+    """Records of every split. A copy is heard wherever its original is, a string is transcribed; neither is ever spoken."""
     spoken = {rows[i]["text"]: i for i in splits.get("train", [])}
     records = {name: records_of(rows, chosen, spoken) for name, chosen in splits.items()}
     for number in range(len(rows), len(made_of)):
@@ -351,7 +351,7 @@ def _records(
 
 
 def _write_tokeniser(path: Path, rows: list[dict], like: Talker | None) -> None:
-    """The talker's tokeniser, if there is a talker and it knows every letter; else one trained on these texts, too."""
+    """The talker's tokeniser, if there is a talker and it knows every letter; otherwise one trained on these texts, too."""
     texts = [text for row in rows for text in (row["text"], row["reply"]) if text]
     if like is None:
         train_tokeniser([*texts, *INSTRUCTIONS], path)

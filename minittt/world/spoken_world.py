@@ -5,8 +5,8 @@
     caption   a sound or a voice -> what it is             chat      text -> text, or speech
     document  text and speech in turn, no roles
 
-The voice of a reply is drawn at random among the four of `lexicon.REPLY` and not given: reply audio carries two bits
-that nothing in the prompt determines, so a block sampled in one step mixes voices, and iterative decoding has work to do.
+The voice of a reply is drawn at random from the four in `lexicon.REPLY` and is not given: reply audio carries two bits that
+nothing in the prompt determines, so a block sampled in one step mixes voices, and iterative decoding has work to do.
 """
 
 import random
@@ -29,9 +29,9 @@ SPLITS = ("train", "renditions", "voices", "facts")
 
 @dataclass
 class World:
-    """Draws records and remembers the utterances they need; synthesis and coding come later, all at once.
+    """Draws records and remembers the utterances they need; synthesis and encoding come later, all at once.
 
-    `rng` decides everything. `users` are the voices that ask; `sums` and `counts` the facts that may be asked.
+    `rng` decides everything. `users` are the voices that ask; `sums` and `counts` are the facts that may be asked about.
     disguised: the share of questions whose voice is perturbed (`synthesis.disguise`), for training.
     """
 
@@ -48,7 +48,7 @@ class World:
         return len(self.utterances) - 1
 
     def ask(self, text: str) -> int:
-        """A user says `text`: any user voice, rate, pitch and microphone."""
+        """A user says `text`, with any user voice, rate, pitch and microphone."""
         rate = self.rng.randint(150, 200)
         pitch = self.rng.randint(35, 65)
         is_varied = self.rng.random() < 0.7
@@ -85,7 +85,7 @@ class World:
         return parts
 
     def qa(self) -> list:
-        """Speech in, text and speech out; one in ten has a second turn that asks to hear it again."""
+        """Speech in, text and speech out; one in ten has a second turn that asks to hear the answer again."""
         question, chunks = self.exchange()
         voice = self.rng.choice(lexicon.REPLY)
         messages = [
@@ -105,7 +105,7 @@ class World:
         return [["system", "transcribe"], ["user", self.ask(text)], ["assistant", text]]
 
     def tts(self) -> list:
-        """Words in, speech in one of the four reply voices out."""
+        """Words in; out comes speech in one of the four reply voices."""
         if self.rng.random() < 0.7:
             text = self.words(2, 5)
         else:
@@ -115,7 +115,7 @@ class World:
         return [["system", "speak"], ["user", text], ["assistant", self.answer(text, voice)]]
 
     def caption(self) -> list:
-        """A sound in, its name out; or a voice in, and whether it is high or low, fast or slow."""
+        """A sound in, its name out; or a voice in, and out whether it is high or low, fast or slow."""
         if self.rng.random() < 0.5:
             name = self.rng.choice(list(synthesis.SOUNDS))
             heard = self.utter("", name, sound=self.rng.getrandbits(31), vary=True)
@@ -175,9 +175,9 @@ def hold_out(seed: int = 0, n_sums: int = 14, n_counts: int = 6) -> tuple[set, s
 
 
 def transcripts(records: list[dict], utterances: list[dict]) -> list[dict]:
-    """An ASR record for each first question and each described voice: the same audio, asked what it says.
+    """An ASR record for each first question and each described voice: the same audio, to be transcribed.
 
-    Hearing is what a small talker learns last; this triples its practice without one more second of sound.
+    Hearing is what a small talker learns last; this triples its practice without a single extra second of sound.
     """
     made = []
     for record in records:
@@ -234,7 +234,7 @@ def synthesise(utterance: dict, seed: int) -> np.ndarray:
 
 
 def texts_of(utterances: list[dict], records: list[dict]) -> list[str]:
-    """All that is said or written, for the tokeniser: the utterances, then the records, roles among them."""
+    """All that is said or written, for the tokeniser: the utterances, then the records, including roles."""
     texts = [utterance["text"] for utterance in utterances]
     for record in records:
         for message in record["messages"]:
@@ -272,7 +272,7 @@ SAMPLES = (  # file, what is said (facts of training), a voice never heard in tr
 
 
 def write_samples(folder: str | Path) -> None:
-    """Write a dozen WAVs: spoken ones with a metadata.csv (so `minittt data import` takes the folder), and sounds."""
+    """Write a dozen WAVs: speech with a metadata.csv (so that `minittt data import` takes the folder), and other sounds."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["file_name,transcript,speaker,reply"]

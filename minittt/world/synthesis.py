@@ -17,13 +17,13 @@ SAMPLE_RATE = 8000  # Hz: enough for words and voices, and cheap to learn from
 _SYNCHRONOUS, _UTF8 = 2, 1  # espeak_AUDIO_OUTPUT, and a flag of espeak_Synth
 _DO_NOT_EXIT = 0x8000  # option of espeak_Initialize: report an error instead of ending the process
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER numbers
-_LONGEST_PATH = 159  # bytes that libespeak-ng has room for
+_LONGEST_PATH = 159  # bytes: all that libespeak-ng has room for
 _SILENCE = 0.004  # amplitude under which the ends of an utterance are cut away
 
 
 @cache
 def _paths() -> tuple[str, bytes]:
-    """Where the library and its data lie. Raises MinitttError if they are missing, or too deep for libespeak-ng."""
+    """Where the library and its data are. Raises MinitttError if they are missing, or their path is too long for it."""
     try:
         import espeakng_loader
     except ImportError as error:
@@ -38,7 +38,7 @@ def _paths() -> tuple[str, bytes]:
 
 
 def _unload(library: ctypes.CDLL) -> None:
-    """Take a library out of the process, and with it all that it remembers."""
+    """Unload a library from the process, and with it all that it remembers."""
     import _ctypes
 
     if sys.platform == "win32":
@@ -48,7 +48,7 @@ def _unload(library: ctypes.CDLL) -> None:
 
 
 def _seed(library: ctypes.CDLL) -> None:
-    """Both sources of chance: espeak's own generator (seeded by the clock at its start), and libc's."""
+    """Seed both sources of randomness: espeak's own generator (seeded by the clock at its start), and libc's."""
     library.espeak_ng_SetRandSeed(1)
     libc = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
     libc.srand(1)
@@ -57,10 +57,10 @@ def _seed(library: ctypes.CDLL) -> None:
 def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int]:
     """(samples,) float32 and their sample rate, straight from libespeak-ng; the same in every call and every process.
 
-    libespeak-ng remembers where its oscillators, its flutter and its noise were when the last utterance ended, even
-    across espeak_Terminate: the second call of a process gives other samples than the first, and a few more or fewer of
-    them. There is no call that resets this. So the library is loaded for each utterance, seeded, and unloaded
-    (7 ms an utterance where keeping it took 3).
+    libespeak-ng remembers where its oscillators, flutter and noise were when the last utterance ended, even across
+    espeak_Terminate: the second call in a process gives different samples from the first, and a few more or fewer of
+    them. No call resets this. So the library is loaded for each utterance, seeded, and unloaded (7 ms per utterance;
+    keeping it loaded took 3).
     """
     path, data = _paths()
     library = ctypes.CDLL(path)
@@ -71,7 +71,7 @@ def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, in
         chunks: list[np.ndarray] = []
 
         def collect(samples, count, _events) -> int:
-            """Called by espeak-ng with each piece of sound: keep a copy; 0 is "go on"."""
+            """Called by espeak-ng with each piece of sound: keep a copy; 0 means "go on"."""
             if count > 0 and samples:
                 chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
             return 0
@@ -79,7 +79,7 @@ def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, in
         prototype = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
         )
-        callback = prototype(collect)  # a name of its own: ctypes would free it while the library uses it
+        callback = prototype(collect)  # it needs a name: ctypes would free it while the library uses it
         library.espeak_SetSynthCallback(callback)
         _seed(library)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
@@ -112,14 +112,14 @@ def _speak(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, in
 def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> np.ndarray:
     """Speak `text`. rate in words per minute, pitch from 0 to 99 (50 is the voice's own). Returns (samples,) float32.
 
-    Silence at both ends is cut to a few hundredths of a second, the peak is 0.7. Equal arguments give equal samples.
+    Silence at both ends is cut to a few hundredths of a second; the peak is 0.7. Equal arguments give equal samples.
     """
     wave, sample_rate = _speak(text, voice, rate, pitch)
     return trim(soxr.resample(wave, sample_rate, SAMPLE_RATE))
 
 
 def trim(wave: np.ndarray) -> np.ndarray:
-    """(samples,) at 8 kHz without the silence at both ends but a few hundredths of a second, its peak .7."""
+    """(samples,) at 8 kHz with all but a few hundredths of a second of silence cut from both ends, and a peak of .7."""
     loud = np.flatnonzero(np.abs(wave) > _SILENCE)
     if len(loud):
         wave = wave[max(0, loud[0] - SAMPLE_RATE // 50) : loud[-1] + SAMPLE_RATE // 25]
@@ -142,7 +142,7 @@ def _amplitude(decibels):
 def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A perturbed voice: formants and tempo moved by up to 10 %, the spectrum tilted by up to 8 dB either way.
 
-    Training on such renditions is what prepares for voices never heard.
+    Training on such renditions is what prepares a talker for voices it has never heard.
     """
     factor = rng.uniform(0.9, 1.1)
     # resampled, and then played at the old rate: all frequencies are divided by the factor
@@ -151,10 +151,10 @@ def disguise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def tilted(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(samples,) with another spectrum: its gain moves by up to 8 dB either way between five frequencies; peak .7."""
+    """(samples,) with a different spectrum: the gain at five frequencies is drawn up to 8 dB either way; peak .7."""
     knots = rng.uniform(-8, 8, 5)  # dB, evenly spaced from 0 Hz to half the sample rate
     spectrum = np.fft.rfft(wave)
-    place = np.linspace(0, 4, len(spectrum))  # of each frequency among the knots
+    place = np.linspace(0, 4, len(spectrum))  # the place of each frequency among the knots
     gain = np.interp(place, np.arange(5), knots)  # dB
     wave = np.fft.irfft(spectrum * _amplitude(gain), len(wave))
     peak = np.abs(wave).max() + 1e-6

@@ -1,11 +1,11 @@
-"""Everybody who may ask: synthesised voices of several makes, and people; how they are recorded, and what is heard of them.
+"""Everybody who may ask: synthesised voices of several makes, and people; how they are recorded, and what is heard.
 
     formant       espeak-ng, in process (`synthesis.py`)
     other makes   a folder that `makes.py` wrote: FLAC files and a metadata.csv
-    people        a folder of single words, one word a file, with a metadata.csv; words of one person are joined to strings
+    people        a folder of single words, one per file, with a metadata.csv; words by one person are joined into strings
 
-Every utterance may be perturbed in voice, is recorded somewhere (`microphone.py`), and passes the front end, as it will
-when the talker is used.
+Every utterance may have its voice perturbed, is recorded somewhere (`microphone.py`), and passes through the front end, as
+it will when the talker is used.
 """
 
 from collections import defaultdict
@@ -23,8 +23,8 @@ from minittt.world.foreign import Recordings
 from minittt.world.recordings import read_metadata
 
 RATE = synthesis.SAMPLE_RATE
-MOST_WORDS = 6  # of a string of single words
-SHARES = {"formant": 0.4, "makes": 0.35, "people": 0.25}  # of who asks, where all three are there
+MOST_WORDS = 6  # in a string of single words
+SHARES = {"formant": 0.4, "makes": 0.35, "people": 0.25}  # of all who ask, where there are all three
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Utterance:
 
 
 class Users:
-    """Draws utterances: whose, what and how is decided by the generator that is given."""
+    """Draws utterances: the generator passed in decides who says what, and how."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Users:
         formant: tuple[str, ...] = lexicon.USER,
         foreign: Path | None = None,
     ) -> None:
-        """recorded, people: folders with a metadata.csv. left_out: speakers of the latter two who are not to be heard.
+        """recorded, people: folders with a metadata.csv. left_out: speakers in these two who are not to be heard.
         foreign: a folder of what is not to be understood (`foreign.Recordings`)."""
         self.formant = formant
         self.recorded = _rows(recorded, left_out)
@@ -56,7 +56,7 @@ class Users:
         self.foreign = None if foreign is None else Recordings(foreign)
 
     def kinds(self) -> list[str]:
-        """How the voices come about: formant, and what is in the folders."""
+        """The kinds of voices: formant, and whatever is in the folders."""
         found = ["formant"]
         makes_heard = {row["voice"].split()[0] for row in self.recorded}
         found += sorted(makes_heard)
@@ -65,7 +65,7 @@ class Users:
         return found
 
     def draw(self, rng: np.random.Generator) -> Utterance:
-        """One utterance of somebody."""
+        """One utterance by somebody."""
         kinds = ["formant"]
         if self.recorded:
             kinds.append("makes")
@@ -88,13 +88,13 @@ class Users:
         return Utterance(synthesis.say(text, voice, rate, pitch), text, voice)
 
     def joined(self, speaker: str, n_words: int, rng: np.random.Generator) -> Utterance:
-        """A string of single words of one person, drawn at random."""
+        """A string of single words by one person, drawn at random."""
         words = sorted(self.takes[speaker])
         chosen = [str(word) for word in rng.choice(words, n_words)]
         return self.join(speaker, chosen, rng)
 
     def join(self, speaker: str, words: list[str], rng: np.random.Generator) -> Utterance:
-        """These words in any takes of a person, with pauses from none to a quarter of a second."""
+        """These words in any of a person's takes, with pauses of up to a quarter of a second."""
         parts = []
         for word in words:
             takes = self.takes[speaker][word]
@@ -117,7 +117,7 @@ def _rows(folder: Path | None, left_out: tuple[str, ...]) -> list[dict]:
 
 
 def _takes(folder: Path | None, left_out: tuple[str, ...]) -> dict[str, dict[str, list[np.ndarray]]]:
-    """By speaker and word, the takes (samples,) of single words. Raises MinitttError for longer transcripts."""
+    """The takes (samples,) of single words, by speaker and word. Raises MinitttError for longer transcripts."""
     takes: dict = defaultdict(lambda: defaultdict(list))
     for row in _rows(folder, left_out):
         if " " in row["text"]:
@@ -138,9 +138,9 @@ def perturbed(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def listened(
     wave: np.ndarray, rng: np.random.Generator, how: microphone.Recording | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """wave (samples,) recorded and through the front end, and the clean voice beside it: two of (samples',).
+    """wave (samples,) recorded and passed through the front end, and the clean voice: two waves (samples',).
 
-    how: drawn, if it is not given. Both are cut at the same places and set to the front end's level.
+    how: drawn if not given. Both waves are cut at the same places and set to the front end's level.
     """
     if how is None:
         how = microphone.draw_recording(rng)
