@@ -645,7 +645,11 @@ def as_places(given, length):
         places = torch.as_tensor(given if hasattr(given, "dtype") else list(given))
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError("a set of places, such as {4}") from None
-    if places.is_floating_point() and places.shape == (length,) and bool(((places == 0) | (places == 1)).all()):
+    if (
+        places.is_floating_point()
+        and places.shape == (length,)
+        and bool(((places == 0) | (places == 1)).all())
+    ):
         places = places.bool()  # a mask in ones and zeros
     if places.dtype == torch.bool:
         assert places.shape == (length,), f"a mask of places is ({length},), not {tuple(places.shape)}"
