@@ -31,12 +31,8 @@ WORLDS = {
 }
 STEPPED = ("random_order", "left_to_right", "entropy_order", "confidence_released")
 OPEN = ("confidence_threshold:0.6", "confidence_threshold:0.9", "entropy_bound:0.5", "entropy_bound:1.2")
-LOOKS = (
-    "o-",
-    "s--",
-    "^-.",
-    "x:",
-)  # told apart without colour, too; left to right lies on entropy order where they agree
+# so that lines can be told apart without colour, too: left to right and entropy order often coincide
+LOOKS = ("o-", "s--", "^-.", "x:")
 STEPS = (1, 2, 3, 6)
 PICTURE = ROOT / "tutorials" / "pictures" / "sampler_study.png"
 

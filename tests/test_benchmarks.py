@@ -8,9 +8,11 @@ import statistics
 from dataclasses import asdict, replace
 
 import ablations
+import about_people
 import claims
 import codec_talkers
 import floors
+import numpy as np
 import oracle
 import premise
 import pytest
@@ -396,6 +398,27 @@ def test_a_partly_filled_grid_makes_a_page_that_names_what_is_missing(tmp_path):
     later = results.page(tmp_path)
     assert "0 of 40" in later and "4 of 4 runs" in later.split("## Trained longer")[1]
     assert "AR text with NAR audio beats AR alone: **holds**" in later.split("## Trained longer")[1]
+
+
+@pytest.mark.parametrize("hertz", [80, 120, 200, 320])
+def test_the_pitch_of_a_voice_is_that_of_its_pulses(hertz):
+    """A train of harmonics at 8 kHz: every frame is voiced, and no multiple of the period is taken for it."""
+    seconds = np.arange(8000) / 8000
+    wave = sum(np.sin(2 * np.pi * hertz * k * seconds) / k for k in range(1, 9)) * 5000
+    found = about_people.pitches(wave.astype(np.int16), 8000)
+    assert len(found) > 50
+    assert np.allclose(found, hertz, rtol=0.04)  # periods are whole samples
+    noise = np.random.default_rng(0).integers(-5000, 5000, 8000).astype(np.int16)
+    assert about_people.pitches(noise, 8000) == []
+
+
+def test_a_speaker_is_found_again_by_samples_and_not_by_names_or_order():
+    takes = [np.arange(n, dtype=np.int16) for n in (3, 5, 4)]
+    known = about_people.checksum(takes)
+    assert about_people.checksum(takes[::-1]) == known
+    takes[1][2] += 1
+    assert about_people.checksum(takes) != known
+    assert about_people.checksum(takes[:2]) != known
 
 
 def test_runs_that_measured_words_in_two_ways_are_not_compared(tmp_path):

@@ -37,9 +37,10 @@ _ASKING = (
     r"(?:what is|what does|what do|how much is|how much does|calculate|compute)?"
 )
 _WHAT = r"(?: (?:equals|equal|make|makes|is|give|gives))?(?: what)?"
-_ADD = (
-    r"(?:please )?(?:add|(?:what is|how much is|calculate|compute)(?: the sum of)?) "
-    rf"(?P<a>{_NUMBER}) (?:and|to) (?P<b>{_NUMBER})"
+_ADD = rf"(?:please )?add (?P<a>{_NUMBER}) (?:and|to) (?P<b>{_NUMBER})"
+_SUM_OF = (
+    r"(?:what is|how much is|calculate|compute)(?: the sum of)? "
+    rf"(?P<a>{_NUMBER}) and (?P<b>{_NUMBER})"
 )
 _SUBTRACT = rf"(?:please )?subtract (?P<b>{_NUMBER}) from (?P<a>{_NUMBER})"
 _COUNT = rf"(?:please )?count (?:up )?(?:from )?(?P<a>{_NUMBER}) (?:up )?to (?P<b>{_NUMBER})"
@@ -47,6 +48,7 @@ _ECHO = rf"(?:please )?(?:say|repeat|speak)(?: after me)? (?P<words>(?:{_NUMBER}
 QUESTIONS = (  # how people ask, and how the talker was taught to be asked
     (re.compile(rf"{_ASKING} ?{_SUM}{_WHAT}"), r"what is \g<a> \g<operator> \g<b>"),
     (re.compile(_ADD), r"what is \g<a> plus \g<b>"),
+    (re.compile(_SUM_OF), r"what is \g<a> plus \g<b>"),
     (re.compile(_SUBTRACT), r"what is \g<a> minus \g<b>"),
     (re.compile(_COUNT), r"count from \g<a> to \g<b>"),
     (re.compile(_ECHO), r"say \g<words>"),

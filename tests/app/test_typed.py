@@ -44,6 +44,7 @@ def test_a_sum_is_understood_however_it_is_typed(typed):
         ("what is the sum of 2 and 3", "what is two plus three"),
         ("add 4 to 5", "what is four plus five"),
         ("subtract 4 from 9", "what is nine minus four"),
+        ("what is 2 to 3", "what is two to three"),  # no sum
         ("two and three", "two and three"),  # nothing is asked
         ("Count from 3 to 8!", "count from three to eight"),
         ("count up to... no", None),
