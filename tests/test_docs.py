@@ -75,6 +75,11 @@ def test_a_page_is_well_formed_and_fetches_nothing(name):
         assert fetched.strip("'\"").startswith("data:")
 
 
+def test_each_page_has_a_title_of_its_own():
+    titles = [re.search(r"<title>(.*)</title>", (DOCS / name).read_text(encoding="utf-8"))[1] for name in PAGES]
+    assert len(set(titles)) == len(PAGES)
+
+
 def test_the_first_page_links_the_others_and_names_the_command():
     first = page("index.html")
     assert set(first.links()) == set(PAGES) - {"index.html"}

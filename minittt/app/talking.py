@@ -198,6 +198,8 @@ def _write_page(args, talker: Talker, codec: Codec, entries: list) -> None:
     settings = PageSettings(talker=args.talker.name, seed=seed_of(args), command=command)
     measure_coherence = _coherence()
     compares_steps = len(args.compare or []) > 1
+    if compares_steps:
+        settings.heading = "A reply, denoised in fewer and in more steps"
     on_page = []
     for question, wave, reply, answer, steps in entries:
         title = _title(question)
