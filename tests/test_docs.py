@@ -76,7 +76,9 @@ def test_a_page_is_well_formed_and_fetches_nothing(name):
 
 
 def test_each_page_has_a_title_of_its_own():
-    titles = [re.search(r"<title>(.*)</title>", (DOCS / name).read_text(encoding="utf-8"))[1] for name in PAGES]
+    titles = [
+        re.search(r"<title>(.*)</title>", (DOCS / name).read_text(encoding="utf-8"))[1] for name in PAGES
+    ]
     assert len(set(titles)) == len(PAGES)
 
 

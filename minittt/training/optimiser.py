@@ -76,6 +76,12 @@ def make_optimiser(
     return CombinedOptimiser(parts)
 
 
+KEPT = {
+    AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    Muon: {"momentum_buffer"},
+}  # of each parameter that has moved
+
+
 class CombinedOptimiser:
     """Several optimisers that are stepped, saved and restored as one: their parameters are numbered consecutively."""
 
@@ -118,13 +124,21 @@ class CombinedOptimiser:
         return {"state": state}
 
     def load_state_dict(self, saved: dict) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` gave. Raises KeyError if a parameter has some of its moments, but not all."""
         first = 0
         for part, size in zip(self.parts, self._sizes(), strict=True):
             mine = {}
             for i, moments in saved["state"].items():
                 if first <= i < first + size:
+                    _complete(KEPT[type(part)], moments)
                     mine[i - first] = moments
             groups = part.state_dict()["param_groups"]  # as they are: rates are set anew in each step
             part.load_state_dict({"state": mine, "param_groups": groups})
             first += size
+
+
+def _complete(kept: set[str], moments: dict) -> None:
+    """Raise KeyError naming the first of the moments that are missing."""
+    missing = sorted(kept - moments.keys())
+    if missing:
+        raise KeyError(missing[0])

@@ -49,6 +49,31 @@ def test_a_matrix_moves_by_a_nearly_orthogonal_step_and_the_rest_by_its_sign(see
             assert torch.allclose(step, 0.5 * 1e-3 * p.grad.sign(), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_without_a_gradient_matrices_decay_and_norms_do_not(name):
+    """Decoupled: the weights shrink by rate times decay, whatever the gradient. Each has the rate of its optimiser."""
+    model = toy_model(Vocabulary(6, 5), 0, torch.float64)
+    optimiser = make_optimiser(model, name, 1e-3, 1e-2, 0.1, (0.9, 0.99))
+    optimiser.set_rate(0.5)
+    for parameter_name, p in model.named_parameters():
+        rate = 1e-2 if name == "muon" and "layers" in parameter_name else 1e-3
+        p.wanted = p.detach() * (1 - 0.5 * rate * 0.1) if p.dim() == 2 else p.detach().clone()
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    for p in model.parameters():
+        torch.testing.assert_close(p.detach(), p.wanted, rtol=1e-12, atol=0)
+
+
+def test_no_gradient_is_left_after_zero_grad():
+    model, optimiser = made(0)
+    push(model, optimiser, 0)
+    optimiser.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+    before = [p.detach().clone() for p in model.parameters()]
+    optimiser.step()  # what has no gradient is left where it is
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
 @given(SEEDS, st.integers(1, 6), st.integers(1, 6))
 def test_orthogonalising_keeps_the_singular_vectors_and_maps_the_values_by_the_polynomial(seed, n, m):
     g = torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
