@@ -94,6 +94,8 @@ def test_what_is_free_may_change_and_nothing_else_may(name):
     found = {"parts": 1, "settings": {"seed": 0, name: 1}}
     checkpoints.check("run", found, {"parts": 1, "settings": {"seed": 0, name: 2}})
     checkpoints.check("run", found, {"parts": 1, "settings": {"seed": 0, name: 1, "younger": 3}})
+    older = {**found["settings"], "older": 3}  # which the present version does not have
+    checkpoints.check("run", {**found, "settings": older}, found)
     with pytest.raises(MinitttError, match=r"the run in run was started with seed 0, not 4; parts 1, not 2:"):
         checkpoints.check("run", found, {"parts": 2, "settings": {"seed": 4, name: 2}})
 
