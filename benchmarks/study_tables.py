@@ -39,7 +39,12 @@ score of a row that says something else. *Forwards* are denoising steps per toke
 time per second of speech, one sentence at a time, without decoding the sound, all ways of all rows timed in turns in one
 process: use them for ratios between rows, not for other machines. Nats of audio are a bound in blocks of 8, left to right
 for `ar`, and over whole spans for `paper`: they are not compared here. A cell gives the mean of the seeds, and in brackets
-the value of each. Intervals are 95 %."""
+the value of each. Intervals are 95 %, each for itself.
+
+A verdict needs p below .05 after Holm's correction over all differences of a study, seeds in pairs. With three seeds that is
+strict: an interval may leave 0 out and the verdict still be open. How many seeds *it would take* assumes that mean and
+spread stay what they are, and counts the correction at its strictest; the intervals over items say what can be told of
+these trainings alone."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +169,17 @@ class Difference:
             return 1.0 if self.mean == 0 else 0.0
         return two_sided(self.mean / error, self.seeds - 1)
 
-    @property
-    def seeds_needed(self) -> int | None:
-        """Seeds after which an interval of pairs of the same spread would leave 0 out; None beyond 99."""
+    def seeds_needed(self, comparisons: int) -> int | None:
+        """Seeds after which the same mean and spread would be told from 0 among so many comparisons; None beyond 99.
+
+        comparisons: what p is multiplied by: their number at most, in Holm's correction.
+        """
         if self.seeds < 2 or self.mean == 0:
             return None
         deviation = (self.paired[1] - self.mean) / quantile(self.seeds - 1) * math.sqrt(self.seeds)
         for n in range(2, 100):
-            if quantile(n - 1) * deviation / math.sqrt(n) < abs(self.mean):
+            error = deviation / math.sqrt(n)
+            if error == 0 or comparisons * two_sided(self.mean / error, n - 1) < LEVEL:
                 return n
         return None
 
@@ -217,13 +225,13 @@ def over_items(pairs: list) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def verdict(found: Difference, corrected: float) -> str:
-    """In words; where nothing can be told, after how many seeds it might be."""
+def verdict(found: Difference, corrected: float, comparisons: int) -> str:
+    """In words; where nothing can be told, after how many seeds it might be. corrected: p among so many comparisons."""
     if found.seeds < SEEDS:
         return f"not measured yet ({found.seeds} of {SEEDS} seeds)"
     if corrected < LEVEL:
         return "**holds**" if found.mean > 0 else "**does not hold: the other way round**"
-    needed = found.seeds_needed
+    needed = found.seeds_needed(comparisons)
     how_many = "more than 99 seeds" if needed is None else f"about {max(needed, SEEDS + 1)} seeds"
     return f"cannot be told; it would take {how_many}"
 
@@ -257,7 +265,7 @@ def differences_of(runs: Runs, study: str) -> list[str]:
             interval(one.unpaired),
             interval(one.items),
             f"{p:.3f}" if one.seeds == SEEDS else "-",
-            verdict(one, p),
+            verdict(one, p, len(found)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines if found else ["Not measured yet."]

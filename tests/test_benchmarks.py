@@ -498,6 +498,11 @@ def short(x, digits=2):
     return f"{x:.{digits}f}".replace("0.", ".", 1)
 
 
+def short_signed(mean, low, high):
+    """'+.009 [-.024, +.042]'."""
+    return claims.signed(mean, low, high).replace("0.", ".")
+
+
 def test_the_chapter_says_when_to_use_it_by_the_figures():
     chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     [advice] = [
@@ -514,7 +519,9 @@ def test_the_chapter_says_when_to_use_it_by_the_figures():
     assert f"{short(few['forwards'])} forwards and {short(time)} of the processor time" in advice
     lost, low, high = (-100 * few[name] for name in ("difference", "high", "low"))
     assert f"pays {lost:.1f} [{low:.1f}, {high:.1f}] points" in advice
-    assert f"it pays {-100 * all_steps['difference']:.1f} points and saves nothing" in advice
+    assert (
+        f"one step per slot it pays {-100 * all_steps['difference']:.1f} points and saves nothing" in advice
+    )
     assert all_steps["ms_per_token"] > alone["ms_per_token"]
     # 2. What training left to right gains, and what it does to text.
     [(answers, words)] = [
@@ -524,7 +531,33 @@ def test_the_chapter_says_when_to_use_it_by_the_figures():
     assert f"`exact` is behind `ar` by {behind} of" in advice
     assert f"differ by {short(answers.mean)} [{short(answers.low)}, {short(answers.high)}]" in advice
     assert answers.verdict == claims.UNTOLD
-    # 3. As long as runs are missing, the chapter says so.
+    # 3. What twenty minutes of training give.
+    runs = study_tables.load_runs()
+    texts, answered, spoken = study_tables.MEASURES
+
+    def after_twenty(ours: tuple[str, str], theirs: tuple[str, str], measure: study_tables.Measure):
+        claim = study_tables.Claim("", study_tables.Side(*ours), study_tables.Side(*theirs))
+        return study_tables.difference(runs, claim, measure)
+
+    of_each = [runs["exact", seed]["ways"]["4/2"]["tts"]["forwards_per_token"] for seed in range(3)]
+    forwards = short(sum(of_each) / 3)
+    assert f"blocks of 4 and 2 steps needs {forwards} forwards per code" in advice
+    in_pairs = [after_twenty(("exact", "4/2"), ("ar", "1/1"), measure) for measure in (answered, spoken)]
+    told = [short_signed(found.mean, *found.paired) for found in in_pairs]
+    assert f"({told[0]} of spoken answers, {told[1]} of text to speech)" in advice
+    lags = [after_twenty((name, "8/8"), ("ar", "1/1"), spoken) for name in ("exact", "paper")]
+    assert [found.paired[0] < 0 < found.paired[1] for found in (*in_pairs, *lags)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    behind = [f"{short(-d.mean, 3)} [{short(-d.paired[1], 3)}, {short(-d.paired[0], 3)}]" for d in lags]
+    assert f"by {behind[0]}, which three seeds cannot tell from nothing" in advice
+    assert f"`paper` by {behind[1]}, which they can" in advice
+    written = after_twenty(("exact", "8/8"), ("ar", "1/1"), texts)
+    assert f"and by {short_signed(written.mean, *written.paired)} after twenty" in advice
+    # 4. As long as runs are missing, the chapter says so.
     done = len(list(study_tables.SCORES.glob("*-[0-9].json")))
     arms = len({name for names in studies.STUDIES.values() for name in names})
     assert ("runs are still missing" in advice) == (done < 3 * arms)

@@ -190,32 +190,33 @@ def test_a_difference_is_taken_seed_by_seed_and_item_by_item():
         found.unpaired[1] - found.unpaired[0] > high - low
     )  # seeds that are good for one are good for the other
     assert 0.5 <= found.items[0] <= found.mean <= found.items[1] <= 0.75
-    assert study_tables.verdict(found, 0.01) == "**holds**"
-    assert "about 4 seeds" in study_tables.verdict(found, 0.2)
+    assert study_tables.verdict(found, 0.01, 1) == "**holds**"
+    assert "about 4 seeds" in study_tables.verdict(found, 0.2, 1)
     assert study_tables.difference({}, CLAIM, WORDS) is None
 
 
-@given(st.lists(st.floats(-0.2, 0.4), min_size=3, max_size=3, unique=True))
-def test_seeds_that_are_needed_are_the_fewest_whose_interval_leaves_zero_out(values):
+@given(st.lists(st.floats(-0.2, 0.4), min_size=3, max_size=3, unique=True), st.integers(1, 18))
+def test_seeds_that_are_needed_are_the_fewest_that_can_tell_among_all_comparisons(values, comparisons):
     mean, *paired = study_tables.over_seeds(values)
     found = study_tables.Difference(CLAIM, WORDS, 3, mean, tuple(paired), (0, 0), (0, 0))
-    needed = found.seeds_needed
+    needed = found.seeds_needed(comparisons)
     deviation = float(np.std(values, ddof=1))
 
-    def tells(n):
-        return study_tables.quantile(n - 1) * deviation / math.sqrt(n) < abs(mean) * (1 - 1e-9)
+    def p(n):
+        """As often is a mean of n so large by chance."""
+        return study_tables.two_sided(mean / (deviation / math.sqrt(n)), n - 1)
 
     if needed is None:
-        assert not tells(99) or mean == 0
+        assert comparisons * p(99) > 0.05 * (1 - 1e-6) or mean == 0
     else:
-        assert needed == 2 or not tells(needed - 1)
-        assert study_tables.quantile(needed - 1) * deviation / math.sqrt(needed) < abs(mean) * (1 + 1e-9)
+        assert needed == 2 or comparisons * p(needed - 1) > 0.05 * (1 - 1e-6)
+        assert comparisons * p(needed) < 0.05 * (1 + 1e-6)
 
 
 def test_fewer_seeds_than_planned_are_no_verdict(tmp_path):
     runs = runs_of([[4, 4]], [[0, 0]])
     found = study_tables.difference(runs, CLAIM, WORDS)
-    assert study_tables.verdict(found, 0.0) == "not measured yet (1 of 3 seeds)"
+    assert study_tables.verdict(found, 0.0, 1) == "not measured yet (1 of 3 seeds)"
     assert "Not measured yet." in study_tables.page(tmp_path)
 
 
