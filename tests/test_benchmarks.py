@@ -563,6 +563,24 @@ def test_the_chapter_says_when_to_use_it_by_the_figures():
     assert ("runs are still missing" in advice) == (done < 3 * arms)
 
 
+def test_the_chapter_says_what_twenty_minutes_tell():
+    chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
+    [part] = [part for part in chapter.split("\n\n") if part.startswith("**After twenty minutes each**")]
+    runs = study_tables.load_runs()
+    found = [
+        study_tables.difference(runs, claim, measure)
+        for claim in study_tables.CLAIMS["claims"]
+        for measure in study_tables.MEASURES
+    ]
+    corrected = claims.holm([one.p for one in found])
+    told = [one for one, p in zip(found, corrected, strict=True) if p < study_tables.LEVEL]
+    assert (len(told), len(found)) == (6, 15)  # six are told, the other nine are open
+    figures = re.findall(r"[+-]\.\d{3}", part)
+    assert sorted(figures) == sorted(f"{one.mean:+.3f}".replace("0.", ".") for one in told)
+    pairs = {(one.claim.ours.arm, one.claim.theirs.arm) for one in told}
+    assert ("exact", "ar") not in pairs
+
+
 def test_the_chapter_says_what_pairing_and_warm_up_do():
     runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     wider = 0
