@@ -579,6 +579,21 @@ def test_the_chapter_says_what_twenty_minutes_tell():
     assert sorted(figures) == sorted(f"{one.mean:+.3f}".replace("0.", ".") for one in told)
     pairs = {(one.claim.ours.arm, one.claim.theirs.arm) for one in told}
     assert ("exact", "ar") not in pairs
+    # One block size or many.
+    sizes = [
+        study_tables.difference(runs, claim, measure)
+        for claim in study_tables.CLAIMS["sizes"]
+        for measure in study_tables.MEASURES
+    ]
+    assert len(sizes) == 18
+    assert min(claims.holm([one.p for one in sizes])) > study_tables.LEVEL
+    against_all = [
+        abs(one.mean)
+        for one in sizes
+        if (one.claim.ours.arm, one.claim.theirs.arm) == (studies.ONE_SIZE, "exact")
+    ]
+    assert len(against_all) == 9
+    assert f"by more than {short(max(against_all), 3)} against training with all sizes" in part
 
 
 def test_the_chapter_says_what_pairing_and_warm_up_do():
