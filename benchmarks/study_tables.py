@@ -244,14 +244,20 @@ def interval(bounds: tuple[float, float]) -> str:
     return "-" if math.isnan(bounds[0]) else f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
 
 
-def differences_of(runs: Runs, study: str) -> list[str]:
-    """The table of a study's differences, their p corrected over the whole of it."""
+def differences(runs: Runs, study: str) -> list[Difference]:
+    """Of each claim of a study and each measure, where there are runs."""
     found = []
     for claim in CLAIMS[study]:
         for measure in MEASURES:
             one = difference(runs, claim, measure)
             if one is not None:
                 found.append(one)
+    return found
+
+
+def differences_of(runs: Runs, study: str) -> list[str]:
+    """The table of a study's differences, their p corrected over the whole of it."""
+    found = differences(runs, study)
     corrected = holm([one.p for one in found])
     lines = [
         "| claim | measure | difference, in pairs of seeds | unpaired | over items | p, after Holm | verdict |",

@@ -555,6 +555,7 @@ def test_the_chapter_says_when_to_use_it_by_the_figures():
     behind = [f"{short(-d.mean, 3)} [{short(-d.paired[1], 3)}, {short(-d.paired[0], 3)}]" for d in lags]
     assert f"by {behind[0]}, which three seeds cannot tell from nothing" in advice
     assert f"`paper` by {behind[1]}, which they can" in advice
+    assert f"has {behind[0]} left in text to speech" in chapter
     written = after_twenty(("exact", "8/8"), ("ar", "1/1"), texts)
     assert f"and by {short_signed(written.mean, *written.paired)} after twenty" in advice
     # 4. As long as runs are missing, the chapter says so.
@@ -567,11 +568,7 @@ def test_the_chapter_says_what_twenty_minutes_tell():
     chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     [part] = [part for part in chapter.split("\n\n") if part.startswith("**After twenty minutes each**")]
     runs = study_tables.load_runs()
-    found = [
-        study_tables.difference(runs, claim, measure)
-        for claim in study_tables.CLAIMS["claims"]
-        for measure in study_tables.MEASURES
-    ]
+    found = study_tables.differences(runs, "claims")
     corrected = claims.holm([one.p for one in found])
     told = [one for one, p in zip(found, corrected, strict=True) if p < study_tables.LEVEL]
     assert (len(told), len(found)) == (6, 15)  # six are told, the other nine are open
@@ -580,20 +577,16 @@ def test_the_chapter_says_what_twenty_minutes_tell():
     pairs = {(one.claim.ours.arm, one.claim.theirs.arm) for one in told}
     assert ("exact", "ar") not in pairs
     # One block size or many.
-    sizes = [
-        study_tables.difference(runs, claim, measure)
-        for claim in study_tables.CLAIMS["sizes"]
-        for measure in study_tables.MEASURES
-    ]
+    sizes = study_tables.differences(runs, "sizes")
     assert len(sizes) == 18
     assert min(claims.holm([one.p for one in sizes])) > study_tables.LEVEL
-    against_all = [
-        abs(one.mean)
-        for one in sizes
-        if (one.claim.ours.arm, one.claim.theirs.arm) == (studies.ONE_SIZE, "exact")
-    ]
+    arms = (studies.ONE_SIZE, "exact")
+    against_all = [one for one in sizes if (one.claim.ours.arm, one.claim.theirs.arm) == arms]
     assert len(against_all) == 9
-    assert f"by more than {short(max(against_all), 3)} against training with all sizes" in part
+    means = [abs(one.mean) for one in against_all]
+    bounds = [abs(bound) for one in against_all for bound in one.paired]
+    assert f"no mean by more than {short(max(means), 3)}, and no interval" in part
+    assert f"reaches beyond {short(max(bounds), 3)}." in part
 
 
 def test_the_chapter_says_what_pairing_and_warm_up_do():
