@@ -34,7 +34,7 @@ from tempfile import TemporaryDirectory
 import ablations
 import torch
 from safetensors import safe_open
-from timed_training import ROOT, Average, Clock, provenance, rounded, thinned
+from timed_training import ROOT, Average, Clock, provenance, rounded, thinned, train_for
 
 from minittt.app.cli import SAMPLES
 from minittt.codec import Codec, whole_file, write_tensors
@@ -444,6 +444,39 @@ def missing_bases(args) -> list[int]:
     return [seed for seed in seeds if not ablations.weights_of_base(seed, args).is_file()]
 
 
+def base_file(seed: int, args) -> Path:
+    """Where it is noted what a base was."""
+    return args.out / "bases" / f"{seed}.json"
+
+
+class Steps(Clock):
+    """A clock that ticks once a step."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_) -> None:
+        self.seconds += 1
+
+
+def base_again(seed: int, args) -> None:
+    """Train once more a base whose weights are gone, for as many steps as its JSON tells, and add a note of it there.
+
+    Its learning rate depends on the step alone, so the weights are the same again on a processor of the same kind. Another
+    kind rounds otherwise, and that is enough to lead a training elsewhere.
+    """
+    made = json.loads(base_file(seed, args).read_text(encoding="utf-8"))
+    steps = made["curve"][-1]["steps"]
+    corpus = ablations.fitting(ablations.hearing(load_corpus(args.data)), args.row_length)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(corpus, Path(folder), ablations.settings_of("ar", seed, args))
+        for _ in train_for(trainer, steps, 1, None, [], Steps(trainer.world.device)):
+            text = ablations.losses(trainer, args.limit)["text"]
+            trainer.talker().save(ablations.weights_of_base(seed, args))
+        again = {"steps": steps, "text": text, **provenance(trainer.world.device)}
+    write(base_file(seed, args), made | {"again": [*made.get("again", []), again]})
+
+
 def apart(name: str, seed: int, arguments: list[str]) -> int:
     """One run in a process of one thread. Returns its exit code."""
     print(f"{name}, seed {seed}: begins", flush=True)
@@ -466,8 +499,11 @@ def here(name: str, seed: int, args) -> None:
     """One run in this process; its JSON is written when it is whole, and its states are removed."""
     torch.set_num_threads(1)
     if name == "base":
+        path = base_file(seed, args)
+        if path.is_file():
+            base_again(seed, args)
+            return
         made = ablations.run_base(seed, args)
-        path = args.out / "bases" / f"{seed}.json"
     else:
         run = Run(name, ARMS[name], seed, args)
         made = run.train()

@@ -348,6 +348,26 @@ def over_time(runs: Runs) -> list[str]:
     return lines if len(lines) > 2 else ["Not measured yet."]
 
 
+def bases_again(folder: Path) -> list[str]:
+    """A sentence on the bases that were trained again for the last study, or nothing."""
+    told = []
+    for seed in range(SEEDS):
+        path = folder / "bases" / f"{seed}.json"
+        base = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for again in base.get("again", []):
+            text = base["curve"][-1]["text"]
+            told.append(
+                f"seed {seed} on {again['machine']}: {again['text']:.3f} nats of text, {text:.3f} the first time"
+            )
+    if not told:
+        return []
+    return [
+        "For this study some bases were trained again, in as many steps as the first time. The data and all that is drawn"
+        " are the same, but another processor rounds otherwise, and a training soon goes elsewhere: so compare these rows"
+        f" with each other, not with those above ({'; '.join(told)})."
+    ]
+
+
 TITLES = {
     "claims": "1. The claims: twenty minutes each",
     "sizes": "2. One block size or many",
@@ -371,6 +391,8 @@ def page(folder: Path = SCORES) -> str:
         parts.append(f"Speech was timed on: {timed['machine']}, torch {timed['torch']}.")
     for study, title in TITLES.items():
         parts.append(f"## {title}")
+        if study == "little":
+            parts += bases_again(folder)
         parts.append("\n".join(trained(runs, study)))
         parts.append("\n".join(rows_of(runs, study, paces)))
         if study == "little":

@@ -12,6 +12,7 @@ import study_tables
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from minittt.app.cli import SAMPLES
 from minittt.data.corpus import load_corpus
@@ -104,6 +105,29 @@ def test_a_run_takes_the_steps_that_fit_into_its_seconds_and_goes_on_to_the_same
     # 2. All is equal but the clock.
     for name in ("curve", "asr", "log", "ways"):
         assert again[name] == made[name]
+
+
+def test_a_base_whose_weights_are_gone_is_trained_again_to_the_same_weights(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies.ablations, "ROOT", tmp_path)
+    monkeypatch.setattr(studies.ablations, "load_corpus", studies.load_corpus)
+    args = arguments(tmp_path, "--base-seconds", "0.3")
+    args.points = 2
+    args.equal_records = None
+    studies.here("base", 1, args)
+    weights, told = studies.ablations.weights_of_base(1, args), studies.base_file(1, args)
+    first, said = load_file(weights), json.loads(told.read_text(encoding="utf-8"))
+    assert studies.missing_bases(args) == [0, 2]
+    weights.unlink()
+    assert studies.missing_bases(args) == [0, 1, 2]
+    studies.here("base", 1, args)
+    again = load_file(weights)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    now = json.loads(told.read_text(encoding="utf-8"))
+    last = said["curve"][-1]
+    [note] = now["again"]
+    assert (note["steps"], note["text"]) == (last["steps"], last["text"])
+    assert {name: now[name] for name in said} == said
 
 
 def test_all_ways_of_all_finished_arms_take_turns_and_the_least_counts(corpus, tmp_path, monkeypatch):
@@ -218,6 +242,17 @@ def test_fewer_seeds_than_planned_are_no_verdict(tmp_path):
     found = study_tables.difference(runs, CLAIM, WORDS)
     assert study_tables.verdict(found, 0.0, 1) == "not measured yet (1 of 3 seeds)"
     assert "Not measured yet." in study_tables.page(tmp_path)
+
+
+def test_the_page_tells_of_bases_that_were_trained_again(tmp_path):
+    said = study_tables.page(tmp_path)
+    (tmp_path / "bases").mkdir()
+    note = {"steps": 9, "text": 0.25, "machine": "an abacus"}
+    for seed, again in ((0, []), (2, [note])):
+        base = {"curve": [{"text": 1.0}, {"text": 0.125}], "again": again}
+        (tmp_path / "bases" / f"{seed}.json").write_text(json.dumps(base), encoding="utf-8")
+    [added] = set(study_tables.page(tmp_path).splitlines()) - set(said.splitlines())
+    assert "(seed 2 on an abacus: 0.250 nats of text, 0.125 the first time)" in added
 
 
 def test_the_page_says_what_the_jsons_say():
