@@ -589,6 +589,50 @@ def test_the_chapter_says_what_twenty_minutes_tell():
     assert f"reaches beyond {short(max(bounds), 3)}." in part
 
 
+def little_data(runs):
+    """What chapter 6 may say of the third study: nothing before all of its runs are there, then these figures."""
+    found = study_tables.differences(runs, "little")
+    if [one.seeds for one in found] != 6 * [study_tables.SEEDS]:
+        return []
+    corrected = claims.holm([one.p for one in found])
+    told = sum(p < study_tables.LEVEL for p in corrected)
+    figures = [f"{told or 'none'} of the six differences can be told"]
+    figures += [short_signed(one.mean, *one.paired) for one in found]
+    for name in ("exact-1000-records", "exact-300-records"):
+        figures.append(f"{runs[name, 0]['epochs']:.0f} epochs")
+    # Which part of it is the order of decoding: exact, left to right.
+    spoken = study_tables.MEASURES[2]
+    many = [spoken.of(runs["exact-1000-records", seed], "1/1") for seed in range(study_tables.SEEDS)]
+    figures.append(f"decoded left to right it has {short(statistics.mean(many))}")
+    # Stopping early: of each run the best look, though the looks are at the very questions.
+    for name in ("ar-1000-records", "ar-300-records"):
+        best = [
+            max(point["tts"] for point in runs[name, seed]["curve"]) for seed in range(study_tables.SEEDS)
+        ]
+        figures.append(short(statistics.mean(best)))
+    return figures
+
+
+def test_the_chapter_says_what_little_data_tells():
+    chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
+    parts = [part for part in chapter.split("\n\n") if part.startswith("**When records are few**")]
+    figures = little_data(study_tables.load_runs())
+    assert len(parts) == bool(figures)
+    assert all(figure in " ".join(parts) for figure in figures)
+
+
+def test_of_little_data_nothing_is_said_before_every_run_is_there():
+    runs = study_tables.load_runs()
+    last = study_tables.SEEDS - 1
+    for name in studies.STUDIES["little"]:
+        runs.setdefault((name, 1), runs[name, 0])
+        runs[name, last] = runs[name, 0]
+    figures = little_data(runs)
+    assert len(figures) == 12
+    for name in studies.STUDIES["little"]:
+        assert not little_data({key: run for key, run in runs.items() if key != (name, last)})
+
+
 def test_the_chapter_says_what_pairing_and_warm_up_do():
     runs, chapter = results.load(), (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     wider = 0
