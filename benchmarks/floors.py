@@ -16,7 +16,7 @@ import torch
 from minittt.app.cli import SAMPLES
 from minittt.codec import Codec, whole_file
 from minittt.data.corpus import Corpus, load_corpus
-from minittt.evaluation.evaluate import family, true_spans
+from minittt.evaluation.evaluate import codes_of_reply, family, words_of_reply
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import words_right
 
@@ -50,9 +50,8 @@ def floors(corpus: Corpus, codec: Codec, referee: Referee) -> dict:
     whole = []
     beginnings = []
     for record in records:
-        numbers = true_spans(record)
-        said.append(" ".join(corpus.utterances[n]["text"] for n in numbers))
-        codes = np.concatenate([corpus.audio(n) for n in numbers]).tolist()
+        said.append(words_of_reply(corpus, record))
+        codes = [code for span in codes_of_reply(corpus, record) for code in span]
         whole.append(codes)
         beginnings.append(codes[: max(1, len(codes) // 5)])
     heard = referee.transcribe(sounds(codec, whole))

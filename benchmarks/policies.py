@@ -20,7 +20,7 @@ from minittt.context import CachedContext
 from minittt.data.conversation import render
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import Draft, Settings, SpanClosed, TextToken
-from minittt.evaluation.evaluate import ask, family, true_spans, word_errors
+from minittt.evaluation.evaluate import ask, family, true_spans, word_errors, words_of_reply
 from minittt.evaluation.referee import Referee
 from minittt.talker import Reply, Talker, decoding_settings
 from minittt.unmasking import policy_named
@@ -126,7 +126,7 @@ def words_right(
     for name in dict.fromkeys(record["family"] for record in records):
         some = [record for record in records if record["family"] == name]
         replies += ask(talker, corpus, some, settings).replies
-        said += [" ".join(corpus.utterances[n]["text"] for n in true_spans(record)) for record in some]
+        said += [words_of_reply(corpus, record) for record in some]
     waves = [np.concatenate([talker.sound(codec, span) for span in reply.spans or [[]]]) for reply in replies]
     counts = [word_errors(text, heard) for text, heard in zip(said, referee.transcribe(waves), strict=True)]
     return np.array([max(0, words - errors) / words for errors, words in counts])

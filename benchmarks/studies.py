@@ -41,7 +41,7 @@ from minittt.codec import Codec, whole_file, write_tensors
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import DenoisingStep, Settings
-from minittt.evaluation.evaluate import Evaluation, ask, family, true_spans
+from minittt.evaluation.evaluate import Evaluation, ask, family, true_spans, words_of_reply
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import same_text, word_errors, words_right
 from minittt.nar import DenoisingTalker
@@ -153,7 +153,7 @@ def ways(arm: Arm) -> dict[str, Settings]:
 
 def spoken(e: Evaluation, records: list[dict], replies: list[Reply]) -> dict:
     """Words of spoken replies, item by item, beside the words that the same sound has in common with another truth."""
-    said = [" ".join(e.corpus.utterances[n]["text"] for n in true_spans(record)) for record in records]
+    said = [words_of_reply(e.corpus, record) for record in records]
     heard = e._heard([reply.spans for reply in replies])
     right, words = words_right(said, heard)
     shifted = said[1:] + said[:1]  # what chance agreement looks like: the next item's truth

@@ -26,7 +26,7 @@ from minittt.codec import Codec, whole_file
 from minittt.data.conversation import reply_text
 from minittt.data.corpus import Corpus, load_corpus
 from minittt.decoding import DenoisingStep, Settings
-from minittt.evaluation.evaluate import ask, family, trained_with, true_spans
+from minittt.evaluation.evaluate import ask, family, trained_with, true_spans, words_of_reply
 from minittt.evaluation.referee import Referee
 from minittt.evaluation.scores import Score, normal, ratio, words_right
 from minittt.talker import Talker, decoding_settings
@@ -80,7 +80,7 @@ def measure(
     settings = way.settings(not trained_with(talker).two_streams)
     pairs = ask(talker, corpus, records, settings).pairs()
     right = [normal(reply_text(record)) == normal(reply.text) for record, reply in pairs]
-    said = [" ".join(corpus.utterances[n]["text"] for n in true_spans(record)) for record, _ in pairs]
+    said = [words_of_reply(corpus, record) for record, _ in pairs]
     waves = [
         np.concatenate([talker.sound(codec, span) for span in reply.spans or [[]]]) for _, reply in pairs
     ]

@@ -644,17 +644,33 @@ def tells(text, figures):
 def test_the_chapter_says_what_little_data_tells():
     chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
     parts = re.findall(r"^\*\*When records are few\*\*.*?(?=^\*\*)", chapter, re.DOTALL | re.MULTILINE)
-    figures = little_data(study_tables.load_runs())
+    runs = study_tables.load_runs()
+    figures = little_data(runs)
     assert len(parts) == bool(figures)
     assert tells(" ".join(parts), figures)
     # The front page says which way it points, and that it is no verdict.
     front = " ".join((results.ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "With only 1,000 records to learn from, denoising speaks better in each of three seeds" in front
-    runs = study_tables.load_runs()
     spoken = study_tables.MEASURES[1:]
     assert all(lead.startswith("+") for measure in spoken for lead in leads(runs, "1000", measure))
     assert not all(lead.startswith("+") for measure in spoken for lead in leads(runs, "300", measure))
     assert "which is not yet a verdict; with 300 it does not" in front and figures[0].startswith("none")
+
+
+def test_the_chapter_says_how_many_seeds_would_tell_and_what_the_second_look_found():
+    chapter = (results.PAGE.parent / "06_does_it_hold.md").read_text(encoding="utf-8")
+    runs = study_tables.load_runs()
+    found = study_tables.differences(runs, "little")
+    _, answers, words = (one.seeds_needed(len(found)) for one in found[:3])
+    assert tells(chapter, [f"it would take about {answers} seeds", f"and about {words} for text to speech"])
+    spoken = {}
+    for name in ("exact", "ar"):
+        looks = [runs[f"{name}-300-records", seed]["curve"][1] for seed in range(study_tables.SEEDS)]
+        spoken[name] = short(statistics.mean(look["tts"] for look in looks))
+    assert tells(
+        chapter,
+        [f"After ten minutes (150 epochs) `exact` was ahead there, too, {spoken['exact']} to {spoken['ar']}"],
+    )
 
 
 def test_of_little_data_nothing_is_said_before_every_run_is_there():

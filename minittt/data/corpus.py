@@ -91,6 +91,12 @@ class Corpus:
         """Flattened codes of one utterance, (n,)."""
         return self.codes[self.offsets[utterance] : self.offsets[utterance + 1]]
 
+    def in_codes(self, part: str | int) -> str | list[int]:
+        """A part of a message with its codes in place of an utterance's number; text stays as it is."""
+        if isinstance(part, int):
+            return self.audio(part).tolist()
+        return part
+
     @property
     def words(self) -> list[str]:
         """All words in the text of the training split, sorted."""
@@ -109,8 +115,7 @@ class Corpus:
         content = [record["family"]]
         for role, *parts in record["messages"]:
             content.append(role)
-            for part in parts:
-                content.append(self.audio(part).tolist() if isinstance(part, int) else part)
+            content += [self.in_codes(part) for part in parts]
         text = json.dumps([seed, content], separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).digest()
         return int.from_bytes(digest[:7], "big")  # 56 bits: torch takes 64, signed

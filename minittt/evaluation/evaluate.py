@@ -71,10 +71,7 @@ def ask(
 
 def prompt_of(corpus: Corpus, record: dict) -> list[list]:
     """The messages before the reply, with codes in place of utterance numbers."""
-    prompt = []
-    for message in record["messages"][:-1]:
-        prompt.append([corpus.audio(part).tolist() if isinstance(part, int) else part for part in message])
-    return prompt
+    return [[corpus.in_codes(part) for part in message] for message in record["messages"][:-1]]
 
 
 def _length(prompt: list[list]) -> int:
@@ -90,6 +87,16 @@ def family(corpus: Corpus, split: str, name: str, limit: int | None = None) -> l
 def true_spans(record: dict) -> list[int]:
     """Utterance numbers of the last reply's audio."""
     return [part for part in record["messages"][-1][1:] if isinstance(part, int)]
+
+
+def words_of_reply(corpus: Corpus, record: dict) -> str:
+    """What the audio of the last reply says."""
+    return " ".join(corpus.utterances[number]["text"] for number in true_spans(record))
+
+
+def codes_of_reply(corpus: Corpus, record: dict) -> list[list[int]]:
+    """Codes of each span of the last reply's audio."""
+    return [corpus.audio(number).tolist() for number in true_spans(record)]
 
 
 def trained_with(talker: Talker) -> Preset:
@@ -234,14 +241,9 @@ class Evaluation:
     def _speech(self, name: str, pairs: list[tuple[dict, Reply]]) -> None:
         """Words, length, voice and cost of spoken replies, next to the words in the true tokens through the same codec."""
         pairs = [(record, reply) for record, reply in pairs if true_spans(record)]
-        said = []  # what should be said
-        truth = []  # the true spans of each reply
-        replies = []  # the talker's
-        for record, reply in pairs:
-            numbers = true_spans(record)
-            said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
-            truth.append([self.corpus.audio(n).tolist() for n in numbers])
-            replies.append(reply.spans)
+        said = [words_of_reply(self.corpus, record) for record, _ in pairs]  # what should be said
+        truth = [codes_of_reply(self.corpus, record) for record, _ in pairs]  # the true spans of each reply
+        replies = [reply.spans for _, reply in pairs]  # the talker's
         # 1. Words, beside those that the referee hears in the true tokens.
         ceiling = ratio("", *words_right(said, self._heard(truth)))
         note = f"true tokens {ceiling.value:.3f}" if ceiling else ""
@@ -276,14 +278,9 @@ class Evaluation:
             self._outside(judge, name, [pair for pair in pairs if true_spans(pair[0])])
 
     def _outside(self, judge: OutsideJudge, name: str, pairs: list[tuple[dict, Reply]]) -> None:
-        said = []
-        spoken = []
-        truth = []
-        for record, reply in pairs:
-            numbers = true_spans(record)
-            said.append(" ".join(self.corpus.utterances[n]["text"] for n in numbers))
-            truth.append(self._one_wave([self.corpus.audio(n).tolist() for n in numbers]))
-            spoken.append(self._one_wave(reply.spans))
+        said = [words_of_reply(self.corpus, record) for record, _ in pairs]
+        truth = [self._one_wave(codes_of_reply(self.corpus, record)) for record, _ in pairs]
+        spoken = [self._one_wave(reply.spans) for _, reply in pairs]
         rate = self.codec.config.sample_rate
         context = self._sentences_on_the_subject(said)
         right, words = words_right(said, judge.transcribe(spoken, rate, context))
@@ -321,7 +318,7 @@ class Evaluation:
     def voices(self, limit: int | None = None, steps: tuple[int, ...] = (1, 4, 16), block: int = 16) -> None:
         """Voice coherence: of true tokens, of true tokens with the voice redrawn, of replies at several steps per block."""
         all_records = [r for r in family(self.corpus, self.split, "qa") if true_spans(r)]
-        all_truth = [[self.corpus.audio(n).tolist() for n in true_spans(r)] for r in all_records]
+        all_truth = [codes_of_reply(self.corpus, record) for record in all_records]
         donors = [span for spans in all_truth for span in spans]  # whatever the limit is
         records = all_records[:limit]
         truth = all_truth[:limit]

@@ -110,14 +110,13 @@ def sample_replies(talker: Talker, corpus: Corpus, records: list[dict], p: Prese
     else:
         block = max(sizes)
     settings = decoding_settings(block, steps=4, full_span=not p.two_streams)
-    room = (
-        MAX_TEXT + MAX_SPANS * MAX_SPAN
-    )  # the most a reply can take, so that no early model runs out of context
+    # The most a reply can take, so that no early model runs out of context.
+    room = MAX_TEXT + MAX_SPANS * MAX_SPAN
     lines = []
     for record in records:
         *told, _ = record["messages"]
         longest = len(render(record, corpus, reply=False).ids) + room
-        said = [[corpus.audio(x).tolist() if isinstance(x, int) else x for x in m] for m in told]
+        said = [[corpus.in_codes(part) for part in message] for message in told]
         [reply] = talker.converse([said], settings, max_length=longest)
         asked = " ".join(_in_words(part, corpus) for part in told[-1][1:])
         spans = [len(span) for span in reply.spans]
@@ -129,4 +128,6 @@ def _in_words(part: str | int | list[int], corpus: Corpus) -> str:
     """What a part of a question says: its text, the text of its utterance, or its number of codes."""
     if isinstance(part, list):
         return f"({len(part)} codes)"
-    return corpus.utterances[part]["text"] if isinstance(part, int) else part
+    if isinstance(part, int):
+        return corpus.utterances[part]["text"]
+    return part

@@ -22,11 +22,13 @@ from minittt.evaluation.evaluate import (
     Answers,
     Evaluation,
     ask,
+    codes_of_reply,
     family,
     in_turn,
     redrawn,
     trained_with,
     true_spans,
+    words_of_reply,
 )
 from minittt.evaluation.likelihood import estimator, reply_nats
 from minittt.evaluation.referee import Referee
@@ -237,6 +239,15 @@ def test_a_judge_from_outside_compares_replies_with_true_tokens_in_pairs(evaluat
 def reply_text_of(evaluation, record):
     """What the audio of a record's reply says."""
     return " ".join(evaluation.corpus.utterances[n]["text"] for n in true_spans(record))
+
+
+def test_the_true_reply_is_what_the_files_say(evaluation):
+    corpus = evaluation.corpus
+    for record in family(corpus, "voices", "tts", 20):
+        numbers = [part for part in record["messages"][-1] if isinstance(part, int)]
+        codes = [corpus.codes[corpus.offsets[n] : corpus.offsets[n + 1]].tolist() for n in numbers]
+        assert codes_of_reply(corpus, record) == codes
+        assert words_of_reply(corpus, record) == reply_text_of(evaluation, record)
 
 
 def test_refusals_are_counted_where_they_were_taught(evaluation, monkeypatch):
